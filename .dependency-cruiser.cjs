@@ -1,0 +1,72 @@
+/** The layers of the house: hub|appliance -> modules -> core. */
+const inside = (name) => `^modules/${name}/`;
+module.exports = {
+  forbidden: [
+    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
+    {
+      name: 'modules-know-no-app',
+      severity: 'error',
+      from: { path: '^modules/' },
+      to: { path: '^(hub|appliance|harness|e2e)/' },
+    },
+    {
+      name: 'core-stands-alone',
+      severity: 'error',
+      from: { path: inside('core') },
+      to: { path: '^modules/(?!core/)' },
+    },
+    {
+      name: 'module-imports-sibling-inside',
+      comment:
+        'A module imports conat, core and a sibling’s contract (or its testing kit, from tests).',
+      severity: 'error',
+      from: { path: '^modules/([^/]+)/src/' },
+      to: {
+        path: '^modules/([^/]+)/(src|dist)/',
+        pathNot: [
+          '^modules/$1/',
+          '^modules/(core|conat)/',
+          '^modules/[^/]+/(src|dist)/contract',
+          '^modules/[^/]+/(src|dist)/testing/',
+        ],
+      },
+    },
+    {
+      name: 'deep-import',
+      severity: 'error',
+      from: { path: '^(hub|appliance|harness|e2e)/' },
+      to: { path: '^modules/[^/]+/(src|dist)/(?!index|contract|testing/index)' },
+    },
+    {
+      name: 'harness-runs-apps-as-processes',
+      severity: 'error',
+      from: { path: '^(harness|e2e)/' },
+      to: { path: '^(hub|appliance)/' },
+    },
+    {
+      name: 'saga-is-pure',
+      severity: 'error',
+      from: { path: '^modules/move/src/saga/' },
+      to: { path: '(@nestjs|typeorm|node_modules/pg|better-sqlite3)' },
+    },
+    {
+      name: 'contracts-know-no-nest',
+      severity: 'error',
+      from: { path: '/src/contract' },
+      to: { path: '@nestjs' },
+    },
+    { name: 'no-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '(/dist/|/node_modules/)' },
+    tsPreCompilationDeps: true,
+    combinedDependencies: true,
+    tsConfig: { fileName: 'tsconfig.depcruise.json' },
+    enhancedResolveOptions: {
+      extensions: ['.ts', '.js'],
+      conditionNames: ['types', 'import', 'default'],
+      exportsFields: ['exports'],
+    },
+  },
+};

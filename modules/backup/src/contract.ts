@@ -1,0 +1,79 @@
+/** What a host offers over conat about backups. */
+import {
+  call,
+  Fence,
+  job,
+  ProjectId,
+  ProjectSpec,
+  RelativePath,
+  service,
+} from '@rookery/core/contract';
+import { z } from 'zod';
+
+/** One backup in a repository; `backupId` is the repository's own snapshot id. */
+export const BackupRecord = z.object({
+  backupId: z.string().regex(/^[0-9a-f]{8,64}$/),
+  projectId: ProjectId,
+  createdAt: z.iso.datetime(),
+  driver: z.enum(['restic', 'rustic']),
+  /** Name of the repository; hosts that share it can restore from it. */
+  repository: z.string(),
+  bytes: z.int().min(0),
+  files: z.int().min(0),
+  bytesAdded: z.int().min(0),
+  durationMs: z.int().min(0),
+  tags: z.array(z.string()).default([]),
+});
+export type BackupRecord = z.infer<typeof BackupRecord>;
+
+export const BackupId = z.string().regex(/^[0-9a-f]{8,64}$/);
+
+export const hostBackups = service(
+  'host.{hostId}.backup',
+  { version: 1 },
+  {
+    /**
+     * Read-only snapshot of project and persistence, back both up, drop the snapshot.
+     * Tagged with the operation: a repeated call finds the backup it already made.
+     */
+    run: job(
+      z.object({ fence: Fence, spec: ProjectSpec, tags: z.array(z.string()).default([]) }),
+      BackupRecord,
+      {
+        silenceMs: 60_000,
+      },
+    ),
+    list: call(z.object({ projectId: ProjectId }), z.object({ backups: z.array(BackupRecord) }), {
+      timeoutMs: 60_000,
+      idempotent: true,
+    }),
+    /**
+     * Whole: into a fresh volume of `fence.projectId` on this host at `fence.generation` (an
+     * existing one of an older generation is replaced only when `replace`, and only once the new
+     * content is complete). Which project the backup was of is `fromProjectId`.
+     */
+    restore: job(
+      z.object({
+        fence: Fence,
+        fromProjectId: ProjectId,
+        backupId: BackupId,
+        spec: ProjectSpec,
+        replace: z.boolean().default(false),
+      }),
+      z.object({ bytes: z.int().min(0), files: z.int().min(0) }),
+      { silenceMs: 60_000 },
+    ),
+    /** One path under home, into a project that lives here; `into` defaults to the same place. */
+    restorePath: job(
+      z.object({
+        fence: Fence,
+        fromProjectId: ProjectId,
+        backupId: BackupId,
+        path: RelativePath,
+        into: RelativePath.optional(),
+      }),
+      z.object({ bytes: z.int().min(0), files: z.int().min(0) }),
+      { silenceMs: 60_000 },
+    ),
+  },
+);

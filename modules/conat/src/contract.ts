@@ -1,0 +1,117 @@
+/** The control network's own contracts: how a host joins, reports and hears of keys. */
+import {
+  call,
+  CodedErrorView,
+  DisplayName,
+  HostId,
+  PlacementGeneration,
+  ProjectId,
+  ProjectState,
+  service,
+  SshPublicKey,
+  VerificationKey,
+} from '@rookery/core/contract';
+import { z } from 'zod';
+
+/** What a host can do and has; part of registration and of every heartbeat. */
+export const HostCapabilities = z.object({
+  storageDriver: z.enum(['btrfs', 'directory', 'memory']),
+  quota: z.enum(['simple', 'classic', 'none']),
+  snapshots: z.boolean(),
+  sendReceive: z.boolean(),
+  sendProtocol: z.int().min(0).default(0),
+  backupDrivers: z.array(z.string()),
+});
+export type HostCapabilities = z.infer<typeof HostCapabilities>;
+
+export const HostCapacity = z.object({
+  diskBytes: z.int().min(0),
+  diskFreeBytes: z.int().min(0),
+  memoryBytes: z.int().min(0),
+  memoryFreeBytes: z.int().min(0),
+  cpus: z.number().min(0),
+  projectsRunning: z.int().min(0),
+});
+export type HostCapacity = z.infer<typeof HostCapacity>;
+
+/** nkeys user public key (`U…`, Ed25519): a host's identity on conat. */
+export const IdentityPublicKey = z.string().regex(/^U[A-Z2-7]{55}$/);
+
+/**
+ * A new host connects with its join token as `auth_token` and may say this one thing.
+ * The token is used up by success; repeating with the same keys gives the same host again.
+ */
+export const hostRegistration = service(
+  'hosts',
+  { version: 1 },
+  {
+    register: call(
+      z.object({
+        joinToken: z.string(),
+        name: DisplayName,
+        region: z.string().max(60).default('default'),
+        identityKey: IdentityPublicKey,
+        transferKey: SshPublicKey,
+        /** Host key of the SSH ingress: what a source pins when it sends a move. */
+        ingressKey: SshPublicKey,
+        publicUrl: z.url(),
+        internalUrl: z.url(),
+        sshHost: z.string(),
+        sshPort: z.int().min(1).max(65535),
+        version: z.string(),
+        capabilities: HostCapabilities,
+        capacity: HostCapacity,
+      }),
+      z.object({ hostId: HostId, verificationKeys: z.array(VerificationKey) }),
+      { timeoutMs: 15_000, idempotent: true },
+    ),
+  },
+);
+
+/** One project as its host sees it. */
+export const ProjectReport = z.object({
+  projectId: ProjectId,
+  generation: PlacementGeneration,
+  state: ProjectState,
+  imageDigest: z.string().optional(),
+  error: CodedErrorView.optional(),
+  diskUsedBytes: z.int().min(0).optional(),
+});
+export type ProjectReport = z.infer<typeof ProjectReport>;
+
+/** Served by the hub, called by host `{hostId}` alone. */
+export const hostReports = service(
+  'hosts.{hostId}',
+  { version: 1 },
+  {
+    /**
+     * Every few seconds, and at once when a state changes. Reports of a project that the host does
+     * not own, or of an older generation, are ignored.
+     */
+    heartbeat: call(
+      z.object({
+        version: z.string(),
+        capabilities: HostCapabilities,
+        capacity: HostCapacity,
+        projects: z.array(ProjectReport),
+        /** Digests in the host's image cache. */
+        images: z.array(z.string()).default([]),
+      }),
+      z.object({
+        verificationKeys: z.array(VerificationKey),
+        /** Projects that this host owns by the hub's books; others found there are strays. */
+        owned: z.array(z.object({ projectId: ProjectId, generation: PlacementGeneration })),
+        heartbeatEveryMs: z.int().min(100),
+      }),
+      { timeoutMs: 10_000, idempotent: true },
+    ),
+  },
+);
+
+/** Who may do what: `ConatIdentity.name` is also the inbox token `_INBOX.<name>.>`. */
+export const identityNames = {
+  hub: 'hub',
+  host: (hostId: string): string => `host-${hostId}`,
+  account: (accountId: string): string => `account-${accountId}`,
+  project: (projectId: string): string => `project-${projectId}`,
+} as const;

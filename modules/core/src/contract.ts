@@ -1,0 +1,51 @@
+/** Schemas and types that every part of Rookery shares. Knows no NestJS. */
+export {
+  AccountId,
+  DisplayName,
+  HostId,
+  MoveId,
+  OperationId,
+  PlacementGeneration,
+  Port,
+  ProjectId,
+  RelativePath,
+  SnapshotName,
+  SshPublicKey,
+} from './contract/ids.js';
+export {
+  CodedErrorView,
+  Fence,
+  Progress,
+  ProjectSpec,
+  ProjectState,
+  Quota,
+} from './contract/project.js';
+export {
+  call,
+  duplex,
+  job,
+  service,
+  subjectOf,
+  type CallContext,
+  type CallMethod,
+  type CallOptions,
+  type ClientMethodOf,
+  type DuplexCall,
+  type DuplexContext,
+  type DuplexMethod,
+  type HandlerOf,
+  type Handlers,
+  type JobContext,
+  type JobMethod,
+  type JobOptions,
+  type Method,
+  type ParamsOf,
+  type ServiceClient,
+  type ServiceContract,
+} from './contract/service.js';
+export {
+  AccessClaims,
+  accessTokenSecondsMax,
+  ProjectRole,
+  VerificationKey,
+} from './contract/access-token.js';

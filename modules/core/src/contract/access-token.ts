@@ -1,0 +1,36 @@
+import { z } from 'zod';
+import { HostId, ProjectId } from './ids.js';
+
+export const ProjectRole = z.enum(['owner', 'editor', 'viewer']);
+export type ProjectRole = z.infer<typeof ProjectRole>;
+
+/**
+ * Claims of an access token: an EdDSA JWT signed by the hub, at most five minutes long.
+ * One token opens one project on one host for one account; a host mints none.
+ */
+export const AccessClaims = z.object({
+  iss: z.literal('rookery-hub'),
+  /** Audience: the host that may accept it (`host:<id>`), or `conat` for the control network. */
+  aud: z.union([z.templateLiteral(['host:', HostId]), z.literal('conat')]),
+  /** `account:<id>`, `anonymous` (a public port), or `hub`. */
+  sub: z.string().min(1).max(200),
+  jti: z.string().min(1),
+  iat: z.int(),
+  exp: z.int(),
+  project: ProjectId.optional(),
+  role: ProjectRole.or(z.literal('anonymous')).optional(),
+  /** `anonymous` tokens open this one port alone. */
+  port: z.int().min(1).max(65535).optional(),
+});
+export type AccessClaims = z.infer<typeof AccessClaims>;
+
+export const accessTokenSecondsMax = 300;
+
+/** An Ed25519 public key as a JWK with its id; the hub's set of these is what hosts verify with. */
+export const VerificationKey = z.object({
+  kid: z.string().min(1),
+  kty: z.literal('OKP'),
+  crv: z.literal('Ed25519'),
+  x: z.string(),
+});
+export type VerificationKey = z.infer<typeof VerificationKey>;

@@ -1,0 +1,31 @@
+export {
+  catalogue,
+  catalogueDefinitions,
+  CodedError,
+  CoreErrors,
+  toCodedError,
+  type Catalogue,
+  type CatalogueDefinitions,
+  type CodedErrorJson,
+  type ErrorDefinition,
+  type ErrorDetails,
+  type ErrorFactory,
+} from './errors.js';
+export { newId, newSecret } from './ids.js';
+export { formatBytes, GiB, KiB, MiB, parseBytes, TiB } from './units.js';
+export { Reverter } from './reverter.js';
+export { KeyedLock, SingleFlight } from './keyed-lock.js';
+export { Clock, SystemClock } from './clock.js';
+export { backoffMs, waitFor, type BackoffOptions } from './retry.js';
+export {
+  Exec,
+  SystemExec,
+  type ExecOptions,
+  type ExecResult,
+  type ProcessEnd,
+  type SpawnedProcess,
+  type SpawnOptions,
+} from './exec.js';
+export { createLogger, type Logger } from './logger.js';
+export { parseConfig, parseInput } from './config.js';
+export { AccessTokenMinter, AccessTokenVerifier, type AccessGrant } from './access-token.js';

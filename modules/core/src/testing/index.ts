@@ -1,0 +1,1 @@
+export { FaultyExec, type ExecFault } from './faulty-exec.js';

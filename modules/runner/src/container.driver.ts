@@ -1,0 +1,72 @@
+import type { Readable, Writable } from 'node:stream';
+import type { ProjectId, Quota } from '@rookery/core/contract';
+import type { VolumePaths } from '@rookery/storage/contract';
+import type { ContainerStats, ExecInput } from './contract.js';
+
+export interface ContainerCapabilities {
+  /** Limits that this machine's cgroups really enforce. */
+  readonly limits: { readonly memory: boolean; readonly cpu: boolean; readonly pids: boolean };
+  readonly network: boolean;
+}
+
+/** Everything a container is made from. */
+export interface ContainerSpec {
+  readonly projectId: ProjectId;
+  readonly generation: number;
+  /** Read-only root filesystem of the image: the overlay's lower. */
+  readonly imagePath: string;
+  /** Normalized reference: keys the overlay's upper. */
+  readonly imageRef: string;
+  readonly volume: VolumePaths;
+  readonly quota: Quota;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export interface ContainerStatus {
+  readonly projectId: ProjectId;
+  readonly generation: number;
+  readonly state: 'running' | 'exited' | 'created' | 'broken';
+  /** Where the host reaches the container's services; services on its 127.0.0.1 included. */
+  readonly address?: string;
+  readonly startedAt?: number;
+  readonly exit?: number;
+}
+
+export interface ExecSession {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  /** Empty with a tty. */
+  readonly stderr: Readable;
+  resize(size: { columns: number; rows: number }): void;
+  signal(signal: NodeJS.Signals): void;
+  /** Exit status; 128 + n for signal n. */
+  readonly exit: Promise<number>;
+  kill(): void;
+}
+
+/** One container a project. Every method is safe to repeat. */
+export abstract class ContainerDriver {
+  abstract readonly capabilities: ContainerCapabilities;
+
+  abstract open(): Promise<void>;
+  /** Leaves containers running. */
+  abstract close(): Promise<void>;
+
+  /** Mounts, network, limits, container: it runs when this resolves. */
+  abstract start(spec: ContainerSpec): Promise<ContainerStatus>;
+  /** SIGTERM, after `graceMs` SIGKILL; then mounts and network are gone. Not running: nothing to do. */
+  abstract stop(id: ProjectId, options: { graceMs: number }): Promise<void>;
+  /** New limits on a running container. */
+  abstract update(id: ProjectId, quota: Quota): Promise<void>;
+
+  abstract list(): Promise<ContainerStatus[]>;
+  abstract exec(input: ExecInput): Promise<ExecSession>;
+  abstract logs(
+    id: ProjectId,
+    options: { follow: boolean; tailLines?: number; signal: AbortSignal },
+  ): Readable;
+  abstract stats(id: ProjectId): Promise<ContainerStats>;
+
+  /** Ends containers, mounts, namespaces and rules of projects that are not in `keep`. */
+  abstract removeStrays(keep: readonly ProjectId[]): Promise<ProjectId[]>;
+}

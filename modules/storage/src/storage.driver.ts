@@ -1,0 +1,232 @@
+import type { Readable } from 'node:stream';
+import type { ProjectId, MoveId } from '@rookery/core/contract';
+
+/** What a backend can do. Callers branch on these, never on a driver's name. */
+export interface StorageCapabilities {
+  readonly snapshots: boolean;
+  readonly quota: 'simple' | 'classic' | 'none';
+  /** Streams of subvolumes: what a move and a copy need. */
+  readonly sendReceive: boolean;
+  /** Highest send protocol; 0 without sendReceive. */
+  readonly sendProtocol: number;
+  readonly reflink: boolean;
+}
+
+/**
+ * Where a project's files are, for those who must mount them (runner) or read them (backup).
+ * Everything beneath `home` and `overlay` is the project's and hostile: root goes there only
+ * beneath a descriptor, never by a joined path.
+ */
+export interface VolumePaths {
+  readonly root: string;
+  readonly home: string;
+  /** Holds one folder an image with the overlay's upper and work. */
+  readonly overlay: string;
+  readonly snapshots: string;
+  /** The project's conat stores: a subvolume of its own. */
+  readonly persistence: string;
+  /** Neither snapshotted nor backed up nor moved. */
+  readonly scratch: string;
+}
+
+export interface Volume {
+  readonly projectId: ProjectId;
+  readonly paths: VolumePaths;
+}
+
+export interface Snapshot {
+  readonly projectId: ProjectId;
+  readonly name: string;
+  /** Milliseconds since the epoch. */
+  readonly createdAt: number;
+  readonly locked: boolean;
+  /** The subvolume's own UUID, which the destination of a send sees as Received UUID. */
+  readonly uuid: string;
+  /** Order of creation; a later snapshot has a higher one. */
+  readonly generation: number;
+  readonly exclusiveBytes?: number;
+}
+
+/** A read-only picture of a project outside its quota group, so that a full project can be kept. */
+export interface FrozenVolume extends AsyncDisposable {
+  readonly projectId: ProjectId;
+  /** Name under which `send` finds it. */
+  readonly name: string;
+  readonly uuid: string;
+  readonly persistenceUuid: string;
+  /** Folder that holds the project's picture (`home/`, overlay; no snapshots). */
+  readonly root: string;
+  readonly persistence: string;
+  /** Drops the pictures. Repeating does no harm. */
+  release(): Promise<void>;
+}
+
+/** What a stream carries: a user's snapshot, a frozen picture, its persistence, or an image. */
+export type StreamSource =
+  | {
+      readonly kind: 'snapshot' | 'frozen' | 'persistence';
+      readonly projectId: ProjectId;
+      readonly name: string;
+    }
+  | { readonly kind: 'image'; readonly digest: string };
+
+export interface SendOptions {
+  /** Incremental against this one, which the receiver must hold. */
+  readonly parent?: StreamSource;
+  readonly signal?: AbortSignal;
+}
+
+/** One subvolume that arrived in a landing area. */
+export interface ReceivedSubvolume {
+  /** Name it lands under: unique within the move, `<kind>.<name>`. */
+  readonly item: string;
+  /** UUID of the sender's subvolume. */
+  readonly receivedUuid: string;
+  readonly readOnly: boolean;
+}
+
+/** How a landing area becomes a project. */
+export interface ActivationPlan {
+  readonly snapshots: readonly {
+    readonly item: string;
+    readonly name: string;
+    readonly locked: boolean;
+  }[];
+  /** The item that becomes the live volume. */
+  readonly live: string;
+  readonly persistence?: string;
+  readonly quotaBytes: number;
+}
+
+export interface StagedImage extends AsyncDisposable {
+  /** Empty folder to extract into; owned by the host's root. */
+  readonly path: string;
+  /** Makes it the read-only image `digest`; if that is there already, keeps the old one. */
+  commit(digest: string): Promise<void>;
+  abort(): Promise<void>;
+}
+
+export interface StorageSpace {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+}
+
+/**
+ * What a storage backend must do. Every method is safe to repeat; every method leaves either its
+ * effect or nothing (what a crash leaves half done, `reconcile` removes).
+ *
+ * @throws VOLUME_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_LOCKED, SNAPSHOT_LIMIT, QUOTA_BELOW_USE,
+ * DISK_FULL, and SNAPSHOTS_UNSUPPORTED, QUOTA_UNSUPPORTED, MOVE_UNSUPPORTED where `capabilities` say so.
+ */
+export abstract class StorageDriver {
+  abstract readonly capabilities: StorageCapabilities;
+
+  /** Mounts what has to be mounted and finds out the capabilities. */
+  abstract open(): Promise<void>;
+  abstract close(): Promise<void>;
+  abstract space(): Promise<StorageSpace>;
+
+  // Volumes: one a project, plus its persistence and scratch.
+  abstract createVolume(id: ProjectId, options: { quotaBytes: number }): Promise<Volume>;
+  /** Writes new extents: the clone is charged for every byte, the origin for none. */
+  abstract cloneVolume(
+    from: { projectId: ProjectId; snapshot?: string },
+    to: ProjectId,
+    options: { quotaBytes: number; signal?: AbortSignal },
+  ): Promise<Volume>;
+  /** Removes everything of the project, subvolumes that its user nested included. */
+  abstract deleteVolume(id: ProjectId): Promise<void>;
+  abstract volume(id: ProjectId): Promise<Volume | undefined>;
+  abstract listVolumes(): Promise<Volume[]>;
+
+  // Snapshots: read-only, named, ordered.
+  abstract createSnapshot(id: ProjectId, name: string): Promise<Snapshot>;
+  abstract listSnapshots(id: ProjectId): Promise<Snapshot[]>;
+  abstract setSnapshotLocked(id: ProjectId, name: string, locked: boolean): Promise<Snapshot>;
+  abstract deleteSnapshot(id: ProjectId, name: string): Promise<void>;
+  /**
+   * Replaces the live volume of a stopped project.
+   * @returns name of the snapshot that keeps what was live.
+   */
+  abstract restoreSnapshot(id: ProjectId, name: string): Promise<{ previous: string }>;
+  /** Replaces one path under home; never follows a link out of it. */
+  abstract restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void>;
+
+  // Pictures for a backup or a move.
+  /** `name` must start with `backup-` or `move-`; freezing twice gives the first picture again. */
+  abstract freeze(id: ProjectId, name: string): Promise<FrozenVolume>;
+  abstract listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]>;
+
+  // Quota: bytes of live files, overlay, snapshots and persistence together.
+  abstract setQuota(
+    id: ProjectId,
+    quotaBytes: number,
+    options?: { allowBelowUse?: boolean },
+  ): Promise<void>;
+  abstract usage(id: ProjectId): Promise<{ usedBytes: number; limitBytes?: number }>;
+
+  // Streams: what a move carries. The landing area belongs to one move of one project.
+  abstract send(source: StreamSource, options?: SendOptions): Readable;
+  abstract prepareLanding(moveId: MoveId, id: ProjectId): Promise<void>;
+  /**
+   * Receives one subvolume; a truncated or hostile stream leaves nothing behind.
+   * @throws STREAM_INVALID, DISK_FULL
+   */
+  abstract receive(
+    stream: Readable,
+    landing: { moveId: MoveId; item: string },
+    options?: { signal?: AbortSignal },
+  ): Promise<ReceivedSubvolume>;
+  abstract listLanding(moveId: MoveId): Promise<ReceivedSubvolume[]>;
+  /**
+   * Makes the landed subvolumes the project's volume: snapshots read-only and in its group, live
+   * cloned from its item, quota set last. Repeating after a crash finishes the job.
+   * @returns whether the project uses more than its quota (a flag, not an error).
+   */
+  abstract activateLanding(
+    moveId: MoveId,
+    id: ProjectId,
+    plan: ActivationPlan,
+  ): Promise<{ overQuota: boolean }>;
+  abstract dropLanding(moveId: MoveId): Promise<void>;
+
+  // Images: root filesystems shared read-only by all projects of the host.
+  abstract stageImage(): Promise<StagedImage>;
+  /** Turns an image that a move landed into one of the cache. */
+  abstract adoptImage(moveId: MoveId, item: string, digest: string): Promise<void>;
+  abstract imagePath(digest: string): Promise<string | undefined>;
+  abstract listImages(): Promise<string[]>;
+  abstract deleteImage(digest: string): Promise<void>;
+
+  /**
+   * Removes what no one claims: half-received and orphaned subvolumes, temporary pictures, qgroups,
+   * staged images. `desired` is the whole truth of what should exist.
+   */
+  abstract reconcile(desired: StorageDesired): Promise<StorageRepair[]>;
+}
+
+export interface StorageDesired {
+  readonly projects: readonly { readonly projectId: ProjectId; readonly quotaBytes: number }[];
+  /** Moves whose landing area is still wanted. */
+  readonly moves: readonly MoveId[];
+  /** Names of pictures that running backups and moves still need. */
+  readonly frozen: readonly { readonly projectId: ProjectId; readonly name: string }[];
+  /**
+   * Volumes of unknown projects are only reported, never deleted, unless named here: the hub said
+   * that they belong elsewhere.
+   */
+  readonly retired: readonly ProjectId[];
+}
+
+export interface StorageRepair {
+  readonly kind:
+    | 'landing-dropped'
+    | 'half-received-dropped'
+    | 'frozen-dropped'
+    | 'qgroup-dropped'
+    | 'quota-set'
+    | 'staged-image-dropped'
+    | 'retired-volume-deleted'
+    | 'unknown-volume-found';
+  readonly subject: string;
+}
