@@ -1,0 +1,473 @@
+import {
+  AccountId,
+  DisplayName,
+  HostId,
+  OperationId,
+  Port,
+  ProjectId,
+  ProjectRole,
+  RelativePath,
+  SnapshotName,
+} from '@rookery/core/contract';
+import { SnapshotView } from '@rookery/storage/contract';
+import { BackupId } from '@rookery/backup/contract';
+import { ContainerStats } from '@rookery/runner/contract';
+import { z } from 'zod';
+import { route } from './route.js';
+import {
+  AccountView,
+  ApiKeyView,
+  AuditView,
+  BackupView,
+  CollaboratorView,
+  HostView,
+  OperationView,
+  pageOf,
+  PageQuery,
+  PlacementView,
+  ProjectView,
+  QuotaInput,
+  Started,
+} from './views.js';
+
+const none = z.object({});
+const ofProject = z.object({ projectId: ProjectId });
+const ofHost = z.object({ hostId: HostId });
+const ofOperation = z.object({ operationId: OperationId });
+const ofSnapshot = ofProject.extend({ name: SnapshotName });
+const base = { params: none, query: none, body: none } as const;
+
+const accounts = {
+  getAccount: route('GET', '/account', {
+    ...base,
+    summary: 'The caller’s account',
+    tag: 'accounts',
+    response: AccountView,
+  }),
+  createAccount: route('POST', '/accounts', {
+    ...base,
+    summary: 'Make an account with a first API key (administrators)',
+    tag: 'accounts',
+    body: z.object({
+      email: z.email().max(200),
+      name: DisplayName,
+      admin: z.boolean().default(false),
+    }),
+    response: z.object({ account: AccountView, token: z.string() }),
+    status: 201,
+    errors: ['ACCOUNT_EXISTS', 'FORBIDDEN'],
+  }),
+  listApiKeys: route('GET', '/api-keys', {
+    ...base,
+    summary: 'The caller’s API keys',
+    tag: 'accounts',
+    query: PageQuery,
+    response: pageOf(ApiKeyView),
+  }),
+  createApiKey: route('POST', '/api-keys', {
+    ...base,
+    summary: 'Make an API key; its token is shown once',
+    tag: 'accounts',
+    body: z.object({ name: DisplayName, expiresInDays: z.int().min(1).max(3650).optional() }),
+    response: z.object({ key: ApiKeyView, token: z.string() }),
+    status: 201,
+  }),
+  deleteApiKey: route('DELETE', '/api-keys/{keyId}', {
+    ...base,
+    summary: 'Revoke an API key',
+    tag: 'accounts',
+    params: z.object({ keyId: z.uuid() }),
+    response: none,
+  }),
+  createLoginTicket: route('POST', '/login-tickets', {
+    ...base,
+    summary: 'A one-time link that signs a browser in',
+    tag: 'accounts',
+    body: z.object({
+      next: z
+        .string()
+        .max(2000)
+        .regex(/^\/(?!\/)/)
+        .default('/'),
+    }),
+    response: z.object({ url: z.url(), expiresAt: z.iso.datetime() }),
+    status: 201,
+  }),
+  createConatToken: route('POST', '/conat-tokens', {
+    ...base,
+    summary: 'A short-lived token for messaging at /conat',
+    tag: 'accounts',
+    response: z.object({
+      url: z.string(),
+      token: z.string(),
+      inboxPrefix: z.string(),
+      expiresAt: z.iso.datetime(),
+    }),
+    status: 201,
+  }),
+};
+
+const projects = {
+  listProjects: route('GET', '/projects', {
+    ...base,
+    summary: 'Projects that the caller can see',
+    tag: 'projects',
+    query: PageQuery.extend({ name: z.string().optional(), hostId: HostId.optional() }),
+    response: pageOf(ProjectView),
+  }),
+  createProject: route('POST', '/projects', {
+    ...base,
+    summary: 'Make a project, place it and start it when asked',
+    tag: 'projects',
+    body: z.object({
+      name: DisplayName,
+      image: z.string().min(1).max(512).optional(),
+      /** Id or name of a host; absent: placement chooses. */
+      host: z.string().max(100).optional(),
+      quota: QuotaInput.default({}),
+      start: z.boolean().default(false),
+    }),
+    response: Started.required({ project: true }),
+    status: 202,
+    errors: [
+      'NO_HOST',
+      'HOST_UNKNOWN',
+      'HOST_OFFLINE',
+      'HOST_CORDONED',
+      'DESTINATION_FULL',
+      'IMAGE_INVALID',
+    ],
+  }),
+  getProject: route('GET', '/projects/{projectId}', {
+    ...base,
+    summary: 'One project',
+    tag: 'projects',
+    params: ofProject,
+    response: ProjectView,
+    errors: ['PROJECT_UNKNOWN'],
+  }),
+  updateProject: route('PATCH', '/projects/{projectId}', {
+    ...base,
+    summary: 'Rename, change the quota or the public ports',
+    tag: 'projects',
+    params: ofProject,
+    body: z.object({
+      name: DisplayName.optional(),
+      quota: QuotaInput.optional(),
+      publicPorts: z.array(Port).max(100).optional(),
+    }),
+    response: ProjectView,
+    errors: ['QUOTA_BELOW_USE', 'PROJECT_MOVING', 'PROJECT_BUSY'],
+  }),
+  deleteProject: route('DELETE', '/projects/{projectId}', {
+    ...base,
+    summary: 'Stop and delete a project; backups stay',
+    tag: 'projects',
+    params: ofProject,
+    query: z.object({
+      force: z.enum(['true', 'false']).default('false').describe('also when it runs'),
+    }),
+    response: Started,
+    status: 202,
+    errors: ['PROJECT_RUNNING', 'PROJECT_MOVING'],
+  }),
+  startProject: route('POST', '/projects/{projectId}/start', {
+    ...base,
+    summary: 'Start',
+    tag: 'projects',
+    params: ofProject,
+    response: Started,
+    status: 202,
+    errors: ['PROJECT_MOVING'],
+  }),
+  stopProject: route('POST', '/projects/{projectId}/stop', {
+    ...base,
+    summary: 'Stop',
+    tag: 'projects',
+    params: ofProject,
+    body: z.object({ graceMs: z.int().min(0).max(300_000).default(10_000) }),
+    response: Started,
+    status: 202,
+    errors: ['PROJECT_MOVING'],
+  }),
+  moveProject: route('POST', '/projects/{projectId}/move', {
+    ...base,
+    summary: 'Move to another host',
+    tag: 'projects',
+    params: ofProject,
+    body: z.object({
+      host: z.string().max(100).optional().describe('id or name; absent: placement chooses'),
+    }),
+    response: Started,
+    status: 202,
+    errors: [
+      'MOVE_SAME_HOST',
+      'PROJECT_MOVING',
+      'HOST_UNKNOWN',
+      'HOST_OFFLINE',
+      'DESTINATION_FULL',
+      'MOVE_UNSUPPORTED',
+    ],
+  }),
+  cloneProject: route('POST', '/projects/{projectId}/clone', {
+    ...base,
+    summary: 'Make a new project with the same content, on the same host or moved to another',
+    tag: 'projects',
+    params: ofProject,
+    body: z.object({
+      name: DisplayName,
+      snapshot: SnapshotName.optional(),
+      host: z.string().max(100).optional(),
+      start: z.boolean().default(false),
+    }),
+    response: Started.required({ project: true }),
+    status: 202,
+  }),
+  archiveProject: route('POST', '/projects/{projectId}/archive', {
+    ...base,
+    summary: 'Back up, verify, and free the disk',
+    tag: 'projects',
+    params: ofProject,
+    response: Started,
+    status: 202,
+  }),
+  rehydrateProject: route('POST', '/projects/{projectId}/rehydrate', {
+    ...base,
+    summary: 'Bring an archived project back from its backup',
+    tag: 'projects',
+    params: ofProject,
+    body: z.object({ host: z.string().max(100).optional(), start: z.boolean().default(false) }),
+    response: Started,
+    status: 202,
+  }),
+  getStats: route('GET', '/projects/{projectId}/stats', {
+    ...base,
+    summary: 'CPU, memory and processes now',
+    tag: 'projects',
+    params: ofProject,
+    response: ContainerStats,
+  }),
+  listPlacements: route('GET', '/projects/{projectId}/placements', {
+    ...base,
+    summary: 'Why the project lives where it lives',
+    tag: 'projects',
+    params: ofProject,
+    query: PageQuery,
+    response: pageOf(PlacementView),
+  }),
+  listCollaborators: route('GET', '/projects/{projectId}/collaborators', {
+    ...base,
+    summary: 'Who may use the project',
+    tag: 'projects',
+    params: ofProject,
+    response: z.object({ items: z.array(CollaboratorView) }),
+  }),
+  putCollaborator: route('PUT', '/projects/{projectId}/collaborators/{accountId}', {
+    ...base,
+    summary: 'Let an account use the project',
+    tag: 'projects',
+    params: ofProject.extend({ accountId: AccountId }),
+    body: z.object({ role: ProjectRole }),
+    response: CollaboratorView,
+  }),
+  deleteCollaborator: route('DELETE', '/projects/{projectId}/collaborators/{accountId}', {
+    ...base,
+    summary: 'Take the access away',
+    tag: 'projects',
+    params: ofProject.extend({ accountId: AccountId }),
+    response: none,
+    errors: ['LAST_OWNER'],
+  }),
+};
+
+const keeping = {
+  createSnapshot: route('POST', '/projects/{projectId}/snapshots', {
+    ...base,
+    summary: 'Take a snapshot',
+    tag: 'snapshots',
+    params: ofProject,
+    body: z.object({ name: SnapshotName.optional() }),
+    response: SnapshotView,
+    status: 201,
+    errors: ['SNAPSHOT_EXISTS', 'SNAPSHOT_LIMIT', 'SNAPSHOTS_UNSUPPORTED'],
+  }),
+  listSnapshots: route('GET', '/projects/{projectId}/snapshots', {
+    ...base,
+    summary: 'Snapshots',
+    tag: 'snapshots',
+    params: ofProject,
+    response: z.object({ items: z.array(SnapshotView) }),
+  }),
+  updateSnapshot: route('PATCH', '/projects/{projectId}/snapshots/{name}', {
+    ...base,
+    summary: 'Lock or unlock',
+    tag: 'snapshots',
+    params: ofSnapshot,
+    body: z.object({ locked: z.boolean() }),
+    response: SnapshotView,
+  }),
+  deleteSnapshot: route('DELETE', '/projects/{projectId}/snapshots/{name}', {
+    ...base,
+    summary: 'Delete a snapshot',
+    tag: 'snapshots',
+    params: ofSnapshot,
+    response: none,
+    errors: ['SNAPSHOT_LOCKED', 'SNAPSHOT_NOT_FOUND'],
+  }),
+  restoreSnapshot: route('POST', '/projects/{projectId}/snapshots/{name}/restore', {
+    ...base,
+    summary:
+      'Go back to a snapshot: one path, or the whole project (stopped for it and started again)',
+    tag: 'snapshots',
+    params: ofSnapshot,
+    body: z.object({ path: RelativePath.optional() }),
+    response: Started,
+    status: 202,
+  }),
+  runBackup: route('POST', '/projects/{projectId}/backups', {
+    ...base,
+    summary: 'Back up now',
+    tag: 'backups',
+    params: ofProject,
+    response: Started,
+    status: 202,
+    errors: ['BACKUP_IN_PROGRESS', 'PROJECT_MOVING'],
+  }),
+  listBackups: route('GET', '/projects/{projectId}/backups', {
+    ...base,
+    summary: 'Backups, newest first',
+    tag: 'backups',
+    params: ofProject,
+    query: PageQuery,
+    response: pageOf(BackupView),
+  }),
+  restoreBackup: route('POST', '/projects/{projectId}/backups/{backupId}/restore', {
+    ...base,
+    summary: 'Restore into a new project, in place of this one, or one path',
+    tag: 'backups',
+    params: ofProject.extend({ backupId: BackupId.or(z.literal('latest')) }),
+    body: z.object({
+      host: z.string().max(100).optional(),
+      path: RelativePath.optional(),
+      /** Put the content in place of this project, on `host`; the generation goes up. */
+      replace: z.boolean().default(false),
+      /** Name of the new project. */
+      name: DisplayName.optional(),
+      start: z.boolean().default(false),
+    }),
+    response: Started,
+    status: 202,
+    errors: ['BACKUP_NOT_FOUND', 'HOST_OFFLINE', 'DESTINATION_FULL'],
+  }),
+};
+
+const fleet = {
+  listHosts: route('GET', '/hosts', {
+    ...base,
+    summary: 'Hosts',
+    tag: 'hosts',
+    query: PageQuery,
+    response: pageOf(HostView),
+  }),
+  getHost: route('GET', '/hosts/{hostId}', {
+    ...base,
+    summary: 'One host',
+    tag: 'hosts',
+    params: ofHost,
+    response: HostView,
+    errors: ['HOST_UNKNOWN'],
+  }),
+  createJoinToken: route('POST', '/hosts/join-tokens', {
+    ...base,
+    summary: 'A one-time token with which a host joins (administrators)',
+    tag: 'hosts',
+    body: z.object({ expiresInMinutes: z.int().min(1).max(10_080).default(60) }),
+    response: z.object({ token: z.string(), expiresAt: z.iso.datetime() }),
+    status: 201,
+  }),
+  updateHost: route('PATCH', '/hosts/{hostId}', {
+    ...base,
+    summary: 'Cordon or uncordon',
+    tag: 'hosts',
+    params: ofHost,
+    body: z.object({ schedulable: z.boolean() }),
+    response: HostView,
+  }),
+  drainHost: route('POST', '/hosts/{hostId}/drain', {
+    ...base,
+    summary: 'Cordon, and move every project away',
+    tag: 'hosts',
+    params: ofHost,
+    body: z.object({ parallel: z.int().min(1).max(16).default(2) }),
+    response: Started,
+    status: 202,
+  }),
+  removeHost: route('DELETE', '/hosts/{hostId}', {
+    ...base,
+    summary: 'Forget a host that owns no project',
+    tag: 'hosts',
+    params: ofHost,
+    response: none,
+    errors: ['HOST_NOT_EMPTY'],
+  }),
+};
+
+const work = {
+  listOperations: route('GET', '/operations', {
+    ...base,
+    summary: 'Long work, newest first',
+    tag: 'operations',
+    query: PageQuery.extend({
+      projectId: ProjectId.optional(),
+      state: OperationView.shape.state.optional(),
+    }),
+    response: pageOf(OperationView),
+  }),
+  getOperation: route('GET', '/operations/{operationId}', {
+    ...base,
+    summary: 'One operation',
+    tag: 'operations',
+    params: ofOperation,
+    response: OperationView,
+  }),
+  watchOperation: route('GET', '/operations/{operationId}/events', {
+    ...base,
+    summary: 'Live progress; ends with the final view',
+    tag: 'operations',
+    params: ofOperation,
+    response: OperationView,
+    kind: 'events',
+  }),
+  cancelOperation: route('POST', '/operations/{operationId}/cancel', {
+    ...base,
+    summary: 'Ask to stop and undo',
+    tag: 'operations',
+    params: ofOperation,
+    response: OperationView,
+    errors: ['CANCEL_TOO_LATE'],
+  }),
+  listAudit: route('GET', '/audit', {
+    ...base,
+    summary: 'Who changed what (administrators)',
+    tag: 'audit',
+    query: PageQuery.extend({ subject: z.string().optional() }),
+    response: pageOf(AuditView),
+  }),
+  getHealth: route('GET', '/health', {
+    ...base,
+    summary: 'Whether the hub works',
+    tag: 'hub',
+    response: z.object({ status: z.literal('ok'), version: z.string() }),
+    authenticated: false,
+  }),
+};
+
+/** Every operation of the HTTP API by its OpenAPI operationId. */
+export const api = { ...accounts, ...projects, ...keeping, ...fleet, ...work } as const;
+export type Api = typeof api;
+export type OperationName = keyof Api;
+
+export const apiPrefix = '/api/v1';
+
+/** Header with which a repeated POST gives the first answer again. */
+export const idempotencyHeader = 'idempotency-key';

@@ -1,0 +1,209 @@
+/** What the API shows and takes. The CLI's `--json` prints these views as they are. */
+import {
+  AccountId,
+  CodedErrorView,
+  DisplayName,
+  HostId,
+  OperationId,
+  PlacementGeneration,
+  Port,
+  Progress,
+  ProjectId,
+  ProjectRole,
+  ProjectState,
+  Quota,
+} from '@rookery/core/contract';
+import { HostCapabilities, HostCapacity } from '@rookery/conat/contract';
+import { z } from 'zod';
+
+const Time = z.iso.datetime();
+
+/** What a caller may choose of a quota; absent fields keep their default or present value. */
+export const QuotaInput = z.object({
+  diskBytes: Quota.shape.diskBytes.unwrap().optional(),
+  memoryBytes: Quota.shape.memoryBytes.unwrap().optional(),
+  cpus: Quota.shape.cpus.unwrap().optional(),
+  pidsMax: Quota.shape.pidsMax.unwrap().optional(),
+});
+
+export const AccountView = z.object({
+  id: AccountId,
+  email: z.string(),
+  name: z.string(),
+  admin: z.boolean(),
+  createdAt: Time,
+});
+export type AccountView = z.infer<typeof AccountView>;
+
+export const ApiKeyView = z.object({
+  id: z.uuid(),
+  name: z.string(),
+  createdAt: Time,
+  lastUsedAt: Time.nullable(),
+  expiresAt: Time.nullable(),
+});
+export type ApiKeyView = z.infer<typeof ApiKeyView>;
+
+/** The move under way, or null. */
+export const MoveView = z.object({
+  id: z.uuid(),
+  operationId: OperationId,
+  state: z.enum([
+    'queued',
+    'preparing',
+    'copying',
+    'cutover',
+    'verifying',
+    'committing',
+    'activating',
+    'cleaning',
+    'done',
+    'undoing',
+    'failed',
+    'canceled',
+    'stuck',
+  ]),
+  fromHostId: HostId,
+  toHostId: HostId,
+});
+export type MoveView = z.infer<typeof MoveView>;
+
+export const ProjectView = z.object({
+  id: ProjectId,
+  name: DisplayName,
+  state: ProjectState,
+  desiredState: z.enum(['running', 'stopped', 'archived', 'deleted']),
+  hostId: HostId.nullable(),
+  /** Name of the owning host. */
+  host: z.string().nullable(),
+  /** Ends in `/port/`; append `<p>/path`. */
+  url: z.url(),
+  placementGeneration: PlacementGeneration,
+  image: z.string(),
+  imageDigest: z.string().nullable(),
+  quota: Quota,
+  diskUsedBytes: z.int().nullable(),
+  publicPorts: z.array(Port),
+  /** The caller's role. */
+  role: ProjectRole,
+  lastBackupAt: Time.nullable(),
+  createdAt: Time,
+  move: MoveView.nullable(),
+  /** Why the state is `error`, or what went wrong last. */
+  error: CodedErrorView.nullable(),
+});
+export type ProjectView = z.infer<typeof ProjectView>;
+
+export const CollaboratorView = z.object({
+  accountId: AccountId,
+  email: z.string(),
+  role: ProjectRole,
+});
+export type CollaboratorView = z.infer<typeof CollaboratorView>;
+
+export const PlacementView = z.object({
+  id: z.uuid(),
+  projectId: ProjectId,
+  chosenHostId: HostId.nullable(),
+  createdAt: Time,
+  /** Every host that was looked at, best first, with what spoke for or against it. */
+  candidates: z.array(
+    z.object({
+      hostId: HostId,
+      host: z.string(),
+      eligible: z.boolean(),
+      score: z.number(),
+      reasons: z.array(z.string()),
+    }),
+  ),
+});
+export type PlacementView = z.infer<typeof PlacementView>;
+
+export const HostView = z.object({
+  id: HostId,
+  name: z.string(),
+  region: z.string(),
+  /** `offline`: not heard of for a while; takes no placements. */
+  status: z.enum(['online', 'offline']),
+  schedulable: z.boolean(),
+  publicUrl: z.string(),
+  version: z.string(),
+  capabilities: HostCapabilities,
+  capacity: HostCapacity,
+  projects: z.int(),
+  lastSeenAt: Time.nullable(),
+  createdAt: Time,
+});
+export type HostView = z.infer<typeof HostView>;
+
+export const OperationView = z.object({
+  id: OperationId,
+  kind: z.string(),
+  projectId: ProjectId.nullable(),
+  hostId: HostId.nullable(),
+  state: z.enum(['pending', 'running', 'undoing', 'succeeded', 'failed', 'canceled', 'stuck']),
+  step: z.string().nullable(),
+  progress: Progress.nullable(),
+  attempt: z.int(),
+  cancelRequested: z.boolean(),
+  error: CodedErrorView.nullable(),
+  /** What the work produced, by kind: a backup's id, a new project's id … */
+  result: z.record(z.string(), z.json()).nullable(),
+  parentId: OperationId.nullable(),
+  createdAt: Time,
+  startedAt: Time.nullable(),
+  endedAt: Time.nullable(),
+});
+export type OperationView = z.infer<typeof OperationView>;
+
+export const BackupView = z.object({
+  id: z.string(),
+  projectId: ProjectId,
+  createdAt: Time,
+  driver: z.string(),
+  repository: z.string(),
+  hostId: HostId.nullable(),
+  bytes: z.int(),
+  files: z.int(),
+  bytesAdded: z.int(),
+  durationMs: z.int(),
+  tags: z.array(z.string()),
+});
+export type BackupView = z.infer<typeof BackupView>;
+
+export const AuditView = z.object({
+  id: z.string(),
+  at: Time,
+  actor: z.string(),
+  action: z.string(),
+  subject: z.string(),
+  details: z.record(z.string(), z.json()),
+});
+export type AuditView = z.infer<typeof AuditView>;
+
+/** RFC 9457 problem details; `code` is from docs/ERRORS.md. */
+export const Problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string(),
+  retryable: z.boolean().optional(),
+  details: z.record(z.string(), z.json()).optional(),
+});
+export type Problem = z.infer<typeof Problem>;
+
+/** Answer of every call that starts long work; follow `operation`. */
+export const Started = z.object({ operation: OperationView, project: ProjectView.optional() });
+export type Started = z.infer<typeof Started>;
+
+export function pageOf<T extends z.ZodType>(
+  item: T,
+): z.ZodObject<{ items: z.ZodArray<T>; nextCursor: z.ZodNullable<z.ZodString> }> {
+  return z.object({ items: z.array(item), nextCursor: z.string().nullable() });
+}
+
+export const PageQuery = z.object({
+  limit: z.coerce.number().int().min(1).max(500).default(100),
+  cursor: z.string().max(500).optional(),
+});
