@@ -36,7 +36,7 @@ export default tseslint.config(
       ],
     },
   },
-  { files: ['modules/core/src/exec*.ts'], rules: { 'no-restricted-imports': 'off' } },
+  { files: ['modules/core/src/{exec,supervise}*.ts'], rules: { 'no-restricted-imports': 'off' } },
   {
     files: ['**/test/**/*.ts', 'e2e/**/*.ts'],
     rules: {

@@ -29,3 +29,15 @@ export {
 export { createLogger, type Logger } from './logger.js';
 export { parseConfig, parseInput } from './config.js';
 export { AccessTokenMinter, AccessTokenVerifier, type AccessGrant } from './access-token.js';
+export { identifyProcess, isProcessAlive, type ProcessIdentity } from './process-identity.js';
+export {
+  exitUnrecoverable,
+  onSupervisorGone,
+  supervisedLogBytesMax,
+  Supervisor,
+  tellSupervisor,
+  type SupervisedCommand,
+  type SupervisorEvent,
+  type SupervisorOptions,
+  type SupervisorState,
+} from './supervise.js';
