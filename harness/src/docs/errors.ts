@@ -1,0 +1,74 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { catalogueDefinitions, type CatalogueDefinitions } from '@rookery/core';
+
+/**
+ * Writes docs/ERRORS.md from the catalogues of all packages, or with `--check` says whether it is
+ * current. Apps are loaded from their build by path: the harness imports none of them.
+ */
+const root = join(import.meta.dirname, '..', '..', '..');
+const target = join(root, 'docs', 'ERRORS.md');
+
+const sources = [
+  ...['core', 'storage', 'runner', 'proxy', 'conat', 'backup', 'move', 'client'].map(
+    (name) => `modules/${name}/dist/index.js`,
+  ),
+  'hub/dist/hub.errors.js',
+  'appliance/dist/appliance.errors.js',
+];
+
+async function catalogues(): Promise<CatalogueDefinitions[]> {
+  const found = new Map<string, CatalogueDefinitions>();
+  for (const source of sources) {
+    const exported = (await import(join(root, source))) as Record<string, unknown>;
+    for (const value of Object.values(exported)) {
+      if (typeof value !== 'object' || value === null || !(catalogueDefinitions in value)) continue;
+      const definitions = value[catalogueDefinitions] as CatalogueDefinitions;
+      found.set(definitions.packageName, definitions);
+    }
+  }
+  return [...found.values()].sort((a, b) => a.packageName.localeCompare(b.packageName));
+}
+
+function render(all: readonly CatalogueDefinitions[]): string {
+  const owner = new Map<string, string>();
+  const lines = [
+    '# Errors',
+    '',
+    'Every error carries one of these codes, in problem+json, on the command line and in logs.',
+    '"Again" says whether the same call may succeed later by itself.',
+    'This page is generated from the catalogues (`*.errors.ts`).',
+    '',
+  ];
+  for (const { packageName, codes } of all) {
+    lines.push(
+      `## ${packageName}`,
+      '',
+      '| code | status | again | message |',
+      '| --- | --- | --- | --- |',
+    );
+    for (const [code, definition] of Object.entries(codes).sort()) {
+      const other = owner.get(code);
+      if (other) throw new Error(`${code} is declared by ${other} and by ${packageName}`);
+      owner.set(code, packageName);
+      const again = definition.retryable ? 'yes' : '';
+      lines.push(
+        `| \`${code}\` | ${definition.status} | ${again} | ${definition.message.replaceAll('|', '\\|')} |`,
+      );
+    }
+    lines.push('');
+  }
+  return lines.join('\n');
+}
+
+const text = render(await catalogues());
+if (process.argv.includes('--check')) {
+  const current = await readFile(target, 'utf8').catch(() => '');
+  if (current !== text) {
+    process.stderr.write('docs/ERRORS.md is out of date: run node harness/dist/docs/errors.js\n');
+    process.exitCode = 1;
+  }
+} else {
+  await writeFile(target, text);
+}
+process.exit();
