@@ -41,3 +41,5 @@ export {
   type SupervisorOptions,
   type SupervisorState,
 } from './supervise.js';
+export { fdPath, openBeneath, openPathFlags, withBeneath, type BeneathOptions } from './beneath.js';
+export { ioctl, mkdirAt, renameAt, renameExchange, tryFileLock, unlinkAt } from './syscalls.js';
