@@ -35,7 +35,6 @@ const passedEnvironment = [
 const caBundle = '/etc/ssl/certs/ca-certificates.crt';
 
 const exec: Exec = new SystemExec();
-const log = createLogger('bare');
 
 /** @param selection releases to try, and `up` to leave out the long `./rookery test`. */
 export async function runBare(root: string, selection: readonly string[] = []): Promise<Tally> {
@@ -67,7 +66,11 @@ async function tryRelease(
   await using undo = new Reverter();
   const folder = await mkdtemp(join(tmpdir(), `rookery-bare-${release}-`));
   undo.add(() => rm(folder, { recursive: true, force: true }));
-  const machine = await bootMachine(root, release, folder, undo);
+  const { machine, problem } = await bootMachine(root, release, folder, undo).then(
+    (run) => ({ machine: run, problem: undefined }),
+    (error: unknown) => ({ machine: undefined, problem: toCodedError(error).message }),
+  );
+  if (!machine) return results.set('a fresh machine', problem);
   if (parts.includes('up')) results.set('./rookery up --detach', await tryUp(machine));
   if (parts.includes('test')) {
     results.set('./rookery test', await problemIn(() => tryTest(machine)));
@@ -109,9 +112,7 @@ async function problemIn(work: () => Promise<void>): Promise<string | undefined>
     await work();
     return undefined;
   } catch (error) {
-    if (!CodedError.is(error)) log.error({ error }, 'a bare machine failed');
-    const coded = toCodedError(error);
-    return `${coded.code}: ${coded.message}`;
+    return toCodedError(error).message;
   }
 }
 
@@ -156,10 +157,12 @@ async function bootMachine(
   });
   const run: Run = async (command, timeoutMs) => {
     const script = `cd /root/rookery && ${command}`;
-    const { stdout } = await exec.run([...podman, 'exec', name, 'bash', '-c', script], {
+    const { stdout, exit } = await exec.run([...podman, 'exec', name, 'bash', '-c', script], {
       env,
       timeoutMs,
+      okExits: Array.from({ length: 256 }, (_, n) => n),
     });
+    if (exit !== 0) throw new Error(`${command} ended with ${exit}:\n${stdout.slice(-4000)}`);
     return stdout;
   };
   // Nested containers need writable cgroups and loop devices; a real machine has both.
@@ -213,7 +216,15 @@ async function baseSystem(release: Release): Promise<string> {
   const mirror = await debianMirror();
   const staging = `${archive}.${process.pid}`;
   await exec.run(
-    ['mmdebstrap', '--variant=minbase', '--include=ca-certificates', release, staging, mirror],
+    [
+      'mmdebstrap',
+      '--format=tar',
+      '--variant=minbase',
+      '--include=ca-certificates',
+      release,
+      staging,
+      mirror,
+    ],
     { timeoutMs: 600_000, env: { TMPDIR: '/var/tmp' } },
   );
   await exec.run(['mv', staging, archive]);
