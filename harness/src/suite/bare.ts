@@ -2,11 +2,8 @@ import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
-  CodedError,
-  createLogger,
   Reverter,
   SystemExec,
-  toCodedError,
   type Exec,
 } from '@rookery/core';
 import { addBareNetwork } from './bare-network.js';
