@@ -136,6 +136,11 @@ export abstract class StorageDriver {
   ): Promise<Volume>;
   /** Removes everything of the project, subvolumes that its user nested included. */
   abstract deleteVolume(id: ProjectId): Promise<void>;
+  /**
+   * The volume of `from` becomes that of `to`; what `to` had, snapshots included, is gone. Neither
+   * may be in use. A crash leaves the old one or the new one, and repeating finishes the job.
+   */
+  replaceVolume?(from: ProjectId, to: ProjectId): Promise<void>;
   abstract volume(id: ProjectId): Promise<Volume | undefined>;
   abstract listVolumes(): Promise<Volume[]>;
 

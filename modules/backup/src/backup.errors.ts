@@ -1,0 +1,73 @@
+import { catalogue } from '@rookery/core';
+
+export const BackupErrors = catalogue('backup', {
+  BACKUP_NOT_FOUND: {
+    status: 404,
+    message: 'There is no backup {backupId} of project {projectId} in the repository {repository}.',
+  },
+  BACKUP_IN_PROGRESS: {
+    status: 409,
+    message:
+      'A backup or restore of project {projectId} is under way. Try again when it has ended.',
+    retryable: true,
+  },
+  BACKUP_FAILED: {
+    status: 500,
+    message: 'The backup failed: {reason}. Nothing was added to the repository.',
+    retryable: true,
+  },
+  BACKUP_INTERRUPTED: {
+    status: 503,
+    message: 'The host restarted while the backup or restore was under way. Run it again.',
+    retryable: true,
+  },
+  BACKUP_CONTENT_INVALID: {
+    status: 422,
+    message: 'The backup {backupId} does not hold what a backup of a project holds: {reason}.',
+  },
+  BACKUP_PATH_NOT_FOUND: {
+    status: 404,
+    message: 'The backup {backupId} holds no path {path}.',
+  },
+  BACKUP_TAG_INVALID: {
+    status: 400,
+    message: 'The tag "{tag}" cannot be used: {reason}.',
+  },
+  REPOSITORY_UNREACHABLE: {
+    status: 503,
+    message: 'The backup repository {repository} cannot be reached: {reason}. Check its address.',
+    retryable: true,
+  },
+  REPOSITORY_PASSWORD: {
+    status: 500,
+    message: 'The password file does not open the backup repository {repository}.',
+  },
+  REPOSITORY_LOCKED: {
+    status: 503,
+    message: 'Someone else keeps the backup repository {repository} locked. Try again later.',
+    retryable: true,
+  },
+  REPOSITORY_FULL: {
+    status: 507,
+    message: 'The backup repository {repository} has no room left. Make room and run it again.',
+    retryable: true,
+  },
+  REPOSITORY_DAMAGED: {
+    status: 500,
+    message: 'The backup repository {repository} is damaged: {reason}',
+  },
+  RESTORE_FAILED: {
+    status: 500,
+    message: 'The restore failed: {reason}. What was there before is unchanged.',
+    retryable: true,
+  },
+  RESTORE_DISK_FULL: {
+    status: 507,
+    message: 'The host has too little room to restore the backup. Choose another host.',
+  },
+  RESTORE_TARGET_EXISTS: {
+    status: 409,
+    message:
+      'Project {projectId} has a volume on this host. Ask for it to be replaced, or restore as new.',
+  },
+});

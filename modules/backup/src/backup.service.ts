@@ -1,0 +1,209 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseInput, SystemClock, SystemExec } from '@rookery/core';
+import type { Fence, Handlers, JobContext, ProjectId } from '@rookery/core/contract';
+import { z } from 'zod';
+import type { BackupFolders, StoredBackup } from './backup.driver.js';
+import { BackupErrors } from './backup.errors.js';
+import type { BackupParts } from './backup.ports.js';
+import type { BackupRecord, hostBackups } from './contract.js';
+import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
+import { survey, writeAbout } from './picture.js';
+import { placePath, restoreWhole, type RestoreParts } from './restore.js';
+
+const tagsMax = 20;
+const Tag = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._:+@=/-]{0,99}$/, 'use letters, digits and . _ : + @ = / -')
+  .refine(
+    (tag) => !/^(operation|bytes|files):/.test(tag),
+    'operation:, bytes: and files: are kept',
+  );
+
+type Inputs = {
+  readonly [K in keyof typeof hostBackups.methods]: z.output<
+    (typeof hostBackups.methods)[K]['input']
+  >;
+};
+
+/** Backs up and restores this host's projects: serves the contract `hostBackups`. */
+export class BackupService implements Handlers<typeof hostBackups> {
+  private readonly jobs: JobRunner;
+  private readonly parts: RestoreParts;
+
+  constructor(parts: BackupParts) {
+    const { exec = new SystemExec(), clock = new SystemClock() } = parts;
+    this.parts = { ...parts, exec };
+    this.jobs = new JobRunner(parts.journal, clock, parts.concurrencyMax ?? 2);
+  }
+
+  readonly run = async (input: Inputs['run'], context: JobContext): Promise<BackupRecord> => {
+    const tags = parseInput(z.array(Tag).max(tagsMax), input.tags);
+    await this.parts.projects.authorize(input.fence);
+    const { record } = await this.jobs.run('backup', input.fence, context, (tools) =>
+      this.backUp(input, tags, tools),
+    );
+    return complete(record);
+  };
+
+  readonly list = async (input: Inputs['list']): Promise<{ backups: BackupRecord[] }> => {
+    await this.parts.driver.open();
+    const stored = await this.parts.driver.list({ host: hostOf(input.projectId) });
+    const backups = stored.map((backup) => this.toRecord(backup, input.projectId));
+    return { backups: backups.sort((a, b) => a.createdAt.localeCompare(b.createdAt)) };
+  };
+
+  readonly restore = async (input: Inputs['restore'], context: JobContext) => {
+    const { result } = await this.jobs.run('restore', input.fence, context, async (tools) => {
+      const backup = await this.find(input.fromProjectId, input.backupId);
+      return restoreWhole(this.parts, input, backup, tools);
+    });
+    return complete(result);
+  };
+
+  readonly restorePath = async (input: Inputs['restorePath'], context: JobContext) => {
+    await this.parts.projects.authorize(input.fence);
+    const { result } = await this.jobs.run('restore-path', input.fence, context, async (tools) => {
+      const backup = await this.find(input.fromProjectId, input.backupId);
+      return placePath(this.parts, input, backup, tools);
+    });
+    return complete(result);
+  };
+
+  /**
+   * After a restart: what was under way has failed, and its volume is taken away. The operation
+   * that ordered it runs it again. Call once, before calls are served.
+   */
+  async recover(): Promise<void> {
+    for (const job of await this.parts.journal.active()) {
+      if (this.jobs.active().has(job.fence.operationId)) continue;
+      if (job.kind === 'restore' && job.stagingId !== undefined) {
+        await this.parts.storage.deleteVolume(job.stagingId);
+        await this.parts.projects.abandonRestore(job.fence);
+      }
+      const error = BackupErrors.BACKUP_INTERRUPTED().toJSON();
+      await this.parts.journal.put({ ...job, state: 'failed', endedAt: Date.now(), error });
+    }
+  }
+
+  /** What storage's reconciler must leave alone: pictures and volumes of jobs under way. */
+  async claims(): Promise<{
+    frozen: { projectId: ProjectId; name: string }[];
+    volumes: ProjectId[];
+  }> {
+    const jobs = await this.parts.journal.active();
+    return {
+      frozen: jobs
+        .filter(({ kind }) => kind === 'backup')
+        .map(({ fence }) => ({ projectId: fence.projectId, name: pictureOf(fence) })),
+      volumes: jobs.flatMap(({ stagingId }) => (stagingId === undefined ? [] : [stagingId])),
+    };
+  }
+
+  /** Aborts jobs under way; their operations come back. */
+  async close(): Promise<void> {
+    await this.jobs.close();
+  }
+
+  private async backUp(
+    input: Inputs['run'],
+    tags: readonly string[],
+    { signal, progress }: JobTools,
+  ): Promise<JobOutcome> {
+    const { driver, exec } = this.parts;
+    const { fence, spec } = input;
+    const host = hostOf(fence.projectId);
+    const operationTag = `operation:${fence.operationId}`;
+    await driver.open();
+    // The reply of an earlier attempt may have been lost after the repository had it all.
+    const [made] = await driver.list({ host, tag: operationTag });
+    if (made) return { record: this.toRecord(made, fence.projectId) };
+
+    await using picture = await this.picture(fence);
+    const { folders, live } = picture;
+    progress({ step: 'survey', done: 0, unit: 'files' });
+    const { bytes, files, sparse } = await survey(exec, folders, signal);
+    const about = join(this.parts.workFolder, `about-${fence.operationId}`);
+    try {
+      await writeAbout(about, {
+        ...{ version: 1, projectId: fence.projectId, spec, bytes, files },
+        sparse: [...sparse],
+      });
+      const stored = await driver.backup({
+        folders: { ...folders, about },
+        host,
+        live,
+        tags: [...tags, operationTag, `bytes:${bytes}`, `files:${files}`],
+        exclude: ['/project/.snapshots'],
+        onProgress: progress,
+        signal,
+      });
+      return { record: this.toRecord(stored, fence.projectId) };
+    } finally {
+      await rm(about, { recursive: true, force: true });
+    }
+  }
+
+  /** The project standing still, or its live files where the storage has no snapshots. */
+  private async picture(
+    fence: Fence,
+  ): Promise<AsyncDisposable & { folders: BackupFolders; live: boolean }> {
+    const { storage } = this.parts;
+    if (storage.capabilities.snapshots) {
+      const frozen = await storage.freeze(fence.projectId, pictureOf(fence));
+      return {
+        folders: { project: frozen.root, persistence: frozen.persistence },
+        live: false,
+        [Symbol.asyncDispose]: () => frozen.release(),
+      };
+    }
+    const volume = await storage.volume(fence.projectId);
+    if (!volume) throw BackupErrors.BACKUP_FAILED({ reason: 'the project has no volume here' });
+    await mkdir(volume.paths.persistence, { recursive: true });
+    return {
+      folders: { project: volume.paths.root, persistence: volume.paths.persistence },
+      live: true,
+      [Symbol.asyncDispose]: async () => undefined,
+    };
+  }
+
+  private async find(projectId: ProjectId, backupId: string): Promise<StoredBackup> {
+    const { driver } = this.parts;
+    await driver.open();
+    const backups = await driver.list({ host: hostOf(projectId) });
+    const found = backups.find(({ id }) => id.startsWith(backupId));
+    if (found) return found;
+    throw BackupErrors.BACKUP_NOT_FOUND({ backupId, projectId, repository: driver.repository });
+  }
+
+  private toRecord(stored: StoredBackup, projectId: ProjectId): BackupRecord {
+    const { driver } = this.parts;
+    const { summary } = stored;
+    return {
+      backupId: stored.id,
+      projectId,
+      createdAt: new Date(stored.createdAt).toISOString(),
+      driver: driver.name,
+      repository: driver.repository,
+      bytes: numberTag(stored, 'bytes') ?? summary?.bytes ?? 0,
+      files: numberTag(stored, 'files') ?? summary?.files ?? 0,
+      bytesAdded: summary?.bytesAdded ?? 0,
+      durationMs: Math.max(0, summary?.durationMs ?? 0),
+      tags: [...stored.tags],
+    };
+  }
+}
+
+const hostOf = (projectId: ProjectId): string => `project-${projectId}`;
+const pictureOf = (fence: Fence): string => `backup-${fence.operationId}`;
+
+function numberTag(stored: StoredBackup, name: string): number | undefined {
+  const tag = stored.tags.find((text) => text.startsWith(`${name}:`));
+  const value = tag === undefined ? NaN : Number(tag.slice(name.length + 1));
+  return Number.isSafeInteger(value) ? value : undefined;
+}
+
+function complete<T>(value: T | undefined): T {
+  if (value === undefined) throw BackupErrors.BACKUP_FAILED({ reason: 'the job left no result' });
+  return value;
+}

@@ -1,0 +1,173 @@
+import { CoreErrors, toCodedError, type Clock } from '@rookery/core';
+import type { Fence, JobContext, Progress } from '@rookery/core/contract';
+import { BackupErrors } from './backup.errors.js';
+import type { BackupJob, BackupJobKind, BackupJournal } from './backup.ports.js';
+
+/** What a job leaves in its row when it has succeeded. */
+export type JobOutcome = Pick<BackupJob, 'record' | 'result'>;
+
+export interface JobTools {
+  readonly signal: AbortSignal;
+  readonly progress: (progress: Progress) => void;
+  /** What an earlier attempt of the same operation left. */
+  readonly earlier: BackupJob | undefined;
+  /** Adds to the job's row, durably. */
+  readonly note: (change: Pick<BackupJob, 'stagingId'>) => Promise<void>;
+}
+
+type Work = (tools: JobTools) => Promise<JobOutcome>;
+
+interface Running {
+  readonly operationId: string;
+  readonly outcome: Promise<JobOutcome>;
+  readonly listeners: Set<JobContext>;
+  readonly abort: AbortController;
+}
+
+/**
+ * Runs jobs: pending → running → succeeded | failed, each change in the journal first.
+ *
+ * One job a project at a time; a second call of the same operation joins it, one of another is
+ * refused. Of all projects at most `concurrencyMax` run, the others are pending. A job that
+ * succeeded answers a repeated call from its row. When every caller has gone, the job is aborted:
+ * its operation comes back with a higher attempt, or was canceled.
+ */
+export class JobRunner {
+  private readonly running = new Map<string, Running>();
+  private readonly waiting: (() => void)[] = [];
+  private slots: number;
+
+  constructor(
+    private readonly journal: BackupJournal,
+    private readonly clock: Clock,
+    concurrencyMax: number,
+  ) {
+    this.slots = concurrencyMax;
+  }
+
+  async run(
+    kind: BackupJobKind,
+    fence: Fence,
+    context: JobContext,
+    work: Work,
+  ): Promise<JobOutcome> {
+    const current = this.running.get(fence.projectId);
+    if (current && current.operationId !== fence.operationId) {
+      throw BackupErrors.BACKUP_IN_PROGRESS({ projectId: fence.projectId });
+    }
+    if (current) return this.join(current, context);
+    const abort = new AbortController();
+    const started: Running = {
+      operationId: fence.operationId,
+      listeners: new Set(),
+      abort,
+      outcome: this.perform(kind, fence, work, abort.signal),
+    };
+    // Without an await since the look into the map: no other call can have come between.
+    this.running.set(fence.projectId, started);
+    void started.outcome.finally(() => this.running.delete(fence.projectId)).catch(() => undefined); // told to those who joined
+    return this.join(started, context);
+  }
+
+  /** Operations under way here and now. */
+  active(): ReadonlySet<string> {
+    return new Set([...this.running.values()].map(({ operationId }) => operationId));
+  }
+
+  /** Aborts all and waits for their ends. */
+  async close(): Promise<void> {
+    const all = [...this.running.values()];
+    for (const { abort } of all) abort.abort();
+    await Promise.allSettled(all.map(({ outcome }) => outcome));
+  }
+
+  private async join(running: Running, context: JobContext): Promise<JobOutcome> {
+    const { listeners, abort, outcome } = running;
+    const leave = (): void => {
+      listeners.delete(context);
+      if (listeners.size === 0) abort.abort();
+    };
+    listeners.add(context);
+    if (context.signal.aborted) leave();
+    context.signal.addEventListener('abort', leave, { once: true });
+    try {
+      return await outcome;
+    } finally {
+      context.signal.removeEventListener('abort', leave);
+    }
+  }
+
+  private async perform(
+    kind: BackupJobKind,
+    fence: Fence,
+    work: Work,
+    signal: AbortSignal,
+  ): Promise<JobOutcome> {
+    const earlier = await this.journal.get(fence.operationId);
+    if (earlier && earlier.fence.attempt > fence.attempt) {
+      throw CoreErrors.STALE_ATTEMPT({ given: fence.attempt, current: earlier.fence.attempt });
+    }
+    if (earlier?.state === 'succeeded') return earlier;
+    let row: BackupJob = {
+      fence,
+      kind,
+      state: 'pending',
+      startedAt: this.clock.now(),
+      ...(earlier?.stagingId !== undefined && { stagingId: earlier.stagingId }),
+    };
+    const put = async (change: Partial<BackupJob>): Promise<void> => {
+      row = { ...row, ...change };
+      await this.journal.put(row);
+    };
+    await put({});
+    try {
+      await this.takeSlot(signal);
+      try {
+        await put({ state: 'running' });
+        const progress = (step: Progress): void => {
+          for (const listener of this.running.get(fence.projectId)?.listeners ?? []) {
+            listener.progress(step);
+          }
+        };
+        const outcome = await work({ signal, progress, earlier, note: put });
+        await put({ state: 'succeeded', endedAt: this.clock.now(), ...outcome });
+        return outcome;
+      } finally {
+        this.giveSlot();
+      }
+    } catch (error) {
+      const coded = signal.aborted
+        ? CoreErrors.CANCELED({}, { cause: error })
+        : toCodedError(error);
+      await put({ state: 'failed', endedAt: this.clock.now(), error: coded.toJSON() });
+      throw coded;
+    }
+  }
+
+  private async takeSlot(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) throw CoreErrors.CANCELED();
+    if (this.slots > 0) {
+      this.slots -= 1;
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
+      const onAbort = (): void => {
+        this.waiting.splice(this.waiting.indexOf(turn), 1);
+        reject(CoreErrors.CANCELED());
+      };
+      const turn = (): void => {
+        signal.removeEventListener('abort', onAbort);
+        resolve();
+      };
+      this.waiting.push(turn);
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  /** The slot goes on to whoever waits longest. */
+  private giveSlot(): void {
+    const next = this.waiting.shift();
+    if (next) next();
+    else this.slots += 1;
+  }
+}

@@ -1,0 +1,205 @@
+import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
+import { lstat, mkdir, rm } from 'node:fs/promises';
+import { basename, dirname, join, posix } from 'node:path';
+import {
+  CoreErrors,
+  GiB,
+  mkdirAt,
+  newId,
+  openBeneath,
+  renameAt,
+  renameExchange,
+  Reverter,
+  type Exec,
+} from '@rookery/core';
+import type { ProjectId } from '@rookery/core/contract';
+import type { Volume } from '@rookery/storage/contract';
+import type { z } from 'zod';
+import type { StoredBackup } from './backup.driver.js';
+import { BackupErrors } from './backup.errors.js';
+import type { BackupParts } from './backup.ports.js';
+import type { hostBackups } from './contract.js';
+import type { JobOutcome, JobTools } from './job-runner.js';
+import { digHoles, readAbout, survey, type AboutBackup } from './picture.js';
+
+export type RestoreParts = Omit<BackupParts, 'exec'> & { readonly exec: Exec };
+type RestoreInput = z.output<(typeof hostBackups.methods.restore)['input']>;
+type RestorePathInput = z.output<(typeof hostBackups.methods.restorePath)['input']>;
+
+/**
+ * Restores a whole project into a volume that nobody uses yet, and makes it the project's when it is
+ * complete. Where the project has a volume already, a stand-in with an id of its own is filled and
+ * then takes its place in one step: until then the old content is untouched.
+ */
+export async function restoreWhole(
+  parts: RestoreParts,
+  input: RestoreInput,
+  backup: StoredBackup,
+  tools: JobTools,
+): Promise<JobOutcome> {
+  const { storage, projects } = parts;
+  const { fence, spec } = input;
+  const { projectId } = fence;
+  await using revert = new Reverter();
+
+  await projects.beginRestore(fence, spec);
+  revert.add(() => projects.abandonRestore(fence));
+  // What an earlier attempt half filled is of no use to anyone.
+  if (tools.earlier?.stagingId !== undefined) await storage.deleteVolume(tools.earlier.stagingId);
+  const exists = (await storage.volume(projectId)) !== undefined;
+  if (exists && !input.replace) throw BackupErrors.RESTORE_TARGET_EXISTS({ projectId });
+  const stagingId = exists ? newId() : projectId;
+  // Written down before it exists: after a crash it is found and removed.
+  await tools.note({ stagingId });
+  revert.add(() => storage.deleteVolume(stagingId));
+
+  const volume = await stagingVolume(parts, stagingId, spec.quota.diskBytes, backup);
+  const about = await fill(parts, volume, backup, tools);
+  if (about.projectId !== input.fromProjectId) {
+    const reason = `it is of project ${about.projectId}`;
+    throw BackupErrors.BACKUP_CONTENT_INVALID({ backupId: backup.id, reason });
+  }
+  tools.signal.throwIfAborted();
+  if (stagingId !== projectId) {
+    if (!storage.replaceVolume) throw BackupErrors.RESTORE_TARGET_EXISTS({ projectId });
+    await storage.replaceVolume(stagingId, projectId);
+  }
+  await storage.setQuota(projectId, spec.quota.diskBytes, { allowBelowUse: true });
+  await projects.adoptRestored(fence, spec);
+  revert.success();
+  return { result: { bytes: about.bytes, files: about.files } };
+}
+
+/** Room for the whole content while it arrives; the project's own limit is set last. */
+async function stagingVolume(
+  parts: RestoreParts,
+  id: ProjectId,
+  quotaBytes: number,
+  backup: StoredBackup,
+): Promise<Volume> {
+  const expected = bytesOf(backup) ?? 0;
+  return parts.storage.createVolume(id, { quotaBytes: Math.max(quotaBytes, expected * 2) + GiB });
+}
+
+async function fill(
+  parts: RestoreParts,
+  { paths }: Volume,
+  backup: StoredBackup,
+  { signal, progress }: JobTools,
+): Promise<AboutBackup> {
+  const { driver, exec } = parts;
+  const scratch = join(parts.workFolder, `restore-${newId()}`);
+  const aboutFolder = join(scratch, 'about');
+  await mkdir(aboutFolder, { recursive: true });
+  try {
+    const expected = bytesOf(backup);
+    const project = { project: paths.root, persistence: paths.persistence };
+    await driver.restore({
+      id: backup.id,
+      folders: { ...project, about: aboutFolder },
+      exclude: ['/project/.snapshots'],
+      ...(expected !== undefined && { bytesExpected: expected }),
+      onProgress: progress,
+      signal,
+    });
+    const about = await readAbout(aboutFolder, backup.id);
+    progress({ step: 'holes', done: 0, total: about.sparse.length, unit: 'files' });
+    await digHoles(exec, project, about, { scratch, signal });
+    return about;
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Restores one path under home. It is laid down beside the home first, where the project's processes
+ * cannot reach it, and then changes places with what is there in one step.
+ */
+export async function placePath(
+  parts: RestoreParts,
+  input: RestorePathInput,
+  backup: StoredBackup,
+  { signal, progress }: JobTools,
+): Promise<JobOutcome> {
+  const from = cleanPath(input.path);
+  const into = cleanPath(input.into ?? input.path);
+  const volume = await parts.storage.volume(input.fence.projectId);
+  if (!volume) throw CoreErrors.NOT_FOUND({ what: 'project', id: input.fence.projectId });
+  const staging = join(volume.paths.root, `.restore-${input.fence.operationId}`);
+  await rm(staging, { recursive: true, force: true });
+  await mkdir(staging, { mode: 0o700 });
+  try {
+    await parts.driver.restore({
+      id: backup.id,
+      folders: { project: staging },
+      include: `/project/home/${from}`,
+      onProgress: progress,
+      signal,
+    });
+    const found = join(staging, 'home', from);
+    await lstat(found).catch((cause: unknown) => {
+      const details = { backupId: backup.id, path: from };
+      throw BackupErrors.BACKUP_PATH_NOT_FOUND(details, { cause });
+    });
+    const { bytes, files } = await survey(parts.exec, { path: found }, signal);
+    signal.throwIfAborted();
+    swapIn(volume.paths.home, into, found);
+    return { result: { bytes, files } };
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    throw BackupErrors.RESTORE_DISK_FULL({}, { cause: error });
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+/** Everything beneath home may be hostile: folders are opened one by one without following links. */
+function swapIn(home: string, into: string, found: string): void {
+  const parents = dirname(into) === '.' ? [] : dirname(into).split('/');
+  const fds = [openSync(home, constants.O_RDONLY | constants.O_DIRECTORY)];
+  const foundFd = openSync(dirname(found), constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    const { uid, gid } = fstatSync(fds[0] ?? -1);
+    for (const part of parents) fds.push(enterFolder(fds.at(-1) ?? -1, part, { uid, gid }));
+    const parentFd = fds.at(-1) ?? -1;
+    try {
+      renameExchange(foundFd, basename(found), parentFd, basename(into));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      renameAt(foundFd, basename(found), parentFd, basename(into));
+    }
+  } finally {
+    closeSync(foundFd);
+    for (const fd of fds) closeSync(fd);
+  }
+}
+
+function enterFolder(parentFd: number, name: string, owner: { uid: number; gid: number }): number {
+  const flags = constants.O_RDONLY | constants.O_DIRECTORY;
+  try {
+    return openBeneath(parentFd, name, flags);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    mkdirAt(parentFd, name, 0o755);
+    const fd = openBeneath(parentFd, name, flags);
+    fchownSync(fd, owner.uid, owner.gid);
+    return fd;
+  }
+}
+
+/** @throws INVALID_INPUT for the home itself: that is a whole restore. */
+function cleanPath(path: string): string {
+  const clean = posix.normalize(path).replace(/\/$/, '');
+  if (clean !== '.' && clean !== '' && !clean.startsWith('..')) return clean;
+  throw CoreErrors.INVALID_INPUT({ reason: `"${path}" names no file or folder under home` });
+}
+
+function isFull(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code;
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
+
+function bytesOf(backup: StoredBackup): number | undefined {
+  const tag = backup.tags.find((text) => text.startsWith('bytes:'));
+  return tag === undefined ? backup.summary?.bytes : Number(tag.slice('bytes:'.length));
+}
