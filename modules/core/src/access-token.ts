@@ -11,7 +11,10 @@ import { newId } from './ids.js';
 const issuer = 'rookery-hub';
 
 /** What the minter chooses; issuer, id and times are added. */
-export type AccessGrant = Pick<AccessClaims, 'aud' | 'sub' | 'project' | 'role' | 'port'> & {
+export type AccessGrant = Pick<
+  AccessClaims,
+  'aud' | 'sub' | 'project' | 'role' | 'port' | 'via'
+> & {
   readonly ttlSeconds?: number;
 };
 

@@ -21,6 +21,8 @@ export const AccessClaims = z.object({
   role: ProjectRole.or(z.literal('anonymous')).optional(),
   /** `anonymous` tokens open this one port alone. */
   port: z.int().min(1).max(65535).optional(),
+  /** Only the hub's own proxy carries it: a host then believes its `X-Forwarded-*`. */
+  via: z.literal('hub').optional(),
 });
 export type AccessClaims = z.infer<typeof AccessClaims>;
 

@@ -1,0 +1,160 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isIPv6 } from 'node:net';
+import type { AccessTokenVerifier, Clock } from '@rookery/core';
+import type { AccessClaims } from '@rookery/core/contract';
+import type { z } from 'zod';
+import { respondWithError } from '../http/error-response.js';
+import type { Forward } from '../http/forwarder.js';
+import {
+  cleanRequestHeaders,
+  cleanResponseHeaders,
+  forwardedHeaders,
+  tokenHeader,
+  type HeaderBag,
+} from '../http/headers.js';
+import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
+import type { ProxyLimits } from '../limits.js';
+import { queryTokenName, type ProjectPath } from '../project-path.js';
+import { ProxyErrors } from '../proxy.errors.js';
+import { HoldQueue } from './hold-queue.js';
+import type { RouteTable } from './route-table.js';
+import { TokenGate } from './token-gate.js';
+
+export interface HostIngressParts {
+  readonly hostId: string;
+  readonly verifier: Pick<AccessTokenVerifier, 'verify'>;
+  readonly routes: RouteTable;
+  readonly clock?: Clock;
+}
+
+/**
+ * The host's half of the way in: lets in what carries a token for this host and project, waits while
+ * the project is being moved, and carries the request to its container.
+ */
+export class HostIngress extends ProxyRole {
+  private readonly gate: TokenGate;
+  private readonly holds: HoldQueue;
+
+  constructor(parts: HostIngressParts, limits: z.input<typeof ProxyLimits> = {}) {
+    super(limits);
+    this.gate = new TokenGate(parts.hostId, parts.verifier, parts.clock);
+    this.holds = new HoldQueue(parts.routes, this.limits);
+  }
+
+  /** Forgets which tokens were good: after a rotation of keys or a revocation. */
+  forgetTokens(): void {
+    this.gate.forget();
+  }
+
+  /** Requests that wait for a move. */
+  heldCount(): number {
+    return this.holds.count();
+  }
+
+  /** For a server that serves nothing else: other addresses get an error of ours. */
+  async handleOrRefuse(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    if (await this.handle(req, res)) return;
+    respondWithError(req, res, ProxyErrors.PROXY_PATH_INVALID({ reason: 'it names no project' }));
+  }
+
+  override async drain(deadlineMs: number): Promise<void> {
+    this.holds.close();
+    await super.drain(deadlineMs);
+  }
+
+  protected override async carry(exchange: RequestExchange): Promise<void> {
+    const { req, res, path, connection } = exchange;
+    const claims = await this.gate.claimsOf(req, path);
+    own(connection, claims);
+    if (this.opensSession(req, res, path)) return;
+    const gone = new AbortController();
+    const onClose = (): void => gone.abort();
+    res.once('close', onClose);
+    const address = await this.address(path, gone.signal);
+    res.off('close', onClose);
+    if (res.destroyed) return;
+    const headers = outgoingHeaders(req, path, claims);
+    await this.forwarder.request(req, res, forwardTo(address, path, headers));
+  }
+
+  protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
+    const { req, socket, head, path, connection } = exchange;
+    const claims = await this.gate.claimsOf(req, path);
+    own(connection, claims);
+    const gone = new AbortController();
+    const onClose = (): void => gone.abort();
+    socket.once('close', onClose);
+    const address = await this.address(path, gone.signal);
+    socket.off('close', onClose);
+    const headers = {
+      ...outgoingHeaders(req, path, claims),
+      connection: 'Upgrade',
+      upgrade: 'websocket',
+    };
+    await this.forwarder.upgrade(req, socket, head, forwardTo(address, path, headers));
+  }
+
+  /** @throws PROXY_PROJECT_HELD, PROXY_PROJECT_NOT_RUNNING, PROXY_PROJECT_MOVED, PROXY_NOT_HERE */
+  private async address({ projectId }: ProjectPath, signal: AbortSignal): Promise<string> {
+    const route = await this.holds.settledRoute(projectId, signal);
+    if (!route) throw ProxyErrors.PROXY_NOT_HERE({ projectId });
+    switch (route.state) {
+      case 'running':
+        return route.address;
+      case 'stopped':
+        throw ProxyErrors.PROXY_PROJECT_NOT_RUNNING({ projectId });
+      case 'held':
+        throw ProxyErrors.PROXY_PROJECT_HELD({ projectId });
+      case 'moved': {
+        const { newUrl } = route;
+        const to = newUrl === undefined ? '' : ` to ${newUrl}`;
+        throw ProxyErrors.PROXY_PROJECT_MOVED({ projectId, to, newUrl });
+      }
+    }
+  }
+
+  /**
+   * A browser that comes directly brings its token in the address once; a cookie carries it from
+   * there, for as long as the token lives, and the address bar loses it.
+   */
+  private opensSession(req: IncomingMessage, res: ServerResponse, path: ProjectPath): boolean {
+    if (path.queryToken === undefined || req.method !== 'GET') return false;
+    if (req.headers['sec-fetch-mode'] !== 'navigate') return false;
+    const secure = 'encrypted' in req.socket ? '; Secure' : '';
+    res.writeHead(303, {
+      location: path.fullUrl,
+      'set-cookie': `${queryTokenName}=${path.queryToken}; Path=/${path.projectId}/; HttpOnly; SameSite=Lax${secure}`,
+      'cache-control': 'no-store',
+      'referrer-policy': 'no-referrer',
+      'content-length': 0,
+    });
+    res.end();
+    return true;
+  }
+}
+
+function forwardTo(address: string, path: ProjectPath, headers: HeaderBag): Forward {
+  const host = isIPv6(address) ? `[${address}]` : address;
+  const confine = { ...path, stripped: path.mode === 'server' };
+  return {
+    target: new URL(`http://${host}:${path.port}`),
+    url: path.upstreamUrl,
+    headers,
+    port: path.port,
+    responseHeaders: (response) => cleanResponseHeaders(response.headers, confine),
+  };
+}
+
+function outgoingHeaders(req: IncomingMessage, path: ProjectPath, claims: AccessClaims): HeaderBag {
+  // A user's own token opens the project too, but what that user says of himself is not believed.
+  const viaHub = claims.via === 'hub' && req.headers[tokenHeader] !== undefined;
+  const clean = cleanRequestHeaders(req.headers, { dropAuthorization: viaHub });
+  const prefix = path.mode === 'server' ? path.base.slice(0, -1) : undefined;
+  const forwarded = forwardedHeaders(req, { trustIncoming: viaHub, prefix });
+  return { ...clean, ...forwarded, host: forwarded['x-forwarded-host'] ?? clean.host };
+}
+
+function own(connection: RequestExchange['connection'], claims: AccessClaims): void {
+  connection.subject = claims.sub;
+  connection.sessionId = claims.jti;
+}

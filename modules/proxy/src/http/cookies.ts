@@ -1,0 +1,56 @@
+const ownCookie = /^rookery_/i;
+
+/** Reads one cookie; the first of its name wins, as the most specific path comes first. */
+export function readCookie(header: string | undefined, name: string): string | undefined {
+  for (const pair of header?.split(';') ?? []) {
+    const at = pair.indexOf('=');
+    if (at > 0 && pair.slice(0, at).trim() === name) return pair.slice(at + 1).trim();
+  }
+  return undefined;
+}
+
+/** The Cookie header without the hub's and the host's own cookies; undefined when none is left. */
+export function withoutOwnCookies(header: string): string | undefined {
+  if (!/rookery_/i.test(header)) return header;
+  const kept = header
+    .split(';')
+    .map((pair) => pair.trim())
+    // A nameless cookie `=rookery_x=1` is read as rookery_x by some parsers.
+    .filter((pair) => pair !== '' && !ownCookie.test(pair.replace(/^[=\s]+/, '')));
+  return kept.length > 0 ? kept.join('; ') : undefined;
+}
+
+/**
+ * Confines a project's cookie to the project: Domain dropped, Path within its base, no cookie of
+ * ours and none without a name (browsers store `=rookery_session=x` as if it were named).
+ * @returns undefined when the cookie is dropped
+ */
+export function confineSetCookie(
+  cookie: string,
+  confine: { readonly projectId: string; readonly base: string },
+): string | undefined {
+  const [pair = '', ...attributes] = cookie.split(';');
+  const at = pair.indexOf('=');
+  const name = at < 0 ? '' : pair.slice(0, at).trim();
+  if (name === '' || ownCookie.test(name)) return undefined;
+  let path: string | undefined;
+  const kept: string[] = [];
+  for (const attribute of attributes) {
+    const [key = '', ...value] = attribute.split('=');
+    const lower = key.trim().toLowerCase();
+    if (lower === 'path') path = value.join('=').trim();
+    else if (lower !== 'domain' && lower !== '') kept.push(attribute.trim());
+  }
+  // Without a Path a browser takes the folder of the request, which may lie above the port's base.
+  return [pair.trim(), `Path=${confinePath(path, confine)}`, ...kept].join('; ');
+}
+
+function confinePath(
+  path: string | undefined,
+  confine: { readonly projectId: string; readonly base: string },
+): string {
+  if (path === undefined || !path.startsWith('/')) return confine.base;
+  const own = `/${confine.projectId}`;
+  if (path === own || path.startsWith(`${own}/`)) return path;
+  return confine.base + path.slice(1);
+}

@@ -1,0 +1,329 @@
+import {
+  Agent as HttpAgent,
+  STATUS_CODES,
+  type ClientRequest,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { CodedError } from '@rookery/core';
+import { createProxyServer, type ProxyServerOptions } from 'httpxy';
+import type { ProxyLimits } from '../limits.js';
+import { ProxyErrors } from '../proxy.errors.js';
+import { refuseUpgrade } from './error-response.js';
+import { hasBody, type HeaderBag } from './headers.js';
+
+/** One attempt to carry a request to one upstream. */
+export interface Forward {
+  readonly target: URL;
+  /** Path and query. */
+  readonly url: string;
+  readonly headers: HeaderBag;
+  /** The port asked for, for messages. */
+  readonly port: number;
+  /** How the response's headers go back. */
+  readonly responseHeaders: (response: IncomingMessage) => HeaderBag;
+  /** True when this response shall not reach the client (it is swallowed). */
+  readonly intercept?: (response: IncomingMessage) => boolean;
+}
+
+/** What became of an attempt whose response was intercepted. */
+export interface Intercepted {
+  readonly status: number;
+  readonly headers: IncomingMessage['headers'];
+}
+
+interface Attempt {
+  readonly forward: Forward;
+  /** Ends the attempt where httpxy's own promise would not. */
+  readonly settled: PromiseWithResolvers<void>;
+  proxyReq: ClientRequest | undefined;
+  intercepted: Intercepted | undefined;
+  responded: boolean;
+  failure: CodedError | undefined;
+}
+
+/**
+ * The engine of both hops: httpxy with keep-alive agents, with the headers decided by us.
+ * The caller's `req.headers` are replaced; keep what you need before.
+ */
+export class Forwarder {
+  private readonly proxy = createProxyServer();
+  private readonly attempts = new WeakMap<IncomingMessage, Attempt>();
+  private readonly httpAgent: HttpAgent;
+  private readonly httpsAgent: HttpsAgent;
+
+  constructor(private readonly limits: ProxyLimits) {
+    const options = {
+      keepAlive: true,
+      maxFreeSockets: limits.idleUpstreamsMax,
+      // Freed sockets are dropped after this; busy ones have limits of their own.
+      timeout: limits.idleUpstreamMs,
+      scheduling: 'lifo' as const,
+    };
+    this.httpAgent = new HttpAgent(options);
+    this.httpsAgent = new HttpsAgent(options);
+    this.proxy.on('proxyReq', (proxyReq, req) => this.onRequest(proxyReq, req));
+    this.proxy.on('proxyRes', (response, req, res) => this.onResponse(response, req, res));
+    this.proxy.on('proxyReqWs', (proxyReq, req, socket) => this.onUpgrade(proxyReq, req, socket));
+  }
+
+  /**
+   * Carries a request and its response; resolves when the response is done or intercepted.
+   * @throws PROXY_PORT_REFUSED, PROXY_UPSTREAM_FAILED, PROXY_UPSTREAM_TIMEOUT, PROXY_BODY_TIMEOUT
+   */
+  async request(
+    req: IncomingMessage,
+    res: ServerResponse,
+    forward: Forward,
+  ): Promise<Intercepted | undefined> {
+    const replayable = !hasBody(req);
+    const first = await this.attempt(req, res, forward);
+    if (!(first instanceof CodedError)) return first.intercepted;
+    // An upstream may close an idle connection just as we use it: nothing has happened there yet.
+    const stale = first.cause instanceof Error && (first.cause as StaleError).reusedSocket === true;
+    if (!replayable || !stale || res.headersSent || res.destroyed) throw first;
+    const second = await this.attempt(req, res, forward);
+    if (second instanceof CodedError) throw second;
+    return second.intercepted;
+  }
+
+  /**
+   * Carries a WebSocket; resolves when it is over. An upgrade that fails is answered here with the
+   * coded error, because httpxy ends the socket in the same breath.
+   */
+  async upgrade(
+    req: IncomingMessage,
+    socket: Socket,
+    head: Buffer,
+    forward: Forward,
+  ): Promise<void> {
+    this.begin(req, forward);
+    const options = { target: forward.target, agent: false };
+    // What rejects here has been answered by onUpgrade's listeners.
+    await this.proxy.ws(req, socket, options, head).catch(() => undefined);
+  }
+
+  /** Closes idle upstream connections. */
+  close(): void {
+    this.httpAgent.destroy();
+    this.httpsAgent.destroy();
+  }
+
+  private begin(req: IncomingMessage, forward: Forward): Attempt {
+    const settled = Promise.withResolvers<void>();
+    settled.promise.catch(() => undefined);
+    const attempt: Attempt = {
+      forward,
+      settled,
+      proxyReq: undefined,
+      intercepted: undefined,
+      responded: false,
+      failure: undefined,
+    };
+    req.headers = withoutUndefined(forward.headers);
+    req.url = forward.url;
+    this.attempts.set(req, attempt);
+    return attempt;
+  }
+
+  private async attempt(
+    req: IncomingMessage,
+    res: ServerResponse,
+    forward: Forward,
+  ): Promise<Attempt | CodedError> {
+    const attempt = this.begin(req, forward);
+    const options: ProxyServerOptions = {
+      target: forward.target,
+      agent: forward.target.protocol === 'https:' ? this.httpsAgent : this.httpAgent,
+      selfHandleResponse: true,
+    };
+    try {
+      await Promise.race([this.proxy.web(req, res, options), attempt.settled.promise]);
+      return attempt;
+    } catch (error) {
+      return this.failure(error, attempt);
+    }
+  }
+
+  /** Runs when the upstream socket is assigned. */
+  private onRequest(proxyReq: ClientRequest, req: IncomingMessage): void {
+    const attempt = this.attempts.get(req);
+    if (!attempt) return;
+    attempt.proxyReq = proxyReq;
+    const { connectMs, responseMs, bodyIdleMs } = this.limits;
+    const port = attempt.forward.port;
+    const socket = proxyReq.socket;
+    if (socket?.connecting === true) {
+      const timer = setTimeout(
+        () => fail(ProxyErrors.PROXY_PORT_REFUSED({ port, reason: 'timeout' })),
+        connectMs,
+      );
+      socket.once('connect', () => clearTimeout(timer));
+      proxyReq.once('close', () => clearTimeout(timer));
+    }
+    proxyReq.setTimeout(responseMs, () => {
+      if (attempt.responded) proxyReq.destroy();
+      else fail(ProxyErrors.PROXY_UPSTREAM_TIMEOUT({ port, timeoutMs: responseMs }));
+    });
+    if (hasBody(req)) watchBody(req, proxyReq, bodyIdleMs, fail);
+    function fail(error: CodedError): void {
+      if (attempt) attempt.failure ??= error;
+      proxyReq.destroy(error);
+    }
+  }
+
+  private onResponse(response: IncomingMessage, req: IncomingMessage, res: ServerResponse): void {
+    const attempt = this.attempts.get(req);
+    if (!attempt) {
+      response.destroy();
+      return;
+    }
+    attempt.responded = true;
+    if (attempt.forward.intercept?.(response) === true && !res.headersSent) {
+      attempt.intercepted = { status: response.statusCode ?? 502, headers: response.headers };
+      // Read to its end, else httpxy takes it for a broken response and cuts the client off.
+      response.once('end', () => attempt.settled.resolve());
+      response.resume();
+      return;
+    }
+    attempt.proxyReq?.setTimeout(this.limits.responseIdleMs);
+    try {
+      const headers = attempt.forward.responseHeaders(response);
+      res.writeHead(response.statusCode ?? 502, withoutUndefined(headers));
+      // Events must not wait for the first body byte.
+      if (headers['content-length'] === undefined) res.flushHeaders();
+      response.pipe(res);
+    } catch (error) {
+      // A status such as 000 passes Node's parser, and its writer refuses it.
+      const { port } = attempt.forward;
+      const reason = 'a response that is not HTTP';
+      attempt.settled.reject(ProxyErrors.PROXY_UPSTREAM_FAILED({ port, reason }, { cause: error }));
+      setImmediate(() => attempt.proxyReq?.destroy());
+    }
+  }
+
+  private onUpgrade(proxyReq: ClientRequest, req: IncomingMessage, socket: Socket): void {
+    const attempt = this.attempts.get(req);
+    if (!attempt) {
+      socket.destroy();
+      return;
+    }
+    attempt.proxyReq = proxyReq;
+    const timer = setTimeout(() => {
+      const { port } = attempt.forward;
+      const timeoutMs = this.limits.upgradeMs;
+      proxyReq.destroy(ProxyErrors.PROXY_UPSTREAM_TIMEOUT({ port, timeoutMs }));
+    }, this.limits.upgradeMs);
+    const abandon = (): void => void proxyReq.destroy();
+    socket.once('close', abandon);
+    const settle = (): void => {
+      clearTimeout(timer);
+      socket.off('close', abandon);
+      attempt.responded = true;
+    };
+    // These listeners run before httpxy's own, which write headers out as they find them.
+    proxyReq.once('error', (error) => {
+      const answered = attempt.responded;
+      settle();
+      if (!answered) refuseUpgrade(req, socket, this.failure(error, attempt));
+    });
+    proxyReq.once('upgrade', (response: IncomingMessage, upstream: Duplex) => {
+      settle();
+      response.headers = {
+        ...withoutUndefined(attempt.forward.responseHeaders(response)),
+        connection: 'Upgrade',
+        upgrade: 'websocket',
+      };
+      tie(socket, upstream);
+    });
+    proxyReq.once('response', (response: IncomingMessage) => {
+      settle();
+      const encoding = response.headers['transfer-encoding'];
+      response.headers = {
+        ...withoutUndefined(attempt.forward.responseHeaders(response)),
+        ...(encoding !== undefined && { 'transfer-encoding': encoding }),
+      };
+      // A reason with control characters would end up in our own header block.
+      response.statusMessage = STATUS_CODES[response.statusCode ?? 502] ?? '';
+    });
+  }
+
+  private failure(error: unknown, attempt: Attempt): CodedError {
+    if (attempt.failure) return attempt.failure;
+    if (error instanceof CodedError) return error;
+    const { port } = attempt.forward;
+    const code = (error as NodeJS.ErrnoException).code ?? 'UNKNOWN';
+    if (unreachable.has(code)) {
+      return ProxyErrors.PROXY_PORT_REFUSED({ port, reason: code }, { cause: error });
+    }
+    if (error instanceof Error && attempt.proxyReq?.reusedSocket === true && !attempt.responded) {
+      (error as StaleError).reusedSocket = true;
+    }
+    return ProxyErrors.PROXY_UPSTREAM_FAILED({ port, reason: code }, { cause: error });
+  }
+}
+
+type StaleError = Error & { reusedSocket?: boolean };
+
+const unreachable = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EHOSTDOWN',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+
+/** A body that stops coming holds a connection to the project: it has a limit. */
+function watchBody(
+  req: IncomingMessage,
+  proxyReq: ClientRequest,
+  idleMs: number,
+  fail: (error: CodedError) => void,
+): void {
+  let timer: NodeJS.Timeout | undefined = setTimeout(onIdle, idleMs);
+  function onIdle(): void {
+    // A service that does not read is not the client's fault; its own timeout judges it.
+    if (proxyReq.writableNeedDrain) timer?.refresh();
+    else fail(ProxyErrors.PROXY_BODY_TIMEOUT({ timeoutMs: idleMs }));
+  }
+  const touch = (): void => void timer?.refresh();
+  const stop = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    req.off('data', touch);
+  };
+  req.on('data', touch);
+  req.once('end', stop);
+  proxyReq.once('close', stop);
+}
+
+/** How long the other half may flush after one half of a WebSocket is gone. */
+const flushMs = 5_000;
+
+/** Neither half of a tunnel outlives the other. */
+function tie(a: Duplex, b: Duplex): void {
+  const follow = (gone: Duplex, other: Duplex): void => {
+    gone.once('close', () => {
+      if (other.destroyed) return;
+      other.end();
+      const timer = setTimeout(() => other.destroy(), flushMs);
+      other.once('close', () => clearTimeout(timer));
+    });
+  };
+  follow(a, b);
+  follow(b, a);
+}
+
+function withoutUndefined(headers: HeaderBag): Record<string, string | string[]> {
+  const out: Record<string, string | string[]> = {};
+  for (const name in headers) {
+    const value = headers[name];
+    if (value !== undefined) out[name] = value;
+  }
+  return out;
+}

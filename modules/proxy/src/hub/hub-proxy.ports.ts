@@ -1,0 +1,62 @@
+import type { IncomingMessage } from 'node:http';
+import type { ProjectRole, ProjectState } from '@rookery/core/contract';
+
+/** Who sends a request; no `accountId` means nobody known. */
+export interface Principal {
+  readonly accountId?: string;
+  /** Session or API key, so that its long connections can be closed when it is revoked. */
+  readonly sessionId?: string;
+  /** How it was shown. A cookie is sent by any page, so its WebSockets need a matching Origin. */
+  readonly via?: 'cookie' | 'bearer' | 'query';
+}
+
+/** Tells who sends a request, from `rookery_session`, `Authorization: Bearer` or `?rookery_token=`. */
+export abstract class RequestAuthenticator {
+  /** A wrong or expired credential is nobody, not an error. */
+  abstract authenticate(req: IncomingMessage): Promise<Principal>;
+}
+
+/** Where a project lives and who may see it. */
+export interface ProjectRoute {
+  readonly projectId: string;
+  readonly state: ProjectState;
+  /** Absent when the project is on no host. */
+  readonly hostId?: string;
+  /** Base URL of the host's ingress, `http://` or `https://`. */
+  readonly hostUrl?: string;
+  readonly generation: number;
+  /** Ports that anybody may open. */
+  readonly publicPorts: readonly number[];
+  /** The principal's role on the project; undefined for a stranger. */
+  roleOf(principal: Principal): Promise<ProjectRole | undefined> | ProjectRole | undefined;
+}
+
+/** Finds projects; the hub answers from its tables, cached as it likes. */
+export abstract class RouteResolver {
+  /**
+   * @param options.fresh the last answer led to a host that no longer has the project: look again.
+   * @returns undefined for a project that does not exist.
+   */
+  abstract resolve(
+    projectId: string,
+    options?: { readonly fresh?: boolean },
+  ): Promise<ProjectRoute | undefined>;
+}
+
+/** What a token shall say. */
+export interface TokenRequest {
+  readonly hostId: string;
+  readonly projectId: string;
+  /** `account:<id>` or `anonymous`. */
+  readonly subject: string;
+  readonly role: ProjectRole | 'anonymous';
+  /** Anonymous tokens open this one port. */
+  readonly port?: number;
+}
+
+/** Gives access tokens for the hop to a host. */
+export abstract class TokenSource {
+  abstract tokenFor(request: TokenRequest): Promise<string>;
+  /** Drops cached tokens: keys were rotated, or access changed. All of them without a project. */
+  abstract forget(projectId?: string): void;
+}

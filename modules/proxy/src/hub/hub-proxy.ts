@@ -1,0 +1,196 @@
+import type { IncomingMessage } from 'node:http';
+import { CodedError, SystemClock, type Clock } from '@rookery/core';
+import type { z } from 'zod';
+import {
+  cleanRequestHeaders,
+  cleanResponseHeaders,
+  errorHeader,
+  forwardedHeaders,
+  hasBody,
+  tokenHeader,
+  type HeaderBag,
+} from '../http/headers.js';
+import type { Forward, Intercepted } from '../http/forwarder.js';
+import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
+import type { ProxyLimits } from '../limits.js';
+import type { ProjectPath } from '../project-path.js';
+import { ProxyErrors } from '../proxy.errors.js';
+import type {
+  Principal,
+  ProjectRoute,
+  RequestAuthenticator,
+  RouteResolver,
+  TokenRequest,
+  TokenSource,
+} from './hub-proxy.ports.js';
+
+export interface HubProxyParts {
+  readonly authenticator: RequestAuthenticator;
+  readonly routes: RouteResolver;
+  readonly tokens: TokenSource;
+  readonly clock?: Clock;
+  /** True for requests of a TLS terminator of ours, whose X-Forwarded-* are believed. Default: none. */
+  readonly trustForwarded?: (req: IncomingMessage) => boolean;
+}
+
+/** A project on a host, and the right to go there. */
+interface Grant {
+  readonly route: ProjectRoute & { readonly hostId: string; readonly hostUrl: string };
+  readonly request: TokenRequest;
+}
+
+/** Pause between looks for the new host of a project that has just moved. */
+const rerouteEveryMs = 250;
+
+/**
+ * The hub's half of the way in: finds out who asks and where the project lives, and carries the
+ * request to that host with a token in place of the browser's credentials.
+ */
+export class HubProxy extends ProxyRole {
+  private readonly clock: Clock;
+
+  constructor(
+    private readonly parts: HubProxyParts,
+    limits: z.input<typeof ProxyLimits> = {},
+  ) {
+    super(limits);
+    this.clock = parts.clock ?? new SystemClock();
+  }
+
+  protected override async carry(exchange: RequestExchange): Promise<void> {
+    const { req, res, path, connection } = exchange;
+    const principal = await this.parts.authenticator.authenticate(req);
+    owned(connection, principal);
+    const headers = this.outgoingHeaders(req);
+    const replayable = !hasBody(req);
+    const giveUpAt = this.clock.now() + this.limits.rerouteMs;
+    for (let fresh = false; ; fresh = true) {
+      const grant = await this.grant(path, principal, fresh);
+      const forward = await this.forward(grant, path, headers);
+      const answer = await this.attempt(() => this.forwarder.request(req, res, forward));
+      if (answer === undefined) return;
+      const problem = this.judge(answer, grant);
+      if (!replayable || (fresh && this.clock.now() >= giveUpAt)) throw problem;
+      if (res.destroyed) return;
+      if (fresh) await this.clock.delay(rerouteEveryMs);
+    }
+  }
+
+  protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
+    const { req, socket, head, path, connection } = exchange;
+    const principal = await this.parts.authenticator.authenticate(req);
+    owned(connection, principal);
+    if (principal.via === 'cookie') checkOrigin(req);
+    const grant = await this.grant(path, principal, false);
+    const headers = { ...this.outgoingHeaders(req), connection: 'Upgrade', upgrade: 'websocket' };
+    const forward = await this.forward(grant, path, headers);
+    await this.forwarder.upgrade(req, socket, head, {
+      ...forward,
+      responseHeaders: (response) => {
+        // A WebSocket client tries again by itself; it shall find the new host then.
+        const code = response.headers[errorHeader];
+        if (typeof code === 'string')
+          this.judge({ status: response.statusCode ?? 502, headers: response.headers }, grant);
+        return forward.responseHeaders(response);
+      },
+    });
+  }
+
+  /** @throws PROXY_PROJECT_UNKNOWN, PROXY_SIGN_IN_REQUIRED, PROXY_PROJECT_FORBIDDEN, … */
+  private async grant(path: ProjectPath, principal: Principal, fresh: boolean): Promise<Grant> {
+    const { projectId, port } = path;
+    const route = await this.parts.routes.resolve(projectId, { fresh });
+    if (!route) throw ProxyErrors.PROXY_PROJECT_UNKNOWN({ projectId });
+    const { accountId } = principal;
+    const role = accountId === undefined ? undefined : await route.roleOf(principal);
+    const open = route.publicPorts.includes(port);
+    if (role === undefined && !open) {
+      throw accountId === undefined
+        ? ProxyErrors.PROXY_SIGN_IN_REQUIRED()
+        : ProxyErrors.PROXY_PROJECT_FORBIDDEN();
+    }
+    const { hostId, hostUrl, state } = route;
+    if (hostId === undefined || hostUrl === undefined) {
+      throw ProxyErrors.PROXY_PROJECT_NOT_PLACED({ projectId, state });
+    }
+    const request: TokenRequest =
+      role === undefined
+        ? { hostId, projectId, subject: 'anonymous', role: 'anonymous', port }
+        : { hostId, projectId, subject: subjectOf(principal), role };
+    return { route: { ...route, roleOf: route.roleOf.bind(route), hostId, hostUrl }, request };
+  }
+
+  private async forward(grant: Grant, path: ProjectPath, headers: HeaderBag): Promise<Forward> {
+    const token = await this.parts.tokens.tokenFor(grant.request);
+    const target = new URL(grant.route.hostUrl);
+    return {
+      target,
+      url: path.fullUrl,
+      // The host finds the Host header of the browser in X-Forwarded-Host.
+      headers: { ...headers, host: target.host, [tokenHeader]: token },
+      port: path.port,
+      responseHeaders: (response) =>
+        cleanResponseHeaders(response.headers, { ...path, stripped: false }),
+      intercept: (response) => isMisdirected(response),
+    };
+  }
+
+  /** A host that cannot be reached is the host's trouble, not the port's. */
+  private async attempt(
+    carry: () => Promise<Intercepted | undefined>,
+  ): Promise<Intercepted | undefined> {
+    try {
+      return await carry();
+    } catch (error) {
+      if (CodedError.is(error, 'PROXY_PORT_REFUSED')) {
+        throw ProxyErrors.PROXY_HOST_UNREACHABLE({}, { cause: error });
+      }
+      throw error;
+    }
+  }
+
+  private outgoingHeaders(req: IncomingMessage): HeaderBag {
+    const trustIncoming = this.parts.trustForwarded?.(req) ?? false;
+    return {
+      ...cleanRequestHeaders(req.headers, { dropAuthorization: true }),
+      ...forwardedHeaders(req, { trustIncoming, prefix: undefined }),
+    };
+  }
+
+  /** Why a host turned the request away; forgets what may have been stale. */
+  private judge(answer: Intercepted, grant: Grant): CodedError {
+    const { projectId } = grant.route;
+    this.parts.tokens.forget(projectId);
+    if (answer.status === 421) return ProxyErrors.PROXY_PROJECT_HELD({ projectId });
+    const code = answer.headers[errorHeader];
+    return ProxyErrors.PROXY_HOST_REFUSED({ reason: typeof code === 'string' ? code : '' });
+  }
+}
+
+/** Only the ingress itself says these; it lets no such header of a project through. */
+function isMisdirected(response: IncomingMessage): boolean {
+  const code = response.headers[errorHeader];
+  return (
+    code === 'PROXY_PROJECT_MOVED' ||
+    code === 'PROXY_NOT_HERE' ||
+    code === 'PROXY_TOKEN_REFUSED' ||
+    code === 'PROXY_TOKEN_REQUIRED'
+  );
+}
+
+const subjectOf = (principal: Principal): string =>
+  principal.accountId === undefined ? 'anonymous' : `account:${principal.accountId}`;
+
+function owned(connection: RequestExchange['connection'], principal: Principal): void {
+  connection.subject = subjectOf(principal);
+  connection.sessionId = principal.sessionId;
+}
+
+/** A cookie comes along from any page; a WebSocket has no CORS that would stop it. */
+function checkOrigin(req: IncomingMessage): void {
+  const { origin, host } = req.headers;
+  if (origin === undefined) return;
+  if (!URL.canParse(origin) || new URL(origin).host !== host?.toLowerCase()) {
+    throw ProxyErrors.PROXY_ORIGIN_REFUSED({ origin });
+  }
+}

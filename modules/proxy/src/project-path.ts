@@ -1,0 +1,126 @@
+import { ProjectId } from '@rookery/core/contract';
+import { ProxyErrors } from './proxy.errors.js';
+
+/** A request's address, checked. */
+export interface ProjectPath {
+  readonly kind: 'path';
+  readonly projectId: string;
+  /** `port` keeps the whole path for the project; `server` strips the prefix. */
+  readonly mode: 'port' | 'server';
+  readonly port: number;
+  /** `/<project>/<mode>/<port>/`: what cookies are confined to. */
+  readonly base: string;
+  /** Path and query as the project sees them, without our own token parameter. */
+  readonly upstreamUrl: string;
+  /** Path and query on the way to a host: in full, without our own token parameter. */
+  readonly fullUrl: string;
+  /** Value of `rookery_token` in the query. */
+  readonly queryToken: string | undefined;
+}
+
+/** The address lacks its trailing slash: relative links of the page would break. */
+export interface ProjectPathRedirect {
+  readonly kind: 'redirect';
+  readonly location: string;
+}
+
+export const queryTokenName = 'rookery_token';
+
+const urlCharsMax = 16 * 1024;
+const claimed =
+  /^\/+(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-z])|(?:[^/?#]+\/)?(?:port|server)\/[+-]?\d)/i;
+
+/** True when a request is for a project, well-formed or not: nothing else should answer it. */
+export function isProjectUrl(url: string | undefined): boolean {
+  return url !== undefined && claimed.test(url);
+}
+
+/**
+ * Reads a request target. The whole path is checked before anything is cut from it, and it is never
+ * decoded: what is checked is what is sent on, so no two parsers can disagree about it.
+ * @throws PROXY_PATH_INVALID, PROXY_PORT_INVALID
+ */
+export function parseProjectPath(url: string): ProjectPath | ProjectPathRedirect {
+  const mark = url.indexOf('?');
+  const path = mark < 0 ? url : url.slice(0, mark);
+  const query = mark < 0 ? '' : url.slice(mark);
+  checkWhole(url, path);
+  const [, id = '', mode = '', portText = '', ...rest] = path.split('/');
+  const parsed = ProjectId.safeParse(id);
+  if (!parsed.success || id.length !== 36) throw invalid('it names no project');
+  if (mode !== 'port' && mode !== 'server') throw invalid('after the project comes port or server');
+  const port = parsePort(portText);
+  const projectId = parsed.data;
+  const base = `/${projectId}/${mode}/${port}/`;
+  if (rest.length === 0) return { kind: 'redirect', location: base + query };
+  const tail = rest.join('/');
+  const { kept, token } = takeToken(query);
+  const fullUrl = `${base}${tail}${kept}`;
+  return {
+    kind: 'path',
+    projectId,
+    mode,
+    port,
+    base,
+    upstreamUrl: mode === 'port' ? fullUrl : `/${tail}${kept}`,
+    fullUrl,
+    queryToken: token,
+  };
+}
+
+function checkWhole(url: string, path: string): void {
+  if (url.length > urlCharsMax) throw invalid(`it is longer than ${urlCharsMax} characters`);
+  if (!path.startsWith('/')) throw invalid('it must start with /');
+  // Beyond printable ASCII nothing belongs in a request target; a fragment is never sent.
+  if (!/^[\x21-\x7e]*$/.test(url) || url.includes('#')) throw invalid('it holds odd characters');
+  if (path.includes('//')) throw invalid('it holds //');
+  if (path.includes('\\')) throw invalid('it holds a backslash');
+  if (/%(?![0-9a-f]{2})/i.test(path)) throw invalid('it holds a broken % escape');
+  if (/%(?:2f|5c)/i.test(path)) throw invalid('it holds an encoded slash');
+  if (/%(?:[01][0-9a-f]|7f)/i.test(path)) throw invalid('it holds an encoded control character');
+  for (const segment of path.split('/')) {
+    const plain = segment.replace(/%2e/gi, '.');
+    if (plain === '.' || plain === '..') throw invalid('it holds . or ..');
+  }
+}
+
+function parsePort(text: string): number {
+  const port = /^[1-9]\d{0,4}$/.test(text) ? Number(text) : 0;
+  if (port < 1 || port > 65_535) throw ProxyErrors.PROXY_PORT_INVALID({ port: text.slice(0, 20) });
+  return port;
+}
+
+/** The token opens the way in; it is none of the project's business. */
+function takeToken(query: string): { kept: string; token: string | undefined } {
+  if (!query.includes(queryTokenName)) return { kept: query, token: undefined };
+  let token: string | undefined;
+  const kept = query
+    .slice(1)
+    .split('&')
+    .filter((pair) => {
+      if (!isTokenPair(pair)) return true;
+      token ??= pair.slice(queryTokenName.length + 1);
+      return false;
+    })
+    .join('&');
+  return { kept: kept === '' ? '' : `?${kept}`, token: token || undefined };
+}
+
+function isTokenPair(pair: string): boolean {
+  const name = pair.split('=', 1)[0] ?? '';
+  if (name === queryTokenName) return true;
+  try {
+    return decodeURIComponent(name) === queryTokenName;
+  } catch {
+    return false;
+  }
+}
+
+const invalid = (reason: string) => ProxyErrors.PROXY_PATH_INVALID({ reason });
+
+/** Cuts our token from a Referer before the project sees it. */
+export function withoutQueryToken(url: string): string {
+  if (!url.includes(queryTokenName)) return url;
+  const mark = url.indexOf('?');
+  return mark < 0 ? url : url.slice(0, mark) + takeToken(url.slice(mark)).kept;
+}
