@@ -7,10 +7,12 @@ set_up_workspace() {
   sources_are_built || with_setup_lock build_sources
 }
 
+# Not `npm ci`: it refuses a lock file whose registry did not have every other platform's packages.
+# `--no-save` installs what the lock file says and leaves it as it is.
 install_npm_packages() {
   say "installing npm packages"
   (cd "$root" && PATH="$(node_bin):$PATH" quietly "$ROOKERY_CACHE/npm.log" \
-    npm_run ci --no-audit --no-fund --loglevel=error)
+    npm_run install --no-save --no-audit --no-fund --loglevel=error)
   printf '%s' "$1" >"$root/node_modules/.rookery.stamp"
 }
 

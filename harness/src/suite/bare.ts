@@ -1,11 +1,7 @@
 import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  Reverter,
-  SystemExec,
-  type Exec,
-} from '@rookery/core';
+import { Reverter, SystemExec, toCodedError, type Exec } from '@rookery/core';
 import { addBareNetwork } from './bare-network.js';
 import type { Tally } from './suite.js';
 
