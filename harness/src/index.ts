@@ -1,1 +1,6 @@
-export {};
+export {
+  diffManifests,
+  expectSameTree,
+  manifestOf,
+  type ManifestEntry,
+} from './checkers/manifest.js';

@@ -60,6 +60,8 @@ export interface ResticOptions extends RepositoryOptions {
 export class ResticDriver extends BackupDriver {
   readonly name = 'restic';
   private readonly program: RepositoryProgram;
+  /** Opening derives a key, which takes half a second: once is enough. */
+  private opened = false;
 
   constructor(
     private readonly options: ResticOptions,
@@ -84,12 +86,14 @@ export class ResticDriver extends BackupDriver {
   }
 
   async open(): Promise<void> {
+    if (this.opened) return;
     try {
       await this.restic(['cat', 'config', '--no-lock'], { timeoutMs: quickMs });
     } catch (error) {
       if (!CodedError.is(error, 'REPOSITORY_UNREACHABLE')) throw error;
       await this.init(error);
     }
+    this.opened = true;
   }
 
   /** "Cannot be opened" may mean "is not there yet"; a second host may make it at the same time. */

@@ -50,6 +50,8 @@ export interface RusticOptions extends RepositoryOptions {
 export class RusticDriver extends BackupDriver {
   readonly name = 'rustic';
   private readonly program: RepositoryProgram;
+  /** Opening derives a key, which takes half a second: once is enough. */
+  private opened = false;
 
   constructor(
     private readonly options: RusticOptions,
@@ -74,6 +76,7 @@ export class RusticDriver extends BackupDriver {
   }
 
   async open(): Promise<void> {
+    if (this.opened) return;
     const probe = () => this.rustic(['cat', 'config'], { timeoutMs: quickMs });
     try {
       await probe();
@@ -83,6 +86,7 @@ export class RusticDriver extends BackupDriver {
       await this.rustic(['init'], { timeoutMs: quickMs }).catch(() => undefined);
       await probe();
     }
+    this.opened = true;
   }
 
   async backup(request: BackupRequest): Promise<StoredBackup> {

@@ -1,0 +1,348 @@
+import {
+  chmod,
+  chown,
+  link,
+  mkdir,
+  mkdtemp,
+  open,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { BackupService, ResticDriver } from '@rookery/backup';
+import { MemoryBackupJournal, MemoryBackupProjects } from '@rookery/backup/testing';
+import { newId, SystemExec } from '@rookery/core';
+import { ProjectSpec, type Fence, type JobContext } from '@rookery/core/contract';
+import { diffManifests, FaultyExec, manifestOf, writeXattr } from '@rookery/core/testing';
+import type { StorageDriver } from '@rookery/storage/contract';
+
+const exec = new SystemExec();
+const spec = ProjectSpec.parse({ image: 'localhost/rookery/debian:13', quota: {} });
+const context = (signal = new AbortController().signal): JobContext => ({
+  params: {},
+  caller: 'hub',
+  signal,
+  progress: () => undefined,
+});
+const fenceOf = (projectId: string, more: Partial<Fence> = {}): Fence => ({
+  ...{ projectId, generation: 1, operationId: newId(), attempt: 1 },
+  ...more,
+});
+
+/** Folders in place of subvolumes: what the service asks of a storage, and nothing else. */
+class FolderStorage {
+  readonly capabilities = { snapshots: true };
+  readonly frozen = new Set<string>();
+  quotas = new Map<string, number>();
+  constructor(readonly root: string) {}
+  at(id: string) {
+    const root = join(this.root, `project-${id}`);
+    return {
+      projectId: id,
+      paths: {
+        root,
+        home: join(root, 'home'),
+        overlay: join(root, '.local/share/overlay'),
+        snapshots: join(root, '.snapshots'),
+        persistence: join(this.root, 'sync', id),
+        scratch: join(this.root, 'scratch', id),
+      },
+    };
+  }
+  async createVolume(id: string, { quotaBytes }: { quotaBytes: number }) {
+    const volume = this.at(id);
+    for (const path of Object.values(volume.paths)) await mkdir(path, { recursive: true });
+    this.quotas.set(id, quotaBytes);
+    return volume;
+  }
+  async volume(id: string) {
+    return stat(this.at(id).paths.root).then(
+      () => this.at(id),
+      () => undefined,
+    );
+  }
+  async deleteVolume(id: string) {
+    const { paths } = this.at(id);
+    await rm(paths.root, { recursive: true, force: true });
+    await rm(paths.persistence, { recursive: true, force: true });
+  }
+  async replaceVolume(from: string, to: string) {
+    await this.deleteVolume(to);
+    await rename(this.at(from).paths.root, this.at(to).paths.root);
+    await rename(this.at(from).paths.persistence, this.at(to).paths.persistence);
+  }
+  async setQuota(id: string, bytes: number) {
+    this.quotas.set(id, bytes);
+  }
+  async freeze(id: string, name: string) {
+    const picture = join(this.root, '_frozen', name);
+    const { paths } = this.at(id);
+    await mkdir(join(this.root, '_frozen'), { recursive: true });
+    await exec.run(['cp', '-a', '--sparse=always', paths.root, picture]);
+    await exec.run(['cp', '-a', paths.persistence, `${picture}.persistence`]);
+    this.frozen.add(name);
+    const release = async () => {
+      await rm(picture, { recursive: true, force: true });
+      await rm(`${picture}.persistence`, { recursive: true, force: true });
+      this.frozen.delete(name);
+    };
+    return { root: picture, persistence: `${picture}.persistence`, release };
+  }
+}
+
+describe('backup service over restic', () => {
+  let folder: string;
+  let storage: FolderStorage;
+  let journal: MemoryBackupJournal;
+  let projects: MemoryBackupProjects;
+  let faulty: FaultyExec;
+  let service: BackupService;
+
+  const newService = () => {
+    const driver = new ResticDriver({
+      repository: join(folder, 'repository'),
+      passwordFile: join(folder, 'password'),
+      workFolder: join(folder, 'work'),
+    });
+    const parts = { driver, journal, projects, workFolder: join(folder, 'work'), exec: faulty };
+    return new BackupService({ ...parts, storage: storage as unknown as StorageDriver });
+  };
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rookery-backup-service-'));
+    await writeFile(join(folder, 'password'), 'secret\n');
+    await mkdir(join(folder, 'work'));
+    storage = new FolderStorage(join(folder, 'storage'));
+    journal = new MemoryBackupJournal();
+    projects = new MemoryBackupProjects();
+    faulty = new FaultyExec();
+    service = newService();
+  });
+  afterAll(async () => {
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  /** A project with everything that is easily lost. */
+  const project = async () => {
+    const id = newId();
+    const { paths } = await storage.createVolume(id, { quotaBytes: 1 });
+    const { home } = paths;
+    await mkdir(join(home, 'deep', 'er'), { recursive: true });
+    await writeFile(join(home, 'note.txt'), 'first');
+    await writeFile(join(home, 'deep', 'er', 'x*?[y].bin'), Buffer.alloc(200_000, 7));
+    await link(join(home, 'note.txt'), join(home, 'deep', 'same'));
+    await symlink('/etc/shadow', join(home, 'escape'));
+    await writeFile(join(home, 'sparse'), '');
+    await truncate(join(home, 'sparse'), 8 * 1024 * 1024);
+    const middle = await open(join(home, 'sparse'), 'r+');
+    await middle.write(Buffer.alloc(4096, 1), 0, 4096, 1024 * 1024);
+    await middle.close();
+    await utimes(join(home, 'sparse'), 1_700_000_000.123, 1_700_000_000.456);
+    await chown(join(home, 'note.txt'), 101_000, 101_000);
+    await chmod(join(home, 'note.txt'), 0o4751);
+    writeXattr(join(home, 'note.txt'), 'user.color', 'blue');
+    const upper = join(paths.overlay, 'image', 'upper');
+    await mkdir(join(upper, 'opaque'), { recursive: true });
+    await exec.run(['mknod', join(upper, 'deleted'), 'c', '0', '0']);
+    writeXattr(join(upper, 'opaque'), 'trusted.overlay.opaque', 'y');
+    await exec.run(['mkfifo', join(upper, 'pipe')]);
+    await writeFile(join(paths.persistence, 'store.db'), 'rows');
+    projects.generations.set(id, 1);
+    return { id, paths };
+  };
+  const run = (projectId: string, more: Partial<Fence> = {}) =>
+    service.run({ fence: fenceOf(projectId, more), spec, tags: ['daily'] }, context());
+  const same = async (expected: Awaited<ReturnType<typeof manifestOf>>, root: string) =>
+    expect(diffManifests(expected, await manifestOf(root, { exclude: ['.snapshots'] }))).toEqual(
+      [],
+    );
+
+  it('restores a project elsewhere with nothing lost', async () => {
+    const { id, paths } = await project();
+    const before = await manifestOf(paths.root, { exclude: ['.snapshots'] });
+    expect(before.find(({ path }) => path === 'home/sparse')?.sparse).toBe(true);
+    const record = await run(id);
+    expect(record).toMatchObject({ projectId: id, driver: 'restic', files: 5 });
+    expect(storage.frozen.size).toBe(0);
+    expect((await service.list({ projectId: id })).backups).toMatchObject([
+      { backupId: record.backupId, bytes: record.bytes, files: record.files },
+    ]);
+
+    const copy = newId();
+    const input = { fromProjectId: id, backupId: record.backupId, spec, replace: false };
+    const result = await service.restore({ ...input, fence: fenceOf(copy) }, context());
+    expect(result).toEqual({ bytes: record.bytes, files: record.files });
+    await same(before, storage.at(copy).paths.root);
+    expect(await readFile(join(storage.at(copy).paths.persistence, 'store.db'), 'utf8')).toBe(
+      'rows',
+    );
+    expect(storage.quotas.get(copy)).toBe(spec.quota.diskBytes);
+    expect(projects.generations.get(copy)).toBe(1);
+  });
+
+  it('finds the backup that a lost reply had made', async () => {
+    const { id } = await project();
+    const operationId = newId();
+    const first = await run(id, { operationId });
+    const again = await run(id, { operationId, attempt: 2 });
+    expect(again.backupId).toBe(first.backupId);
+    journal = new MemoryBackupJournal(); // another host process without the row
+    service = newService();
+    expect((await run(id, { operationId, attempt: 3 })).backupId).toBe(first.backupId);
+    expect((await service.list({ projectId: id })).backups).toHaveLength(1);
+  });
+
+  it('refuses an older attempt and an older generation', async () => {
+    const { id } = await project();
+    const operationId = newId();
+    await run(id, { operationId, attempt: 2 });
+    await expect(run(id, { operationId })).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    await expect(run(id, { generation: 0 })).rejects.toMatchObject({ code: 'STALE_GENERATION' });
+  });
+
+  it('runs one job a project at a time', async () => {
+    const { id } = await project();
+    const operationId = newId();
+    const first = run(id, { operationId });
+    const joined = run(id, { operationId });
+    await new Promise(setImmediate);
+    await expect(run(id)).rejects.toMatchObject({ code: 'BACKUP_IN_PROGRESS' });
+    expect((await joined).backupId).toBe((await first).backupId);
+  });
+
+  it('drops the picture and leaves no backup when it is canceled', async () => {
+    const { id } = await project();
+    const abort = new AbortController();
+    const call = service.run(
+      { fence: fenceOf(id), spec, tags: [] },
+      { ...context(abort.signal), progress: () => abort.abort() },
+    );
+    await expect(call).rejects.toMatchObject({ code: 'CANCELED' });
+    expect(storage.frozen.size).toBe(0);
+    expect((await service.list({ projectId: id })).backups).toEqual([]);
+  });
+
+  it('keeps the old content until a replacement is complete', async () => {
+    const { id, paths } = await project();
+    const before = await manifestOf(paths.root, { exclude: ['.snapshots'] });
+    const { backupId } = await run(id);
+    await writeFile(join(paths.home, 'note.txt'), 'second');
+    const changed = await manifestOf(paths.root, { exclude: ['.snapshots'] });
+    const input = { fromProjectId: id, backupId, spec };
+    const refused = service.restore({ ...input, fence: fenceOf(id), replace: false }, context());
+    await expect(refused).rejects.toMatchObject({ code: 'RESTORE_TARGET_EXISTS' });
+    await same(changed, paths.root);
+
+    const operationId = newId();
+    const fence = fenceOf(id, { operationId, generation: 2 });
+    for (const when of ['before', 'after'] as const) {
+      faulty.inject({
+        matches: ([program]) => program === 'fallocate',
+        when,
+        error: new Error('the disk broke'),
+      });
+      await expect(
+        service.restore({ ...input, fence, replace: true }, context()),
+      ).rejects.toMatchObject({ code: 'INTERNAL' });
+      await same(changed, paths.root);
+      expect(projects.restoring.size).toBe(0);
+    }
+    await service.restore({ ...input, fence, replace: true }, context());
+    await service.restore({ ...input, fence, replace: true }, context());
+    await same(before, paths.root);
+    expect(projects.generations.get(id)).toBe(2);
+    const left = (await exec.run(['ls', storage.root])).stdout.match(/project-/g);
+    const known = [...projects.generations.keys()].length;
+    expect(left).toHaveLength(known);
+  });
+
+  it('takes away what a crash left of a restore', async () => {
+    const fence = fenceOf(newId());
+    await projects.beginRestore(fence);
+    await storage.createVolume(fence.projectId, { quotaBytes: 1 });
+    await journal.put({
+      ...{ fence, kind: 'restore', state: 'running', startedAt: 1, stagingId: fence.projectId },
+    });
+    expect((await service.claims()).volumes).toEqual([fence.projectId]);
+    await service.recover();
+    expect(await storage.volume(fence.projectId)).toBeUndefined();
+    expect(projects.restoring.size).toBe(0);
+    expect(await journal.active()).toEqual([]);
+    expect(await journal.get(fence.operationId)).toMatchObject({
+      state: 'failed',
+      error: { code: 'BACKUP_INTERRUPTED' },
+    });
+  });
+
+  it('restores one path over what is there, and beside it', async () => {
+    const { id, paths } = await project();
+    const { backupId } = await run(id);
+    const before = await manifestOf(paths.home);
+    await rm(join(paths.home, 'deep'), { recursive: true });
+    await writeFile(join(paths.home, 'deep'), 'a file now');
+    const input = { fromProjectId: id, backupId };
+    const path = 'deep/er/x*?[y].bin';
+    await service.restorePath({ ...input, fence: fenceOf(id), path, into: 'new/x' }, context());
+    expect((await stat(join(paths.home, 'new', 'x'))).size).toBe(200_000);
+    await rm(join(paths.home, 'new'), { recursive: true });
+    const result = await service.restorePath(
+      { ...input, fence: fenceOf(id), path: 'deep' },
+      context(),
+    );
+    expect(result.files).toBe(2);
+    const now = await manifestOf(join(paths.home, 'deep'));
+    const was = before.filter((entry) => entry.path.startsWith('deep/er'));
+    expect(now.filter(({ path: p }) => p.startsWith('er')).map((e) => e.sha256)).toEqual(
+      was.map((e) => e.sha256),
+    );
+    const missing = service.restorePath({ ...input, fence: fenceOf(id), path: 'no' }, context());
+    await expect(missing).rejects.toMatchObject({ code: 'BACKUP_PATH_NOT_FOUND' });
+  });
+
+  it('does not restore a path through a link out of home', async () => {
+    const { id, paths } = await project();
+    const { backupId } = await run(id);
+    const outside = join(folder, 'outside');
+    await mkdir(outside, { recursive: true });
+    await symlink(outside, join(paths.home, 'trap'));
+    const input = { fromProjectId: id, backupId, fence: fenceOf(id), path: 'note.txt' };
+    await expect(
+      service.restorePath({ ...input, into: 'trap/note.txt' }, context()),
+    ).rejects.toMatchObject({ code: 'PATH_OUTSIDE' });
+    await expect(stat(join(outside, 'note.txt'))).rejects.toThrow('ENOENT');
+  });
+
+  it('names what is wrong with a repository', async () => {
+    const { id } = await project();
+    await writeFile(join(folder, 'other-password'), 'wrong\n');
+    const at = (repository: string, password: string) =>
+      new ResticDriver({
+        ...{ repository, passwordFile: join(folder, password), workFolder: join(folder, 'work') },
+        lockWaitMs: 0,
+      });
+    await expect(at(join(folder, 'repository'), 'other-password').open()).rejects.toMatchObject({
+      code: 'REPOSITORY_PASSWORD',
+    });
+    await expect(at('rest:http://127.0.0.1:9/', 'password').open()).rejects.toMatchObject({
+      code: 'REPOSITORY_UNREACHABLE',
+    });
+    const unknown = service.restore(
+      { fence: fenceOf(newId()), fromProjectId: id, backupId: 'deadbeef', spec, replace: false },
+      context(),
+    );
+    await expect(unknown).rejects.toMatchObject({ code: 'BACKUP_NOT_FOUND' });
+    const badTag = service.run({ fence: fenceOf(id), spec, tags: ['a,b'] }, context());
+    await expect(badTag).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+  });
+
+  it('leaves no mount behind', async () => {
+    expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain(folder);
+  });
+});
