@@ -1,1 +1,8 @@
-export {};
+export {
+  AllowAllAuthenticator,
+  startTestBroker,
+  type TestBroker,
+  type TestBrokerOptions,
+} from './test-broker.js';
+export { loopback, type LoopbackOptions } from './loopback.js';
+export { faultyClient, type FaultyClient, type ServiceFault } from './faulty-client.js';

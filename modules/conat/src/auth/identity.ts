@@ -1,0 +1,27 @@
+/** Subject patterns; deny wins over allow. */
+export interface SubjectRules {
+  readonly allow: readonly string[];
+  readonly deny?: readonly string[];
+}
+
+/** What an identity may say and hear. Nothing is allowed that is not named. */
+export interface ConatPermissions {
+  readonly publish: SubjectRules;
+  readonly subscribe: SubjectRules;
+  /** Answers to the reply subject of a message just received; absent: none beyond `publish`. */
+  readonly responses?: { readonly countMax: number; readonly ttlMs: number };
+  /**
+   * `own` (default): `_INBOX.<identity name>.>` and nobody else's. `all` is for the hub's own
+   * processes, which are trusted with everything.
+   */
+  readonly inboxes?: 'own' | 'all';
+}
+
+/** Who a connection is. */
+export interface ConatIdentity {
+  /** One subject token; also names the inbox. See `identityNames` in the contract. */
+  readonly name: string;
+  readonly permissions: ConatPermissions;
+  /** Milliseconds since the epoch; the connection is cut then. */
+  readonly expiresAt?: number;
+}

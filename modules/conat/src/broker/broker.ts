@@ -1,0 +1,289 @@
+import { randomBytes } from 'node:crypto';
+import type { Authenticator, ConnectRequest } from '../auth/authenticator.js';
+import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
+import { Connection, type Subscription, type Transport } from './connection.js';
+import { BrokerLimits, type BrokerLimitsInput } from './limits.js';
+import type { PublishOp } from './parser.js';
+import { protocolTexts, type CloseReason } from './protocol-texts.js';
+import { Sublist } from './sublist.js';
+
+/** Clients choose features by the version, so it names the nats-server that we are like. */
+const likeNatsServer = '2.11.0';
+const identifyAttemptsMax = 3;
+
+export interface BrokerOptions {
+  readonly authenticator: Authenticator;
+  readonly limits?: BrokerLimitsInput;
+  /** Shown to clients in INFO. */
+  readonly name?: string;
+  /** Told when an authenticator throws; the connection is refused. */
+  readonly onError?: (error: unknown) => void;
+}
+
+/** Counters since the start; sizes are read from the broker itself. */
+export interface BrokerMetrics {
+  messagesIn: number;
+  messagesOut: number;
+  bytesIn: number;
+  bytesOut: number;
+  slowConsumers: number;
+  violations: number;
+  closed: Partial<Record<CloseReason, number>>;
+}
+
+export type RevocationReason = 'revoked' | 'expired';
+
+/**
+ * A NATS broker for one process. Knows no sockets: a gateway makes a {@link Transport} of whatever
+ * bytes come through, and {@link Broker.accept} gives the connection to feed.
+ */
+export class Broker {
+  readonly limits: BrokerLimits;
+  readonly metrics: BrokerMetrics = {
+    messagesIn: 0,
+    messagesOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
+    slowConsumers: 0,
+    violations: 0,
+    closed: {},
+  };
+  private readonly serverId = `N${base32(randomBytes(55))}`;
+  private readonly sublist: Sublist<Subscription>;
+  private readonly connections = new Set<Connection>();
+  private readonly byIdentity = new Map<string, Set<Connection>>();
+  private readonly byAddress = new Map<string, number>();
+  private readonly idleWaiters = new Set<() => void>();
+  private unflushed: Connection[] = [];
+  private lastId = 0;
+  private draining = false;
+  private clockMs = 0;
+  /** Identities revoked or changed while somebody was being authenticated. */
+  private readonly changes = new Map<string, number>();
+  private changeCount = 0;
+  private identifying = 0;
+
+  constructor(private readonly options: BrokerOptions) {
+    this.limits = BrokerLimits.parse(options.limits ?? {});
+    this.sublist = new Sublist(this.limits.matchCacheMax);
+  }
+
+  get connectionCount(): number {
+    return this.connections.size;
+  }
+
+  get subscriptionCount(): number {
+    return this.sublist.size;
+  }
+
+  /** Takes a new client and greets it with INFO. */
+  accept(transport: Transport): Connection {
+    this.lastId += 1;
+    const connection = new Connection(this, transport, this.lastId);
+    this.connections.add(connection);
+    const fromAddress = (this.byAddress.get(transport.peer) ?? 0) + 1;
+    this.byAddress.set(transport.peer, fromAddress);
+    connection.write(this.info(connection));
+    if (
+      this.connections.size > this.limits.connectionsMax ||
+      fromAddress > this.limits.connectionsPerAddressMax
+    ) {
+      connection.refuse(protocolTexts.maximumConnections, 'maximum connections exceeded');
+    } else if (this.draining) {
+      connection.refuse(protocolTexts.serverShutdown, 'server shutdown');
+    }
+    return connection;
+  }
+
+  /** Cuts every connection of an identity and tells it why. @returns how many there were */
+  disconnect(identityName: string, reason: RevocationReason = 'revoked'): number {
+    this.changed(identityName);
+    const connections = [...(this.byIdentity.get(identityName) ?? [])];
+    for (const connection of connections) {
+      if (reason === 'revoked') {
+        connection.refuse(protocolTexts.authenticationRevoked, 'revoked');
+      } else {
+        connection.refuse(protocolTexts.authenticationExpired, 'authentication expired');
+      }
+    }
+    return connections.length;
+  }
+
+  /**
+   * Gives an identity other permissions at once: subscriptions that it may no longer have end,
+   * each with an error that names it. @returns how many connections it has
+   */
+  updatePermissions(identityName: string, permissions: ConatPermissions): number {
+    this.changed(identityName);
+    const connections = [...(this.byIdentity.get(identityName) ?? [])];
+    for (const connection of connections) connection.setPermissions(permissions);
+    return connections.length;
+  }
+
+  /** Names of the identities that are connected now. */
+  identityNames(): string[] {
+    return [...this.byIdentity.keys()];
+  }
+
+  /**
+   * Lame duck: takes nobody new, tells clients (INFO with `ldm`), gives them until the deadline to
+   * leave by themselves, then closes them after everything that waits for them was sent.
+   */
+  async drain(deadlineMs = 2_000): Promise<void> {
+    if (!this.draining) {
+      this.draining = true;
+      for (const connection of this.connections) {
+        if (connection.isReady) connection.write(this.info(connection));
+      }
+    }
+    if (this.connections.size > 0 && deadlineMs > 0) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          clearTimeout(timer);
+          this.idleWaiters.delete(done);
+          resolve();
+        };
+        const timer = setTimeout(done, deadlineMs);
+        this.idleWaiters.add(done);
+      });
+    }
+    for (const connection of [...this.connections]) {
+      connection.refuse(protocolTexts.serverShutdown, 'server shutdown');
+    }
+  }
+
+  // The connections' side.
+
+  /** Time of the current tick: one look at the clock for many messages. */
+  nowMs(): number {
+    if (this.clockMs === 0) {
+      this.clockMs = Date.now();
+      setImmediate(() => (this.clockMs = 0));
+    }
+    return this.clockMs;
+  }
+
+  async identify(request: ConnectRequest): Promise<ConatIdentity | null> {
+    this.identifying += 1;
+    try {
+      for (let attempt = 0; attempt < identifyAttemptsMax; attempt += 1) {
+        const startedAt = this.changeCount;
+        const identity = await this.options.authenticator.authenticate(request);
+        if (!identity || (identity.expiresAt ?? Infinity) <= Date.now()) return null;
+        if (!/^[^\s.*>]{1,128}$/.test(identity.name)) {
+          throw new TypeError(`identity name "${identity.name}" must be one subject token`);
+        }
+        // A revocation that came meanwhile found no connection to cut: ask again.
+        if ((this.changes.get(identity.name) ?? 0) <= startedAt) return identity;
+      }
+    } catch (error) {
+      this.options.onError?.(error);
+    } finally {
+      this.identifying -= 1;
+      if (this.identifying === 0) this.changes.clear();
+    }
+    return null;
+  }
+
+  private changed(identityName: string): void {
+    this.changeCount += 1;
+    if (this.identifying > 0) this.changes.set(identityName, this.changeCount);
+  }
+
+  admit(connection: Connection, identity: ConatIdentity): boolean {
+    let group = this.byIdentity.get(identity.name);
+    if (!group) this.byIdentity.set(identity.name, (group = new Set()));
+    if (group.size >= this.limits.connectionsPerIdentityMax) return false;
+    group.add(connection);
+    return true;
+  }
+
+  subscribed(subscription: Subscription): void {
+    this.sublist.insert(subscription);
+  }
+
+  unsubscribed(subscription: Subscription): void {
+    this.sublist.remove(subscription);
+  }
+
+  /** Brings a message to all who hear its subject; a queue group hears it once. */
+  route(from: Connection, op: PublishOp): void {
+    this.metrics.messagesIn += 1;
+    const { plain, groups } = this.sublist.match(op.subject);
+    let heard = 0;
+    for (let i = 0; i < plain.length; i += 1) {
+      const subscription = plain[i]!;
+      if (subscription.connection.deliver(subscription, op, from)) heard += 1;
+    }
+    for (let g = 0; g < groups.length; g += 1) {
+      if (deliverToOne(groups[g]!, op, from)) heard += 1;
+    }
+    this.metrics.messagesOut += heard;
+    if (heard === 0 && op.reply !== '') from.noResponders(op);
+  }
+
+  subscriptionFor(connection: Connection, subject: string): Subscription | undefined {
+    const { plain, groups } = this.sublist.match(subject);
+    return (
+      plain.find((subscription) => subscription.connection === connection) ??
+      groups.flat().find((subscription) => subscription.connection === connection)
+    );
+  }
+
+  flushLater(connection: Connection): void {
+    if (this.unflushed.length === 0) setImmediate(() => this.flushAll());
+    this.unflushed.push(connection);
+  }
+
+  closed(connection: Connection, reason: CloseReason): void {
+    if (!this.connections.delete(connection)) return;
+    this.metrics.closed[reason] = (this.metrics.closed[reason] ?? 0) + 1;
+    const left = (this.byAddress.get(connection.peer) ?? 1) - 1;
+    if (left > 0) this.byAddress.set(connection.peer, left);
+    else this.byAddress.delete(connection.peer);
+    const name = connection.identity?.name;
+    const group = name === undefined ? undefined : this.byIdentity.get(name);
+    if (group?.delete(connection) && group.size === 0) this.byIdentity.delete(name!);
+    if (this.connections.size === 0) for (const done of [...this.idleWaiters]) done();
+  }
+
+  private flushAll(): void {
+    const batch = this.unflushed;
+    this.unflushed = [];
+    for (const connection of batch) connection.flush();
+  }
+
+  private info(connection: Connection): string {
+    const info = {
+      server_id: this.serverId,
+      server_name: this.options.name ?? 'conat',
+      version: likeNatsServer,
+      proto: 1,
+      host: '0.0.0.0',
+      port: 0,
+      headers: true,
+      auth_required: true,
+      max_payload: this.limits.payloadBytesMax,
+      client_id: connection.id,
+      client_ip: connection.peer,
+      nonce: connection.nonce,
+      ...(this.draining ? { ldm: true } : {}),
+    };
+    return `INFO ${JSON.stringify(info)} \r\n`;
+  }
+}
+
+/** Starts at a random member and goes on until one can take the message. */
+function deliverToOne(group: readonly Subscription[], op: PublishOp, from: Connection): boolean {
+  const start = group.length === 1 ? 0 : Math.floor(Math.random() * group.length);
+  for (let i = 0; i < group.length; i += 1) {
+    const subscription = group[(start + i) % group.length]!;
+    if (subscription.connection.deliver(subscription, op, from)) return true;
+  }
+  return false;
+}
+
+function base32(bytes: Buffer): string {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+  return [...bytes].map((byte) => alphabet[byte % 32]).join('');
+}

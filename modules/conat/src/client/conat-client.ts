@@ -1,0 +1,222 @@
+import { backoffMs, createLogger, type Logger } from '@rookery/core';
+import {
+  nkeyAuthenticator,
+  wsconnect,
+  type Auth,
+  type NatsConnection,
+  type Status,
+  type WsConnectionOptions,
+} from '@nats-io/nats-core';
+import { WebSocket } from 'ws';
+import { Broker } from '../broker/broker.js';
+import { protocolTexts } from '../broker/protocol-texts.js';
+import { inboxPrefixOf } from '../broker/subjects.js';
+import { ConatErrors } from '../conat.errors.js';
+import { MemorySocket } from './memory-socket.js';
+
+/** How a client proves who it is. */
+export type ConatCredentials =
+  /** Seed of the identity key (`SU…`): signs the connection's nonce. */
+  | { readonly nkeySeed: string }
+  /** Access token or join token. */
+  | { readonly token: string }
+  /** Secret shared by the hub's own processes. */
+  | { readonly hubSecret: string };
+
+export interface ConatClientOptions {
+  /** `ws://…/conat` (also http, https, wss), several of them, or a broker of this process. */
+  readonly servers: string | readonly string[] | Broker;
+  /** The name that the broker will know us by: names the inbox. See `identityNames`. */
+  readonly identity: string;
+  /** A function is asked again at each connect, so tokens may be short-lived. */
+  readonly credentials?: ConatCredentials | (() => ConatCredentials | Promise<ConatCredentials>);
+  /** Shown to the broker's operator. */
+  readonly name?: string;
+  /** How long `connect` keeps trying; default: for ever. */
+  readonly connectTimeoutMs?: number;
+  readonly reconnectFirstMs?: number;
+  readonly reconnectMaxMs?: number;
+  readonly pingEveryMs?: number;
+  readonly onStatus?: (status: ConatClientStatus) => void;
+  readonly logger?: Logger;
+}
+
+export type ConatClientStatus = 'connected' | 'disconnected' | 'closed';
+
+interface DialState {
+  abandoned: boolean;
+  lastError: string;
+  failures: number;
+  refused: () => void;
+}
+
+const dialTimeoutMs = 10_000;
+const drainDeadlineMs = 5_000;
+
+/** A NATS client with our habits: endless reconnects with jitter, fresh credentials each time. */
+export class ConatClient {
+  private readonly statusListeners = new Set<(status: ConatClientStatus) => void>();
+  private current: ConatClientStatus = 'connected';
+  /** Subjects served through this client; a second server of one is refused. */
+  readonly served = new Set<string>();
+
+  private constructor(
+    /** The connection itself, for everything that NATS can do. */
+    readonly nats: NatsConnection,
+    readonly identity: string,
+    private readonly logger: Logger,
+  ) {
+    void this.watch();
+  }
+
+  /**
+   * Without `connectTimeoutMs`, waits until a broker takes us.
+   * @throws CONAT_UNREACHABLE after `connectTimeoutMs`; CONAT_UNAUTHORIZED
+   */
+  static async connect(options: ConatClientOptions): Promise<ConatClient> {
+    const logger = options.logger ?? createLogger('conat-client', 'warn');
+    const url = options.servers instanceof Broker ? 'in-process' : String(options.servers);
+    const state: DialState = { abandoned: false, lastError: '', failures: 0, refused: () => {} };
+    const connecting = wsconnect(natsOptions(options, state));
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      const nats = await (options.connectTimeoutMs === undefined
+        ? connecting
+        : Promise.race([
+            connecting,
+            new Promise<never>((_, reject) => {
+              state.refused = () => reject(ConatErrors.CONAT_UNAUTHORIZED({ url }));
+              timer = setTimeout(() => {
+                const reason = state.lastError || 'no answer';
+                reject(ConatErrors.CONAT_UNREACHABLE({ url, reason }));
+              }, options.connectTimeoutMs);
+            }),
+          ]));
+      state.failures = 0;
+      const client = new ConatClient(nats, options.identity, logger);
+      client.onStatus((status) => {
+        if (status === 'connected') state.failures = 0;
+      });
+      if (options.onStatus) client.onStatus(options.onStatus);
+      return client;
+    } catch (error) {
+      state.abandoned = true;
+      connecting.then(
+        (late) => late.close(),
+        () => undefined,
+      );
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  get status(): ConatClientStatus {
+    return this.current;
+  }
+
+  /** @returns a function that ends it */
+  onStatus(listener: (status: ConatClientStatus) => void): () => void {
+    this.statusListeners.add(listener);
+    return () => this.statusListeners.delete(listener);
+  }
+
+  /** Lets what is under way arrive, then closes; what hangs is cut after a few seconds. */
+  async close(): Promise<void> {
+    if (this.nats.isClosed()) return;
+    if (this.current === 'connected' && !this.nats.isDraining()) {
+      let timer: NodeJS.Timeout | undefined;
+      const deadline = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, drainDeadlineMs);
+      });
+      await Promise.race([this.nats.drain().catch(() => undefined), deadline]);
+      clearTimeout(timer);
+    }
+    if (!this.nats.isClosed()) await this.nats.close();
+  }
+
+  private async watch(): Promise<void> {
+    for await (const status of this.nats.status()) this.note(status);
+    this.set('closed');
+  }
+
+  private note(status: Status): void {
+    switch (status.type) {
+      case 'disconnect':
+        this.set('disconnected');
+        break;
+      case 'reconnect':
+        this.set('connected');
+        break;
+      case 'error':
+        this.logger.warn({ err: status.error }, 'the broker reports an error');
+        break;
+      default:
+        break;
+    }
+  }
+
+  private set(status: ConatClientStatus): void {
+    if (this.current === status) return;
+    this.current = status;
+    for (const listener of this.statusListeners) listener(status);
+  }
+}
+
+function natsOptions(options: ConatClientOptions, state: DialState): WsConnectionOptions {
+  const { servers, credentials } = options;
+  let current: ConatCredentials | undefined;
+  const openSocket = async (url: string): Promise<MemorySocket | WebSocket> => {
+    if (state.abandoned) throw new Error('given up');
+    current = typeof credentials === 'function' ? await credentials() : credentials;
+    if (servers instanceof Broker) return new MemorySocket(servers);
+    const socket = new WebSocket(url, {
+      perMessageDeflate: false,
+      handshakeTimeout: dialTimeoutMs,
+    });
+    // nats-core takes its listeners off early; an error without listener would end the process.
+    socket.on('error', (error) => (state.lastError = error.message));
+    socket.once('close', (_code, reason) => {
+      if (reason.toString() === protocolTexts.authorizationViolation) state.refused();
+    });
+    return socket;
+  };
+  return {
+    servers: servers instanceof Broker ? ['ws://in-process:1'] : urls(servers),
+    name: options.name ?? options.identity,
+    inboxPrefix: inboxPrefixOf(options.identity).slice(0, -1),
+    authenticator: (nonce?: string) => authOf(current, nonce),
+    wsFactory: async (url: string) => ({
+      socket: (await openSocket(url)) as unknown as globalThis.WebSocket,
+      encrypted: url.startsWith('wss:'),
+    }),
+    timeout: dialTimeoutMs,
+    maxReconnectAttempts: -1,
+    waitOnFirstConnect: true,
+    ignoreAuthErrorAbort: true,
+    ignoreClusterUpdates: true,
+    pingInterval: options.pingEveryMs ?? 15_000,
+    maxPingOut: 2,
+    // nats-core counts no attempts for us; jitter over a growing range keeps a herd apart.
+    reconnectDelayHandler: () =>
+      50 +
+      backoffMs(state.failures++, {
+        firstMs: options.reconnectFirstMs ?? 200,
+        maxMs: options.reconnectMaxMs ?? 5_000,
+      }),
+  };
+}
+
+function authOf(credentials: ConatCredentials | undefined, nonce?: string): Auth {
+  if (!credentials) return {} as Auth;
+  if ('nkeySeed' in credentials) {
+    return nkeyAuthenticator(new TextEncoder().encode(credentials.nkeySeed))(nonce);
+  }
+  if ('hubSecret' in credentials) return { user: 'hub', pass: credentials.hubSecret };
+  return { auth_token: credentials.token };
+}
+
+function urls(servers: string | readonly string[]): string[] {
+  const list = typeof servers === 'string' ? [servers] : servers;
+  return list.map((server) => server.replace(/^http(s?):/, 'ws$1:'));
+}

@@ -1,0 +1,54 @@
+import type { IncomingMessage } from 'node:http';
+import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws';
+import type { Broker } from '../broker/broker.js';
+import type { Transport } from '../broker/connection.js';
+
+/** How long a closed connection may take to send what waits for it. */
+const closeDeadlineMs = 5_000;
+/** A client's frame may join many protocol lines; the broker itself bounds each of them. */
+const frameSlackBytes = 64 * 1024;
+
+/** Options of every WebSocket server here: no compression, bounded frames. */
+export function webSocketServerOptions(broker: Broker): ServerOptions {
+  return {
+    noServer: true,
+    perMessageDeflate: false,
+    skipUTF8Validation: true,
+    clientTracking: true,
+    maxPayload: broker.limits.payloadBytesMax * 8 + frameSlackBytes,
+  };
+}
+
+/** Joins a WebSocket to the broker. */
+export function acceptWebSocket(broker: Broker, socket: WebSocket, request: IncomingMessage): void {
+  const transport: Transport = {
+    peer: request.socket.remoteAddress ?? 'unknown',
+    get bufferedBytes() {
+      return socket.bufferedAmount;
+    },
+    send: (frame) => socket.send(frame, { binary: true }),
+    close: (code, reason, how) => {
+      if (how === 'at once') {
+        socket.terminate();
+        return;
+      }
+      socket.close(code, reason.slice(0, 120));
+      const timer = setTimeout(() => socket.terminate(), closeDeadlineMs);
+      timer.unref();
+      socket.once('close', () => clearTimeout(timer));
+    },
+  };
+  const connection = broker.accept(transport);
+  socket.on('message', (data) => connection.receive(data as Buffer));
+  socket.on('close', () => connection.lost());
+  socket.on('error', () => connection.lost());
+}
+
+/** A bare WebSocket server for the broker, for those who do without Nest. */
+export function brokerWebSocketServer(broker: Broker): WebSocketServer {
+  const server = new WebSocketServer(webSocketServerOptions(broker));
+  server.on('connection', (socket: WebSocket, request: IncomingMessage) => {
+    acceptWebSocket(broker, socket, request);
+  });
+  return server;
+}

@@ -1,0 +1,149 @@
+import { CoreErrors } from '@rookery/core';
+import { Progress, type JobMethod, type JobOptions } from '@rookery/core/contract';
+import { headers, nuid, type Msg } from '@nats-io/nats-core';
+import type { z } from 'zod';
+import { ConatErrors } from '../conat.errors.js';
+import { Conversation } from './conversation.js';
+import type { Target } from './service-target.js';
+import {
+  decodeJson,
+  errorOf,
+  isNoResponders,
+  parseOutput,
+  typed,
+  wireHeaders,
+  type MessageType,
+} from './wire.js';
+
+type JobTarget = Target<JobMethod<z.ZodType, z.ZodType>>;
+
+/** Asks for a job and waits for its result. */
+export function runJob(target: JobTarget, options: JobOptions = {}): Promise<unknown> {
+  if (options.signal?.aborted) return Promise.reject(CoreErrors.CANCELED());
+  return new Promise((resolve, reject) => new JobCall(target, options, resolve, reject).start());
+}
+
+/**
+ * The caller's side. Says `renew` with each heartbeat: that proves that we are here, renews the
+ * server's right to answer, and makes it say again a result that was lost. When the server cannot
+ * be reached that way (both sides were reconnected), it asks for the run by its number.
+ */
+class JobCall {
+  private readonly conversation: Conversation;
+  private readonly runId = nuid.next();
+  private readonly timer: NodeJS.Timeout;
+  private session: string | null = null;
+  private lastHeardMs = Date.now();
+  private done = false;
+  private readonly onAbort = (): void => this.cancel();
+
+  constructor(
+    private readonly target: JobTarget,
+    private readonly options: JobOptions,
+    private readonly resolve: (value: unknown) => void,
+    private readonly reject: (error: unknown) => void,
+  ) {
+    this.conversation = new Conversation(
+      target.client,
+      (message) => this.hear(message),
+      (error) => this.fail(error),
+    );
+    this.timer = setInterval(
+      () => this.tick(),
+      Math.min(target.limits.heartbeatMs, target.method.silenceMs / 3),
+    );
+  }
+
+  start(): void {
+    this.options.signal?.addEventListener('abort', this.onAbort, { once: true });
+    this.ask(false);
+  }
+
+  private ask(attachOnly: boolean): void {
+    const { target } = this;
+    const hdrs = headers();
+    for (const key of target.headers.keys()) hdrs.set(key, target.headers.get(key));
+    hdrs.set(wireHeaders.run, this.runId);
+    if (attachOnly) hdrs.set(wireHeaders.attach, '1');
+    try {
+      this.conversation.send(target.subject, target.body, hdrs);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private hear(message: Msg): void {
+    if (this.done) return;
+    const { subject, method } = this.target;
+    if (isNoResponders(message)) {
+      // Before the job was taken this is final; later the server may only be reconnecting.
+      if (!this.session) this.fail(ConatErrors.SERVICE_UNAVAILABLE({ subject }));
+      return;
+    }
+    this.lastHeardMs = Date.now();
+    if (message.reply) this.session = message.reply;
+    const type = message.headers?.get(wireHeaders.type) as MessageType | '' | undefined;
+    const error = errorOf(message, subject);
+    if (error) {
+      this.fail(error);
+    } else if (type === 'progress') {
+      const progress = Progress.safeParse(tryDecode(message.data));
+      if (progress.success) this.options.onProgress?.(progress.data);
+    } else if (type === 'result') {
+      try {
+        const output: unknown = parseOutput(method.output, message.data, subject);
+        this.end();
+        this.resolve(output);
+      } catch (invalid) {
+        this.fail(invalid);
+      }
+    }
+  }
+
+  private tick(): void {
+    const { subject, method } = this.target;
+    const silentMs = Date.now() - this.lastHeardMs;
+    if (silentMs > method.silenceMs) {
+      this.fail(ConatErrors.SERVICE_SILENT({ subject, silenceMs: method.silenceMs }));
+    } else {
+      this.say('renew');
+      if (silentMs > method.silenceMs / 2) this.ask(true);
+    }
+  }
+
+  private cancel(): void {
+    this.say('cancel');
+    this.fail(CoreErrors.CANCELED());
+  }
+
+  private say(type: MessageType): void {
+    if (!this.session || this.done) return;
+    try {
+      this.conversation.send(this.session, new Uint8Array(), typed(type));
+    } catch (error) {
+      if (type === 'renew') this.fail(error);
+    }
+  }
+
+  private fail(error: unknown): void {
+    if (this.done) return;
+    this.end();
+    this.reject(error);
+  }
+
+  private end(): void {
+    this.say('bye');
+    this.done = true;
+    clearInterval(this.timer);
+    this.options.signal?.removeEventListener('abort', this.onAbort);
+    this.conversation.close();
+  }
+}
+
+function tryDecode(data: Uint8Array): unknown {
+  try {
+    return decodeJson(data);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,263 @@
+import {
+  createLogger,
+  parseInput,
+  toCodedError,
+  type CodedError,
+  type Logger,
+} from '@rookery/core';
+import type { CallContext, Handlers, JobContext, ServiceContract } from '@rookery/core/contract';
+import type { Msg, Subscription } from '@nats-io/nats-core';
+import type { ConatClient } from '../client/conat-client.js';
+import { ConatErrors } from '../conat.errors.js';
+import { publish } from './conversation.js';
+import { DuplexServer, type AnyDuplexHandler } from './duplex-server.js';
+import { JobServer } from './job-server.js';
+import type { ServiceRequest } from './service-request.js';
+import { serviceLimits, type ServiceLimits } from './service-limits.js';
+import {
+  callerOf,
+  decodeJson,
+  encodeError,
+  encodeOutput,
+  errorHeaders,
+  paramsOfSubject,
+  prefixSubject,
+  wireHeaders,
+} from './wire.js';
+
+export interface ServeOptions {
+  /** Values of the contract's subject parameters. */
+  readonly params?: Readonly<Record<string, string>>;
+  /** Parameters that are served whatever their value; handlers find it in `context.params`. */
+  readonly wildcardParams?: readonly string[];
+  /** Servers of one group share the requests. Default: one group a contract. */
+  readonly queue?: string;
+  readonly logger?: Logger;
+  readonly limits?: Partial<ServiceLimits>;
+}
+
+type AnyHandler = (input: unknown, context: CallContext) => Promise<unknown>;
+
+/** A contract's server. Made by {@link serve}. */
+export class ServiceServer {
+  private readonly controller = new AbortController();
+  private readonly running = new Set<Promise<void>>();
+  private readonly jobs: JobServer;
+  private readonly duplexes: DuplexServer;
+  private subscription: Subscription | null = null;
+  private refusal: Error | null = null;
+  private closing: Promise<void> | null = null;
+
+  constructor(
+    private readonly client: ConatClient,
+    private readonly contract: ServiceContract,
+    private readonly handlers: Readonly<Record<string, AnyHandler>>,
+    private readonly options: ServeOptions,
+    private readonly prefix: string,
+    private readonly limits: ServiceLimits,
+    private readonly logger: Logger,
+  ) {
+    this.jobs = new JobServer(client, limits, logger);
+    this.duplexes = new DuplexServer(client, limits, logger);
+  }
+
+  /** @throws SERVICE_INCOMPLETE when the broker does not let us listen */
+  async start(): Promise<void> {
+    const { client, contract } = this;
+    this.subscription = client.nats.subscribe(`${this.prefix}.*`, {
+      queue: this.options.queue ?? 'rookery',
+      callback: (error, message) => {
+        if (error) this.refuse(error);
+        else this.receive(message);
+      },
+    });
+    await client.nats.flush();
+    const { refusal } = this;
+    if (refusal) {
+      const reason = (refusal as Error).message;
+      throw ConatErrors.SERVICE_INCOMPLETE({ prefix: contract.prefix, reason }, { cause: refusal });
+    }
+  }
+
+  /** Takes no more requests, aborts what runs, and waits for it, for a bounded time. */
+  close(deadlineMs = this.limits.closeDeadlineMs): Promise<void> {
+    return (this.closing ??= this.doClose(deadlineMs));
+  }
+
+  private async doClose(deadlineMs: number): Promise<void> {
+    this.client.served.delete(this.prefix);
+    if (!this.client.nats.isClosed()) this.subscription?.unsubscribe();
+    this.controller.abort(ConatErrors.SERVICE_UNAVAILABLE({ subject: this.prefix }));
+    this.jobs.abort();
+    this.duplexes.abort();
+    const all = Promise.all([...this.running, this.jobs.settled(), this.duplexes.settled()]);
+    let timer: NodeJS.Timeout | undefined;
+    const deadline = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, deadlineMs);
+    });
+    await Promise.race([all.then(() => undefined), deadline]);
+    clearTimeout(timer);
+    this.jobs.close();
+    this.duplexes.close();
+    if (this.client.status === 'connected' && !this.client.nats.isClosed()) {
+      await this.client.nats.flush().catch(() => undefined);
+    }
+  }
+
+  private refuse(error: Error): void {
+    this.refusal = error;
+    this.logger.error({ err: error, prefix: this.prefix }, 'the service may not listen');
+  }
+
+  private receive(message: Msg): void {
+    // Without a reply there is nobody to serve: a broadcast that only looks like one of ours.
+    const caller = callerOf(message.reply);
+    if (caller === undefined) return;
+    try {
+      const request = this.parse(message, caller);
+      if (request) this.dispatch(request);
+    } catch (error) {
+      this.answerError(message, toCodedError(error));
+    }
+  }
+
+  private parse(message: Msg, caller: string): ServiceRequest | null {
+    const { contract } = this;
+    const { subject } = message;
+    const name = subject.slice(subject.lastIndexOf('.') + 1);
+    const method = Object.hasOwn(contract.methods, name) ? contract.methods[name] : undefined;
+    if (!method) {
+      throw ConatErrors.SERVICE_UNKNOWN_METHOD({ prefix: contract.prefix, method: name });
+    }
+    const asked = message.headers?.get(wireHeaders.version) ?? '';
+    if (asked !== '' && asked !== String(contract.version)) {
+      throw ConatErrors.SERVICE_VERSION_MISMATCH({ subject, served: contract.version, asked });
+    }
+    const params = paramsOfSubject(contract.prefix, subject);
+    if (method.kind === 'job' && message.headers?.has(wireHeaders.attach)) {
+      this.jobs.attach(message);
+      return null;
+    }
+    const input: unknown = parseInput(method.input, this.decode(message));
+    return { method, subject, message, params, caller, input };
+  }
+
+  private decode(message: Msg): unknown {
+    try {
+      return decodeJson(message.data);
+    } catch {
+      return undefined; // the schema then says what it wants
+    }
+  }
+
+  private dispatch(request: ServiceRequest): void {
+    const { method, subject } = request;
+    const handler = this.handlers[subject.slice(subject.lastIndexOf('.') + 1)]!;
+    switch (method.kind) {
+      case 'call':
+        this.track(this.call(request, handler));
+        break;
+      case 'job':
+        this.jobs.start(
+          request,
+          handler as (input: unknown, context: JobContext) => Promise<unknown>,
+        );
+        break;
+      case 'duplex':
+        this.duplexes.start(request, handler as unknown as AnyDuplexHandler);
+        break;
+    }
+  }
+
+  private track(work: Promise<void>): void {
+    this.running.add(work);
+    void work.finally(() => this.running.delete(work));
+  }
+
+  private async call(request: ServiceRequest, handler: AnyHandler): Promise<void> {
+    const { message, method, subject, params, caller, input } = request;
+    if (this.running.size >= this.limits.sessionsMax) {
+      throwLater(() =>
+        this.answerError(
+          message,
+          ConatErrors.SERVICE_BUSY({ subject, limit: this.limits.sessionsMax }),
+        ),
+      );
+      return;
+    }
+    try {
+      const context: CallContext = { params, caller, signal: this.controller.signal };
+      const output = await handler(input, context);
+      publish(this.client, message.reply!, encodeOutput(method, output, subject));
+    } catch (error) {
+      this.answerError(message, this.noted(error, subject));
+    }
+  }
+
+  private noted(error: unknown, subject: string): CodedError {
+    const coded = toCodedError(error);
+    if (coded.status >= 500) this.logger.error({ err: error, subject }, 'a service call failed');
+    return coded;
+  }
+
+  private answerError(message: Msg, error: CodedError): void {
+    if (!message.reply) return;
+    try {
+      publish(this.client, message.reply, encodeError(error), { headers: errorHeaders(error) });
+    } catch (lost) {
+      this.logger.warn({ err: lost, subject: message.subject }, 'an error could not be answered');
+    }
+  }
+}
+
+/** Answers stay asynchronous also when nothing was done. */
+const throwLater = (task: () => void): void => void setImmediate(task);
+
+/**
+ * Serves a contract. The compiler sees to it that no handler is missing; what it cannot see (an
+ * untyped caller, a second server of the same subjects on this client) is refused here.
+ * @throws SERVICE_INCOMPLETE
+ */
+export async function serve<C extends ServiceContract>(
+  client: ConatClient,
+  contract: C,
+  handlers: Handlers<C>,
+  options: ServeOptions = {},
+): Promise<ServiceServer> {
+  const logger = options.logger ?? createLogger('conat-service', 'warn');
+  const names = Object.keys(contract.methods);
+  const given = Object.keys(handlers).filter(
+    (name) => typeof (handlers as Record<string, unknown>)[name] === 'function',
+  );
+  const missing = names.filter((name) => !given.includes(name));
+  const unknown = given.filter((name) => !names.includes(name));
+  if (missing.length > 0 || unknown.length > 0) {
+    const reason = [
+      ...missing.map((name) => `${name} has no handler`),
+      ...unknown.map((name) => `${name} is not in the contract`),
+    ].join(', ');
+    throw ConatErrors.SERVICE_INCOMPLETE({ prefix: contract.prefix, reason });
+  }
+  const prefix = prefixSubject(contract, options.params ?? {}, options.wildcardParams ?? []);
+  if (client.served.has(prefix)) {
+    const reason = `${prefix} has a server in this process already`;
+    throw ConatErrors.SERVICE_INCOMPLETE({ prefix: contract.prefix, reason });
+  }
+  client.served.add(prefix);
+  const server = new ServiceServer(
+    client,
+    contract,
+    handlers as unknown as Readonly<Record<string, AnyHandler>>,
+    options,
+    prefix,
+    { ...serviceLimits, ...options.limits },
+    logger,
+  );
+  try {
+    await server.start();
+    return server;
+  } catch (error) {
+    await server.close(0);
+    throw error;
+  }
+}

@@ -1,0 +1,85 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createLogger } from '@rookery/core';
+import { Authenticator, type ConnectRequest } from '../auth/authenticator.js';
+import type { ConatIdentity } from '../auth/identity.js';
+import { Broker } from '../broker/broker.js';
+import type { BrokerLimitsInput } from '../broker/limits.js';
+import { ConatClient, type ConatClientOptions } from '../client/conat-client.js';
+import { UpgradeDispatcher } from '../gateway/upgrade-dispatcher.js';
+import { brokerWebSocketServer } from '../gateway/websocket-transport.js';
+
+/** Lets everybody in with every right, under the name that the client gives itself. */
+export class AllowAllAuthenticator extends Authenticator {
+  async authenticate({ options }: ConnectRequest): Promise<ConatIdentity> {
+    const name = /^[^\s.*>]{1,128}$/.test(options.name) ? options.name : 'anyone';
+    const all = { allow: ['>'] };
+    return { name, permissions: { publish: all, subscribe: all, inboxes: 'all' } };
+  }
+}
+
+export interface TestBrokerOptions {
+  readonly authenticator?: Authenticator;
+  readonly limits?: BrokerLimitsInput;
+  /** A port to come back on after {@link TestBroker.close}. */
+  readonly port?: number;
+}
+
+/** A real broker on a real port of the loopback. */
+export interface TestBroker {
+  readonly broker: Broker;
+  readonly dispatcher: UpgradeDispatcher;
+  readonly httpServer: Server;
+  readonly port: number;
+  /** `ws://127.0.0.1:<port>/conat` */
+  readonly url: string;
+  /** A client that is closed with the broker. */
+  connect(options?: Partial<ConatClientOptions>): Promise<ConatClient>;
+  /** Closes clients and server at once. */
+  close(): Promise<void>;
+}
+
+export async function startTestBroker(options: TestBrokerOptions = {}): Promise<TestBroker> {
+  const broker = new Broker({
+    authenticator: options.authenticator ?? new AllowAllAuthenticator(),
+    limits: options.limits,
+  });
+  const sockets = brokerWebSocketServer(broker);
+  const dispatcher = new UpgradeDispatcher();
+  dispatcher.register('/conat', (request, socket, head) => {
+    sockets.handleUpgrade(request, socket, head, (ws) => sockets.emit('connection', ws, request));
+  });
+  const httpServer = createServer((_, response) => response.writeHead(404).end());
+  dispatcher.attach(httpServer);
+  await new Promise<void>((resolve, reject) => {
+    httpServer.once('error', reject);
+    httpServer.listen(options.port ?? 0, '127.0.0.1', resolve);
+  });
+  const { port } = httpServer.address() as AddressInfo;
+  const url = `ws://127.0.0.1:${port}/conat`;
+  const clients = new Set<ConatClient>();
+  return {
+    broker,
+    dispatcher,
+    httpServer,
+    port,
+    url,
+    connect: async (clientOptions = {}) => {
+      const client = await ConatClient.connect({
+        servers: url,
+        identity: 'hub',
+        connectTimeoutMs: 10_000,
+        logger: createLogger('test-client', 'silent'),
+        ...clientOptions,
+      });
+      clients.add(client);
+      return client;
+    },
+    close: async () => {
+      await Promise.all([...clients].map((client) => client.close()));
+      for (const socket of sockets.clients) socket.terminate();
+      httpServer.closeAllConnections();
+      await new Promise<void>((resolve) => httpServer.close(() => resolve()));
+    },
+  };
+}
