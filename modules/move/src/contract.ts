@@ -1,6 +1,7 @@
 /** What hosts offer over conat so that the hub can carry a project from one to the other. */
 import {
   call,
+  CodedErrorView,
   Fence,
   HostId,
   job,
@@ -11,13 +12,38 @@ import {
 } from '@rookery/core/contract';
 import { z } from 'zod';
 
+/** Where a move stands; kept in `project_moves`. */
+export const MoveState = z.enum([
+  'queued',
+  'preparing',
+  'copying',
+  'cutover',
+  'verifying',
+  'committing',
+  'activating',
+  'cleaning',
+  'done',
+  'undoing',
+  'failed',
+  'canceled',
+  'stuck',
+]);
+export type MoveState = z.infer<typeof MoveState>;
+
 /** One subvolume that a move carries. */
 export const MoveStream = z.object({
   /** `persistence`: the project's conat store; `snapshot`: user's; `delta`: `move-*` rounds. */
   kind: z.enum(['snapshot', 'delta', 'persistence', 'image']),
-  /** Snapshot's name, or the image's digest. */
+  /**
+   * UUID of the sender's subvolume, or the image's digest. A name would not do: a snapshot that is
+   * deleted and made again under its old name must not be taken for the one that arrived.
+   */
   name: z.string(),
 });
+export type MoveStream = z.infer<typeof MoveStream>;
+
+/** Name under which a stream lands: unique within the move. */
+export const landingItem = (stream: MoveStream): string => `${stream.kind}.${stream.name}`;
 
 /** A snapshot as the destination must have it before ownership changes. */
 export const MoveManifest = z.object({
@@ -62,7 +88,12 @@ export const moveSource = service(
      * deltas until one is small. Skips what the destination already holds.
      */
     copy: job(
-      MoveCall.extend({ target: MoveTarget, roundsMax: z.int().min(1).max(20).default(5) }),
+      MoveCall.extend({
+        target: MoveTarget,
+        roundsMax: z.int().min(1).max(20).default(5),
+        /** The destination lacks the image; it travels first. */
+        sendImage: z.boolean().default(false),
+      }),
       z.object({ rounds: z.int().min(1), bytes: z.int().min(0), lastDeltaBytes: z.int().min(0) }),
       { silenceMs: 60_000 },
     ),
@@ -125,6 +156,18 @@ export const receiveCommand = {
   pattern:
     /^receive ([0-9a-f-]{36}) (snapshot|delta|persistence|image) ([A-Za-z0-9][A-Za-z0-9._:+-]{0,127})$/,
 } as const;
+
+/** What the forced command answers: one line of JSON on stdout, after the stream or instead of it. */
+export const TransferReply = z.discriminatedUnion('ok', [
+  z.object({
+    ok: z.literal(true),
+    receivedUuid: z.string(),
+    /** The subvolume had arrived before: the rest of the stream need not be sent. */
+    already: z.boolean().default(false),
+  }),
+  z.object({ ok: z.literal(false), error: CodedErrorView }),
+]);
+export type TransferReply = z.infer<typeof TransferReply>;
 
 /** Login of a source on the destination's SSH ingress. */
 export const transferLogin = (sourceHostId: string): string => `btrfs-${sourceHostId}`;

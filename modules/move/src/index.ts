@@ -1,1 +1,62 @@
-export {};
+export {
+  never,
+  nothing,
+  saga,
+  step,
+  type NoUndo,
+  type Saga,
+  type SagaEnding,
+  type SagaOptions,
+  type SagaTypes,
+  type Step,
+  type StepContext,
+  type StepDo,
+  type StepOptions,
+  type StepUndo,
+} from './saga/saga.js';
+export { newSagaRecord, SagaExecutor, type SagaExecutorOptions } from './saga/saga.executor.js';
+export {
+  LeaseGuard,
+  SagaStore,
+  type RetryPolicy,
+  type SagaOutcome,
+  type SagaRecord,
+  type SagaStatus,
+} from './saga/saga.ports.js';
+export { SagaErrors } from './saga/saga.errors.js';
+export {
+  MoveHosts,
+  moveProject,
+  type MoveDestinationClient,
+  type MoveInput,
+  type MovePorts,
+  type MoveResult,
+  type MoveSagaState,
+  type MoveSagaTypes,
+  type MoveSourceClient,
+} from './move-project.saga.js';
+export { PlacementAuthority, type MoveDetails, type MovePlan } from './placement-authority.js';
+export {
+  HostProjects,
+  IngressGate,
+  TransferSender,
+  type HostProject,
+  type TransferResult,
+} from './host.ports.js';
+export {
+  IncomingMove,
+  moveClaims,
+  MoveJournal,
+  OutgoingMove,
+  type MoveRound,
+} from './move.journal.js';
+export { MoveErrors } from './move.errors.js';
+export { MoveModule, moveModuleOptions, type MoveModuleOptions } from './move.module.js';
+export { MoveOptions, type MoveOptionsInput } from './move.options.js';
+export { MoveSourceService, type MoveSourcePorts } from './move-source.service.js';
+export { MoveDestinationService, type MoveDestinationPorts } from './move-destination.service.js';
+export {
+  TransferReceiver,
+  type TransferReceiverPorts,
+  type TransferRequest,
+} from './transfer-receiver.js';

@@ -1,1 +1,3 @@
-export {};
+export { MemoryMoveJournal } from './memory-move-journal.js';
+export { MemorySagaStore } from './memory-saga-store.js';
+export { sagaTorture, type TortureCase, type TortureWorld } from './saga-torture.js';

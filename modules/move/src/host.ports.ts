@@ -1,0 +1,74 @@
+import type { Readable } from 'node:stream';
+import type { MoveId, ProjectId, ProjectSpec, ProjectState } from '@rookery/core/contract';
+import type { MoveTarget } from './contract.js';
+
+/** A project as its host keeps it. */
+export interface HostProject {
+  readonly projectId: ProjectId;
+  readonly generation: number;
+  readonly spec: ProjectSpec;
+  readonly state: ProjectState;
+  /** Pinned digest of the image it runs on. */
+  readonly imageDigest?: string;
+  /** Whether it should run: the wish, not what the container does at this moment. */
+  readonly desiredRunning: boolean;
+}
+
+/** A host's projects, as far as a move touches them. Every method may be repeated. */
+export abstract class HostProjects {
+  abstract get(projectId: ProjectId): Promise<HostProject | undefined>;
+  /**
+   * Shuts out every writer (starts, exec, SSH, fs, message stores, snapshots, restores, schedules)
+   * and waits until those under way have ended. Durable before it returns: also after a reboot
+   * the host refuses them, with PROJECT_MOVING.
+   * @throws PROJECT_MOVING when another move holds the fence
+   */
+  abstract fenceForMove(projectId: ProjectId, moveId: MoveId): Promise<void>;
+  /** Lifts the fence, if this move holds it. */
+  abstract unfence(projectId: ProjectId, moveId: MoveId): Promise<void>;
+  abstract isFencedBy(projectId: ProjectId): Promise<MoveId | undefined>;
+  /** Ends the container, also under a fence; the wish to run stays. */
+  abstract stopContainer(projectId: ProjectId): Promise<void>;
+  /** Starts the container if the project is wanted running; resolves when it runs. */
+  abstract startContainer(projectId: ProjectId): Promise<void>;
+  /** Takes over a project whose volume is in place. An equal or older generation changes nothing. */
+  abstract adopt(
+    projectId: ProjectId,
+    generation: number,
+    spec: ProjectSpec,
+    desiredRunning: boolean,
+  ): Promise<void>;
+  /** Drops the project's record and container; its volume is removed by the caller. */
+  abstract forget(projectId: ProjectId, newUrl?: string): Promise<void>;
+}
+
+/** Requests from outside to a project, wherever the ingress runs. Every method may be repeated. */
+export abstract class IngressGate {
+  /** New requests wait, bounded in number and time. */
+  abstract hold(projectId: ProjectId): Promise<void>;
+  abstract release(projectId: ProjectId): Promise<void>;
+  /** Waiting and late requests are relayed or sent to the new address. */
+  abstract moved(projectId: ProjectId, newUrl?: string): Promise<void>;
+}
+
+export interface TransferResult {
+  readonly receivedUuid: string;
+  /** Bytes that were sent. */
+  readonly bytes: number;
+}
+
+/** Carries one stream to the destination's ingress. */
+export abstract class TransferSender {
+  /**
+   * Runs `command` there, as this host, and feeds it the stream. A stream that errors must not look
+   * like one that ended: the sender then breaks the channel. The answer may come before the
+   * stream has ended (the subvolume is there already): the rest is dropped.
+   * @throws the receiver's coded error, or TRANSFER_FAILED
+   */
+  abstract send(
+    target: MoveTarget,
+    command: string,
+    stream: Readable,
+    options: { readonly signal: AbortSignal; readonly onProgress?: (sentBytes: number) => void },
+  ): Promise<TransferResult>;
+}

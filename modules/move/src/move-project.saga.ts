@@ -1,0 +1,280 @@
+import type { ServiceClient } from '@rookery/core/contract';
+import type { HostId, MoveId, ProjectId } from '@rookery/core/contract';
+import type { moveDestination, MoveManifest, moveSource, MoveState } from './contract.js';
+import type { MovePlan, PlacementAuthority } from './placement-authority.js';
+import { never, nothing, saga, step, type SagaEnding, type StepContext } from './saga/saga.js';
+
+export type MoveSourceClient = ServiceClient<typeof moveSource>;
+export type MoveDestinationClient = ServiceClient<typeof moveDestination>;
+
+/** The two hosts' services. */
+export abstract class MoveHosts {
+  abstract source(hostId: HostId): MoveSourceClient;
+  abstract destination(hostId: HostId): MoveDestinationClient;
+}
+
+export interface MovePorts {
+  readonly authority: PlacementAuthority;
+  readonly hosts: MoveHosts;
+}
+
+export interface MoveInput {
+  readonly moveId: MoveId;
+  readonly projectId: ProjectId;
+  readonly fromHostId: HostId;
+  readonly toHostId: HostId;
+  /** At most so many rounds of deltas before the project is stopped. */
+  readonly roundsMax?: number;
+}
+
+export interface MoveSagaState {
+  readonly usedBytes?: number;
+  readonly imageDigest?: string;
+  readonly sendImage?: boolean;
+  readonly manifest?: MoveManifest;
+  readonly wasRunning?: boolean;
+  readonly bytes?: number;
+  readonly rounds?: number;
+  readonly newGeneration?: number;
+  readonly overQuota?: boolean;
+}
+
+export interface MoveResult {
+  readonly projectId: ProjectId;
+  readonly hostId: HostId;
+  readonly generation: number;
+  /** Bytes that went over the wire. */
+  readonly bytes: number;
+  readonly overQuota: boolean;
+}
+
+/** The types of `moveProject`. */
+export interface MoveSagaTypes {
+  readonly ports: MovePorts;
+  readonly input: MoveInput;
+  readonly state: MoveSagaState;
+  readonly result: MoveResult;
+}
+
+type Context = StepContext<MoveSagaTypes>;
+
+/**
+ * Moves a project from one host to another.
+ *
+ * Until `committing`, the source owns the project and every step can be undone. The commit is one
+ * transaction on move state, attempt and generation. After it there is only forward.
+ *
+ * The undos run from the failed step back: a project that was fenced runs again on its source
+ * before anything is asked of the destination, which may be the one that is gone.
+ */
+export const moveProject = saga<MoveSagaTypes>(
+  'project.move',
+  [
+    step('preparing', { do: reserveAndAuthorize, undo: revokeAndDropLanding }),
+    step('copying', { do: copyRounds, undo: resumeAtSource }),
+    // Every writer is fenced, durably, before the last picture is taken: what is acknowledged after
+    // the picture would be lost. Only the source's own database can hold the fence over a reboot.
+    step('cutover', { do: fenceStopAndSendLast, undo: resumeAtSource }),
+    // Before ownership changes: afterwards the source's copy is the one to be thrown away.
+    step('verifying', { do: verifyArrived, undo: nothing('reads only') }),
+    // A worker that lost its lease may stand right before this step. It cannot commit: the
+    // transaction asks for the newest attempt, and `beginUndo` takes the state `committing` away
+    // before a single effect is undone.
+    step('committing', {
+      do: changeOwner,
+      pointOfNoReturn: barCommit,
+      undo: never('the owner has changed: the destination holds the only copy that may be written'),
+    }),
+    step('activating', {
+      do: activateAtDestination,
+      undo: never('the destination owns the project'),
+    }),
+    // Last: until the destination has said that the project lives there, the source's copy stays.
+    step('cleaning', { do: retireSource, undo: never('the destination owns the project') }),
+  ],
+  {
+    start: () => ({}),
+    result: (state, input) => ({
+      projectId: input.projectId,
+      hostId: input.toHostId,
+      generation: known(state.newGeneration, 'newGeneration'),
+      bytes: state.bytes ?? 0,
+      overQuota: state.overQuota ?? false,
+    }),
+    ended: showEnding,
+  },
+);
+
+async function reserveAndAuthorize(context: Context): Promise<Partial<MoveSagaState>> {
+  const plan = await enter(context, 'preparing');
+  const { moveId } = context.input;
+  const fence = fenceOf(context, plan);
+  const options = { signal: context.signal };
+  const found = await source(context).describe({ fence, moveId }, options);
+  const imageDigest = found.imageDigest ?? plan.spec.imageDigest;
+  const { hasImage } = await destination(context).prepare(
+    {
+      fence,
+      moveId,
+      sourceHostId: plan.fromHostId,
+      sourceTransferKey: plan.sourceTransferKey,
+      spec: { ...plan.spec, ...(imageDigest !== undefined && { imageDigest }) },
+      needBytes: found.usedBytes,
+    },
+    { ...options, onProgress: context.progress },
+  );
+  return {
+    usedBytes: found.usedBytes,
+    ...(imageDigest !== undefined && { imageDigest }),
+    sendImage: imageDigest !== undefined && !hasImage,
+  };
+}
+
+async function revokeAndDropLanding(context: Context): Promise<void> {
+  const { plan, fence } = await planOf(context);
+  await destination(context).abandon({ fence, moveId: plan.moveId }, { signal: context.signal });
+}
+
+async function copyRounds(context: Context): Promise<Partial<MoveSagaState>> {
+  const plan = await enter(context, 'copying');
+  const { roundsMax } = context.input;
+  const copied = await source(context).copy(
+    {
+      fence: fenceOf(context, plan),
+      moveId: plan.moveId,
+      target: plan.target,
+      sendImage: context.state.sendImage ?? false,
+      ...(roundsMax !== undefined && { roundsMax }),
+    },
+    { signal: context.signal, onProgress: context.progress },
+  );
+  return { bytes: copied.bytes, rounds: copied.rounds };
+}
+
+async function fenceStopAndSendLast(context: Context): Promise<Partial<MoveSagaState>> {
+  const plan = await enter(context, 'cutover');
+  const last = await source(context).cutover(
+    { fence: fenceOf(context, plan), moveId: plan.moveId, target: plan.target },
+    { signal: context.signal, onProgress: context.progress },
+  );
+  return {
+    manifest: last.manifest,
+    wasRunning: last.wasRunning,
+    bytes: (context.state.bytes ?? 0) + last.bytes,
+  };
+}
+
+/**
+ * Undo of copying and of cutover. The source's journal knows whether the project ran, also when the
+ * reply that would have told us is the one that was lost.
+ */
+async function resumeAtSource(context: Context): Promise<void> {
+  const { plan, fence } = await planOf(context);
+  await source(context).resume(
+    { fence, moveId: plan.moveId, restart: true },
+    { signal: context.signal },
+  );
+}
+
+async function verifyArrived(context: Context): Promise<void> {
+  const plan = await enter(context, 'verifying');
+  await destination(context).verify(
+    {
+      fence: fenceOf(context, plan),
+      moveId: plan.moveId,
+      manifest: known(context.state.manifest, 'manifest'),
+    },
+    { signal: context.signal },
+  );
+}
+
+async function changeOwner(context: Context): Promise<Partial<MoveSagaState>> {
+  const plan = await enter(context, 'committing');
+  const newGeneration = await context.ports.authority.commit({
+    moveId: plan.moveId,
+    projectId: plan.projectId,
+    attempt: context.attempt,
+    expectedGeneration: plan.expectedGeneration,
+    toHostId: plan.toHostId,
+  });
+  return { newGeneration };
+}
+
+async function barCommit(context: Context): Promise<'undo' | 'forward'> {
+  const { authority } = context.ports;
+  const answer = await authority.beginUndo(context.input.moveId, context.attempt);
+  return answer === 'committed' ? 'forward' : 'undo';
+}
+
+async function activateAtDestination(context: Context): Promise<Partial<MoveSagaState>> {
+  const plan = await enter(context, 'activating');
+  const { state } = context;
+  const { overQuota } = await destination(context).activate(
+    {
+      fence: fenceOf(context, plan, known(state.newGeneration, 'newGeneration')),
+      moveId: plan.moveId,
+      manifest: known(state.manifest, 'manifest'),
+      spec: {
+        ...plan.spec,
+        ...(state.imageDigest !== undefined && { imageDigest: state.imageDigest }),
+      },
+      start: state.wasRunning ?? false,
+    },
+    { signal: context.signal, onProgress: context.progress },
+  );
+  return { overQuota };
+}
+
+async function retireSource(context: Context): Promise<void> {
+  const plan = await enter(context, 'cleaning');
+  await source(context).retire(
+    {
+      fence: fenceOf(context, plan),
+      moveId: plan.moveId,
+      ...(plan.newUrl !== undefined && { newUrl: plan.newUrl }),
+    },
+    { signal: context.signal, onProgress: context.progress },
+  );
+}
+
+async function showEnding(context: Context, ending: SagaEnding): Promise<void> {
+  const states = {
+    succeeded: 'done',
+    failed: 'failed',
+    canceled: 'canceled',
+    stuck: 'stuck',
+  } as const satisfies Record<SagaEnding, MoveState>;
+  await context.ports.authority.setState(context.input.moveId, context.attempt, states[ending]);
+}
+
+/** Shows the state before the step's first effect, which a dead worker's attempt does not survive. */
+async function enter(context: Context, state: MoveState): Promise<MovePlan> {
+  const { authority } = context.ports;
+  const { bytes, rounds } = context.state;
+  await authority.setState(context.input.moveId, context.attempt, state, {
+    ...(bytes !== undefined && { bytes }),
+    ...(rounds !== undefined && { rounds }),
+  });
+  return authority.loadMove(context.input.moveId);
+}
+
+async function planOf(context: Context) {
+  const plan = await context.ports.authority.loadMove(context.input.moveId);
+  return { plan, fence: fenceOf(context, plan) };
+}
+
+function fenceOf(context: Context, plan: MovePlan, generation = plan.expectedGeneration) {
+  const { operationId, attempt } = context;
+  return { projectId: plan.projectId, generation, operationId, attempt };
+}
+
+const source = (context: Context): MoveSourceClient =>
+  context.ports.hosts.source(context.input.fromHostId);
+
+const destination = (context: Context): MoveDestinationClient =>
+  context.ports.hosts.destination(context.input.toHostId);
+
+function known<V>(value: V | undefined, name: string): V {
+  if (value === undefined) throw new TypeError(`the move's record lacks ${name}`);
+  return value;
+}

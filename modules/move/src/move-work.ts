@@ -1,0 +1,52 @@
+import { CodedError, CoreErrors } from '@rookery/core';
+
+interface Work {
+  readonly key: string;
+  readonly abort: AbortController;
+  readonly done: Promise<void>;
+}
+
+/**
+ * One piece of work a move at a time. Work under an equal key (same kind, same attempt: a repeated
+ * request) waits for the one before; any other (an undo, a newer attempt) ends it first. So an
+ * undo never runs beside the step that it undoes.
+ */
+export class MoveWork {
+  private readonly last = new Map<string, Work>();
+
+  async run<T>(
+    moveId: string,
+    key: string,
+    options: { readonly signal: AbortSignal; readonly preempted: () => CodedError },
+    task: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const before = this.last.get(moveId);
+    if (before && before.key !== key) before.abort.abort(options.preempted());
+    const abort = new AbortController();
+    let finish!: () => void;
+    const done = new Promise<void>((resolve) => (finish = resolve));
+    const work: Work = { key, abort, done };
+    this.last.set(moveId, work);
+    const signal = AbortSignal.any([abort.signal, options.signal]);
+    try {
+      await before?.done;
+      signal.throwIfAborted();
+      return await task(signal);
+    } catch (error) {
+      // What an aborted stream throws says nothing; the reason does.
+      if (abort.signal.aborted) throw abort.signal.reason;
+      if (options.signal.aborted) throw CoreErrors.CANCELED({}, { cause: error });
+      throw error;
+    } finally {
+      finish();
+      if (this.last.get(moveId) === work) this.last.delete(moveId);
+    }
+  }
+
+  /** Ends all work and waits for it: the host shuts down. */
+  async close(): Promise<void> {
+    const all = [...this.last.values()];
+    for (const work of all) work.abort.abort(CoreErrors.CANCELED());
+    await Promise.all(all.map((work) => work.done));
+  }
+}

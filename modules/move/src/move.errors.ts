@@ -1,0 +1,58 @@
+import { catalogue } from '@rookery/core';
+
+export const MoveErrors = catalogue('move', {
+  MOVE_SAME_HOST: {
+    status: 400,
+    message: 'The project is on host {hostId} already. Choose another one.',
+  },
+  MOVE_IN_PROGRESS: {
+    status: 409,
+    message: 'Another move of the project is under way. Wait for it, or cancel it.',
+  },
+  PROJECT_MOVING: {
+    status: 409,
+    message: 'The project is being moved right now. Try again in a moment.',
+    retryable: true,
+  },
+  DESTINATION_FULL: {
+    status: 507,
+    message:
+      'The destination has {freeBytes} bytes free, the project needs {needBytes}. Choose another host.',
+  },
+  DESTINATION_OFFLINE: {
+    status: 503,
+    message: 'Host {hostId} does not answer. Choose another one, or try again when it is back.',
+    retryable: true,
+  },
+  MOVE_STALE_COPY: {
+    status: 409,
+    message:
+      'The destination still holds an older copy of the project. Try again when it is removed.',
+    retryable: true,
+  },
+  MOVE_NOT_AUTHORIZED: {
+    status: 403,
+    message: 'The host expects no such stream from this sender.',
+  },
+  MOVE_VERIFY_FAILED: {
+    status: 500,
+    message: 'What arrived is not what was sent: {reason}. The project stays where it is.',
+  },
+  MOVE_NOT_OWNER: {
+    status: 409,
+    message: 'Host does not hold project {projectId}, or holds it at another generation.',
+  },
+  MOVE_UNDONE: {
+    status: 409,
+    message: 'The move was undone; start a new one.',
+  },
+  MOVE_COMMITTED: {
+    status: 409,
+    message: 'The move has changed the owner already; it can only go forward.',
+  },
+  TRANSFER_FAILED: {
+    status: 502,
+    message: 'The stream to the destination broke: {reason}',
+    retryable: true,
+  },
+});
