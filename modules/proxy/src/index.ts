@@ -26,3 +26,24 @@ export {
 export { CachingTokenSource } from './hub/caching-token-source.js';
 export { HostIngress, type HostIngressParts } from './host/host-ingress.js';
 export { MemoryRouteTable, RouteTable, type HostRoute } from './host/route-table.js';
+export { SshIngress, type SshIngressParts } from './ssh/ssh-ingress.js';
+export {
+  ProjectSshHandler,
+  TransferAuthorizer,
+  TransferReceiver,
+  type IncomingTransfer,
+} from './ssh/ssh-ingress.ports.js';
+export {
+  TransferConnection,
+  TransferSender,
+  type SendOptions,
+  type TransferIdentity,
+  type TransferTarget,
+} from './ssh/transfer-sender.js';
+export {
+  generateSshKeyPair,
+  opensshPrivateKey,
+  sshPublicKeyOf,
+  type SshKeyPair,
+} from './ssh/ssh-keys.js';
+export { SshLimits } from './ssh/ssh-limits.js';
