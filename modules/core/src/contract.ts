@@ -49,3 +49,19 @@ export {
   ProjectRole,
   VerificationKey,
 } from './contract/access-token.js';
+// Without Node's own modules, so that browsers can use them too.
+export {
+  catalogue,
+  catalogueDefinitions,
+  CodedError,
+  CoreErrors,
+  toCodedError,
+  type Catalogue,
+  type CatalogueDefinitions,
+  type CodedErrorJson,
+  type ErrorDefinition,
+  type ErrorDetails,
+  type ErrorFactory,
+} from './errors.js';
+export { parseInput } from './config.js';
+export { backoffMs } from './retry.js';

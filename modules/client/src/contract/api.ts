@@ -2,7 +2,6 @@ import {
   AccountId,
   DisplayName,
   HostId,
-  OperationId,
   Port,
   ProjectId,
   ProjectRole,
@@ -13,15 +12,13 @@ import { SnapshotView } from '@rookery/storage/contract';
 import { BackupId } from '@rookery/backup/contract';
 import { ContainerStats } from '@rookery/runner/contract';
 import { z } from 'zod';
+import { fleet, work } from './fleet-routes.js';
 import { route } from './route.js';
 import {
   AccountView,
   ApiKeyView,
-  AuditView,
   BackupView,
   CollaboratorView,
-  HostView,
-  OperationView,
   pageOf,
   PageQuery,
   PlacementView,
@@ -32,8 +29,6 @@ import {
 
 const none = z.object({});
 const ofProject = z.object({ projectId: ProjectId });
-const ofHost = z.object({ hostId: HostId });
-const ofOperation = z.object({ operationId: OperationId });
 const ofSnapshot = ofProject.extend({ name: SnapshotName });
 const base = { params: none, query: none, body: none } as const;
 
@@ -358,107 +353,6 @@ const keeping = {
     response: Started,
     status: 202,
     errors: ['BACKUP_NOT_FOUND', 'HOST_OFFLINE', 'DESTINATION_FULL'],
-  }),
-};
-
-const fleet = {
-  listHosts: route('GET', '/hosts', {
-    ...base,
-    summary: 'Hosts',
-    tag: 'hosts',
-    query: PageQuery,
-    response: pageOf(HostView),
-  }),
-  getHost: route('GET', '/hosts/{hostId}', {
-    ...base,
-    summary: 'One host',
-    tag: 'hosts',
-    params: ofHost,
-    response: HostView,
-    errors: ['HOST_UNKNOWN'],
-  }),
-  createJoinToken: route('POST', '/hosts/join-tokens', {
-    ...base,
-    summary: 'A one-time token with which a host joins (administrators)',
-    tag: 'hosts',
-    body: z.object({ expiresInMinutes: z.int().min(1).max(10_080).default(60) }),
-    response: z.object({ token: z.string(), expiresAt: z.iso.datetime() }),
-    status: 201,
-  }),
-  updateHost: route('PATCH', '/hosts/{hostId}', {
-    ...base,
-    summary: 'Cordon or uncordon',
-    tag: 'hosts',
-    params: ofHost,
-    body: z.object({ schedulable: z.boolean() }),
-    response: HostView,
-  }),
-  drainHost: route('POST', '/hosts/{hostId}/drain', {
-    ...base,
-    summary: 'Cordon, and move every project away',
-    tag: 'hosts',
-    params: ofHost,
-    body: z.object({ parallel: z.int().min(1).max(16).default(2) }),
-    response: Started,
-    status: 202,
-  }),
-  removeHost: route('DELETE', '/hosts/{hostId}', {
-    ...base,
-    summary: 'Forget a host that owns no project',
-    tag: 'hosts',
-    params: ofHost,
-    response: none,
-    errors: ['HOST_NOT_EMPTY'],
-  }),
-};
-
-const work = {
-  listOperations: route('GET', '/operations', {
-    ...base,
-    summary: 'Long work, newest first',
-    tag: 'operations',
-    query: PageQuery.extend({
-      projectId: ProjectId.optional(),
-      state: OperationView.shape.state.optional(),
-    }),
-    response: pageOf(OperationView),
-  }),
-  getOperation: route('GET', '/operations/{operationId}', {
-    ...base,
-    summary: 'One operation',
-    tag: 'operations',
-    params: ofOperation,
-    response: OperationView,
-  }),
-  watchOperation: route('GET', '/operations/{operationId}/events', {
-    ...base,
-    summary: 'Live progress; ends with the final view',
-    tag: 'operations',
-    params: ofOperation,
-    response: OperationView,
-    kind: 'events',
-  }),
-  cancelOperation: route('POST', '/operations/{operationId}/cancel', {
-    ...base,
-    summary: 'Ask to stop and undo',
-    tag: 'operations',
-    params: ofOperation,
-    response: OperationView,
-    errors: ['CANCEL_TOO_LATE'],
-  }),
-  listAudit: route('GET', '/audit', {
-    ...base,
-    summary: 'Who changed what (administrators)',
-    tag: 'audit',
-    query: PageQuery.extend({ subject: z.string().optional() }),
-    response: pageOf(AuditView),
-  }),
-  getHealth: route('GET', '/health', {
-    ...base,
-    summary: 'Whether the hub works',
-    tag: 'hub',
-    response: z.object({ status: z.literal('ok'), version: z.string() }),
-    authenticated: false,
   }),
 };
 

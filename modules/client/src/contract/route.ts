@@ -53,6 +53,10 @@ export function route<
   return { ...options, method, path, status, kind, authenticated, errors };
 }
 
-export type RouteInput<T extends Route> = z.input<T['params']> &
-  z.input<T['query']> &
-  z.input<T['body']>;
+/** An empty object's type is an index of nothing; intersected, it would forbid every field. */
+type Fields<T extends z.ZodType> = string extends keyof z.input<T> ? unknown : z.input<T>;
+
+/** Parameters, query and body in one object, as a caller gives them. */
+export type RouteInput<T extends Route> = Fields<T['params']> &
+  Fields<T['query']> &
+  Fields<T['body']>;

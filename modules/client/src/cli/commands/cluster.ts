@@ -1,0 +1,2 @@
+import type { CommandModule } from '../program.js';
+export const clusterCommands: CommandModule = () => undefined;

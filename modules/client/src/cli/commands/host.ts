@@ -1,0 +1,145 @@
+import type { HostView } from '../../contract/views.js';
+import { follow, startedResult } from '../follow.js';
+import { relativeTime, shortId, size } from '../output/format.js';
+import { fields, table } from '../output/table.js';
+import { atLeastOne } from '../parameters.js';
+import type { CommandModule } from '../program.js';
+import { collect, findHost } from '../resolve.js';
+import { examples } from './examples.js';
+
+/** The fleet. */
+export const hostCommands: CommandModule = (program, cli) => {
+  const host = program.command('host').description('hosts');
+
+  host
+    .command('list')
+    .alias('ls')
+    .description('all hosts')
+    .addHelpText('after', examples('rookery host list'))
+    .action(
+      cli.action(async (run) => {
+        const found = await collect((await run.client()).each('listHosts'));
+        return { json: found, text: hostTable(found) };
+      }),
+    );
+
+  host
+    .command('show')
+    .description('one host')
+    .argument('<host>', 'id, name, or beginning of the id')
+    .addHelpText('after', examples('rookery host show host-1'))
+    .action(
+      cli.action(async (run, [name = '']) => {
+        const found = await findHost(await run.client(), name);
+        return { json: found, text: hostFields(found) };
+      }),
+    );
+
+  host
+    .command('join-token')
+    .description('a one-time token with which a host joins')
+    .option('--minutes <number>', 'how long it is good for', atLeastOne, 60)
+    .addHelpText('after', examples('rookery host join-token --minutes 15'))
+    .action(
+      cli.action<{ minutes: number }>(async (run, _, { minutes }) => {
+        const made = await (await run.client()).createJoinToken({ expiresInMinutes: minutes });
+        return { json: made, text: made.token };
+      }),
+    );
+
+  for (const [verb, schedulable, description] of [
+    ['cordon', false, 'place no new projects on a host'],
+    ['uncordon', true, 'place projects on a host again'],
+  ] as const) {
+    host
+      .command(verb)
+      .description(description)
+      .argument('<host>')
+      .addHelpText('after', examples(`rookery host ${verb} host-1`))
+      .action(
+        cli.action(async (run, [name = '']) => {
+          const client = await run.client();
+          const { id } = await findHost(client, name);
+          const changed = await client.updateHost({ hostId: id, schedulable });
+          return { json: changed, text: `${changed.name} is ${verb}ed` };
+        }),
+      );
+  }
+
+  host
+    .command('drain')
+    .description('cordon a host and move every project away')
+    .argument('<host>')
+    .option('--parallel <number>', 'moves at a time', atLeastOne, 2)
+    .option('--no-wait', 'do not wait for the end; print the operation')
+    .addHelpText('after', examples('rookery host drain host-1'))
+    .action(
+      cli.action<{ parallel: number; wait: boolean }>(async (run, [name = ''], options) => {
+        const client = await run.client();
+        const { id } = await findHost(client, name);
+        const started = await client.drainHost({ hostId: id, parallel: options.parallel });
+        if (!options.wait) return startedResult(started);
+        await follow(run, client, started.operation);
+        const drained = await client.getHost({ hostId: id });
+        return { json: drained, text: `${drained.name} owns ${drained.projects} projects` };
+      }),
+    );
+
+  host
+    .command('remove')
+    .alias('rm')
+    .description('forget a host that owns no project')
+    .argument('<host>')
+    .addHelpText('after', examples('rookery host remove host-2 --yes'))
+    .action(
+      cli.action(async (run, [name = '']) => {
+        const client = await run.client();
+        const found = await findHost(client, name);
+        await run.confirm(`Forget the host ${found.name} (${found.id})?`);
+        await client.removeHost({ hostId: found.id });
+        return {
+          json: { id: found.id, name: found.name, removed: true },
+          text: `${found.name} is removed`,
+        };
+      }),
+    );
+};
+
+const placements = (host: HostView): string => (host.schedulable ? 'yes' : 'cordoned');
+
+function hostTable(hosts: readonly HostView[]): string {
+  return table(
+    ['ID', 'NAME', 'STATUS', 'PLACEMENTS', 'PROJECTS', 'DISK FREE', 'MEMORY FREE', 'SEEN'],
+    hosts.map((one) => [
+      shortId(one.id),
+      one.name,
+      one.status,
+      placements(one),
+      String(one.projects),
+      size(one.capacity.diskFreeBytes),
+      size(one.capacity.memoryFreeBytes),
+      relativeTime(one.lastSeenAt),
+    ]),
+  );
+}
+
+function hostFields(host: HostView): string {
+  const { capacity, capabilities } = host;
+  return fields({
+    Id: host.id,
+    Name: host.name,
+    Region: host.region,
+    Status: host.status,
+    Placements: placements(host),
+    Projects: `${host.projects}, ${capacity.projectsRunning} running`,
+    Disk: `${size(capacity.diskFreeBytes)} free of ${size(capacity.diskBytes)}`,
+    Memory: `${size(capacity.memoryFreeBytes)} free of ${size(capacity.memoryBytes)}`,
+    Cpus: String(capacity.cpus),
+    Storage: `${capabilities.storageDriver}, ${capabilities.quota} quotas`,
+    Backups: capabilities.backupDrivers.join(', ') || '-',
+    Url: host.publicUrl,
+    Version: host.version,
+    Seen: relativeTime(host.lastSeenAt),
+    Joined: relativeTime(host.createdAt),
+  });
+}

@@ -1,0 +1,69 @@
+import { ProjectRole } from '@rookery/core/contract';
+import { Argument, Option } from 'commander';
+import { CliErrors } from '../cli.errors.js';
+import { table } from '../output/table.js';
+import type { CommandModule } from '../program.js';
+import { findProject } from '../resolve.js';
+import { examples } from './examples.js';
+
+/** Who else may use a project. */
+export const shareCommands: CommandModule = (program, cli) => {
+  const share = program.command('share').description('collaborators of a project');
+
+  share
+    .command('list')
+    .description('who may use a project')
+    .argument('<project>')
+    .addHelpText('after', examples('rookery share list hello'))
+    .action(
+      cli.action(async (run, [name = '']) => {
+        const client = await run.client();
+        const { id } = await findProject(client, name);
+        const { items } = await client.listCollaborators({ projectId: id });
+        return {
+          json: items,
+          text: table(
+            ['ACCOUNT', 'EMAIL', 'ROLE'],
+            items.map((one) => [one.accountId, one.email, one.role]),
+          ),
+        };
+      }),
+    );
+
+  share
+    .command('add')
+    .description('let an account use a project, or change its role')
+    .argument('<project>')
+    .addArgument(new Argument('<account>', 'id of the account'))
+    .addOption(
+      new Option('--role <role>', 'what it may do').choices(ProjectRole.options).default('editor'),
+    )
+    .addHelpText('after', examples('rookery share add hello ACCOUNT --role viewer'))
+    .action(
+      cli.action<{ role: ProjectRole }>(async (run, [name = '', accountId = ''], { role }) => {
+        const client = await run.client();
+        const { id } = await findProject(client, name);
+        const added = await client.putCollaborator({ projectId: id, accountId, role });
+        return { json: added, text: `${added.email} is ${added.role}` };
+      }),
+    );
+
+  share
+    .command('remove')
+    .alias('rm')
+    .description('take the access away')
+    .argument('<project>')
+    .argument('<account>', 'id or email of the account')
+    .addHelpText('after', examples('rookery share remove hello someone@example.org'))
+    .action(
+      cli.action(async (run, [name = '', account = '']) => {
+        const client = await run.client();
+        const { id } = await findProject(client, name);
+        const { items } = await client.listCollaborators({ projectId: id });
+        const found = items.find((one) => one.accountId === account || one.email === account);
+        if (!found) throw CliErrors.COLLABORATOR_UNKNOWN({ account });
+        await client.deleteCollaborator({ projectId: id, accountId: found.accountId });
+        return { json: found, text: `${found.email} may not use it any more` };
+      }),
+    );
+};

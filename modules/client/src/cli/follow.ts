@@ -1,0 +1,48 @@
+import type { OperationView, ProjectView, Started } from '../contract/views.js';
+import type { RookeryClient } from '../sdk/rookery-client.js';
+import type { CommandResult, CommandRun } from './run.js';
+
+/**
+ * Follows long work to its end with progress on stderr.
+ * @throws the operation's coded error
+ */
+export async function follow(
+  run: CommandRun,
+  client: RookeryClient,
+  operation: OperationView,
+): Promise<OperationView> {
+  run.onInterruptSay(
+    `The work goes on without this command. Follow it: rookery op wait ${operation.id}`,
+  );
+  const ended = await client.waitForOperation(operation.id, {
+    signal: run.signal,
+    onProgress: (view) => run.progress.operation(view),
+  });
+  run.progress.end();
+  run.onInterruptSay(undefined);
+  return ended;
+}
+
+/** What a command leaves that was told not to wait: the API's answer as it is. */
+export const startedResult = (started: Started): CommandResult => ({
+  json: started,
+  text: `started: ${started.operation.kind} (operation ${started.operation.id})`,
+});
+
+/**
+ * Waits for work on a project and leaves the project's new view; with `--no-wait`, the operation.
+ * @param say what a person reads when it is done
+ */
+export async function finishProjectWork(
+  run: CommandRun,
+  client: RookeryClient,
+  started: Started,
+  options: { readonly wait: boolean; readonly say: (project: ProjectView) => string },
+): Promise<CommandResult> {
+  if (!options.wait) return startedResult(started);
+  const ended = await follow(run, client, started.operation);
+  const projectId = started.project?.id ?? ended.projectId;
+  if (projectId === null) return { json: ended };
+  const project = await client.getProject({ projectId });
+  return { json: project, text: options.say(project) };
+}

@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { CodedError, parseBytes } from '@rookery/core';
+import { InvalidArgumentError } from 'commander';
+
+/** Parsers of option values; a wrong value is wrong usage (exit status 2). */
+
+/** `512M`, `10G`. */
+export function bytes(text: string): number {
+  try {
+    return parseBytes(text);
+  } catch (error) {
+    throw new InvalidArgumentError(CodedError.is(error) ? error.message : 'not a size');
+  }
+}
+
+export function positive(text: string): number {
+  const value = Number(text);
+  if (!Number.isFinite(value) || value <= 0) throw new InvalidArgumentError('not a number over 0');
+  return value;
+}
+
+export function count(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('not a whole number');
+  return Number(text);
+}
+
+export function atLeastOne(text: string): number {
+  const value = count(text);
+  if (value < 1) throw new InvalidArgumentError('must be at least 1');
+  return value;
+}
+
+export function port(text: string): number {
+  const value = count(text);
+  if (value < 1 || value > 65535) throw new InvalidArgumentError('not a port (1 to 65535)');
+  return value;
+}
+
+/** A checked port, still as text: it becomes part of a URL. */
+export const portText = (text: string): string => String(port(text));
+
+/** `8080,3000`; empty for none. */
+export function ports(text: string): number[] {
+  return text === '' ? [] : text.split(',').map((one) => port(one.trim()));
+}
+
+/** A repeatable `NAME=VALUE`. */
+export function variable(
+  text: string,
+  before: Readonly<Record<string, string>> = {},
+): Record<string, string> {
+  const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(text);
+  if (!match) throw new InvalidArgumentError('write NAME=VALUE');
+  return { ...before, [match[1] as string]: match[2] as string };
+}
+
+/** The version that this package was built with. */
+export function ownVersion(): string {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(manifest) as { version: string }).version;
+}

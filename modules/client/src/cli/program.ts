@@ -1,0 +1,131 @@
+import { Command, CommanderError, type OptionValues } from 'commander';
+import { toCodedError } from '@rookery/core';
+import { CliErrors } from './cli.errors.js';
+import { clusterCommands } from './commands/cluster.js';
+import { accountCommands } from './commands/account.js';
+import { backupCommands } from './commands/backup.js';
+import { completionCommands } from './commands/completion.js';
+import { hostCommands } from './commands/host.js';
+import { loginCommands } from './commands/login.js';
+import { operationCommands } from './commands/operation.js';
+import { projectCommands } from './commands/project.js';
+import { projectContentCommands } from './commands/project-content.js';
+import { projectWorkCommands } from './commands/project-work.js';
+import { shareCommands } from './commands/share.js';
+import { snapshotCommands } from './commands/snapshot.js';
+import { cliEnvironment } from './config/environment.js';
+import { writeTo, type CliIo } from './io.js';
+import { ownVersion } from './parameters.js';
+import { CommandRun, printError, type CommandResult, type GlobalOptions } from './run.js';
+
+/** A group of commands puts itself on the program. */
+export type CommandModule = (program: Command, cli: Cli) => void;
+
+/** All groups, in the order of `--help`. A new group is one more line here. */
+const commandModules: readonly CommandModule[] = [
+  clusterCommands,
+  loginCommands,
+  projectCommands,
+  projectWorkCommands,
+  projectContentCommands,
+  shareCommands,
+  snapshotCommands,
+  backupCommands,
+  hostCommands,
+  operationCommands,
+  accountCommands,
+  completionCommands,
+];
+
+/** The handler of one command: its operands in order (absent ones undefined), and its options. */
+export type Handler<O> = (
+  run: CommandRun,
+  operands: readonly (string | undefined)[],
+  options: O & GlobalOptions,
+) => Promise<CommandResult>;
+
+/** One start of the command line: what its commands share. */
+export class Cli {
+  exitStatus = 0;
+
+  constructor(readonly io: CliIo) {}
+
+  /** Makes commander's action of a handler. A variadic operand becomes further operands. */
+  action<O extends OptionValues>(handler: Handler<O>): (...args: unknown[]) => Promise<void> {
+    return async (...args) => {
+      const command = args.at(-1) as Command;
+      const operands = args.slice(0, -2).flat() as (string | undefined)[];
+      const options = command.optsWithGlobals<O & GlobalOptions>();
+      const run = new CommandRun(this.io, cliEnvironment(this.io.env), options);
+      this.exitStatus = await run.perform((one) => handler(one, operands, options));
+    };
+  }
+}
+
+/** The whole command tree. */
+export function buildProgram(cli: Cli): Command {
+  const program = new Command('rookery')
+    .description('Runs and keeps containerized projects on a fleet of hosts.')
+    .version(ownVersion(), '-V, --version', 'print the version of this program')
+    .option('--json', 'print one JSON document on stdout; progress stays on stderr')
+    .option('--url <url>', 'hub to talk to (or ROOKERY_URL)')
+    .option('--token <token>', 'API key (or ROOKERY_TOKEN)')
+    .option('--data <dir>', 'data folder of a local cluster; its login is used')
+    .option('-y, --yes', 'do not ask before something is destroyed')
+    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .helpCommand('help [command]', 'show help for a command');
+  for (const add of commandModules) add(program, cli);
+  forAll(program, (command) => {
+    command.exitOverride().configureOutput({
+      writeOut: (text) => void cli.io.stdout.write(text),
+      writeErr: (text) => void cli.io.stderr.write(text),
+      // Errors are printed once, in one form, by runCli.
+      outputError: () => undefined,
+    });
+  });
+  return program;
+}
+
+/**
+ * Runs the command line.
+ * @returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted; `exec` gives the
+ * command's own.
+ */
+export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
+  const cli = new Cli(io);
+  const program = buildProgram(cli);
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+    return cli.exitStatus;
+  } catch (error) {
+    const json = argv.slice(0, argv.indexOf('--') + 1 || undefined).includes('--json');
+    if (!(error instanceof CommanderError)) return printError(io, toCodedError(error), json);
+    if (error.code === 'commander.helpDisplayed' || error.code === 'commander.version') return 0;
+    // A group without its command: commander has shown the group's help.
+    if (error.code === 'commander.help') return error.exitCode === 0 ? 0 : 2;
+    const reason = error.message.replace(/^error: /, '');
+    await printError(io, CliErrors.USAGE({ reason }), json);
+    if (!json) await writeTo(io.stderr, `hint: ${hintFor(program, argv)}\n`);
+    return 2;
+  }
+}
+
+/** The help of the command that was meant. */
+function hintFor(program: Command, argv: readonly string[]): string {
+  const path = [program.name()];
+  let command = program;
+  for (const word of argv) {
+    const next = command.commands.find(
+      (one) => one.name() === word || one.aliases().includes(word),
+    );
+    if (!next) continue;
+    path.push(next.name());
+    command = next;
+  }
+  return `see ${path.join(' ')} --help`;
+}
+
+function forAll(command: Command, act: (command: Command) => void): void {
+  act(command);
+  for (const child of command.commands) forAll(child, act);
+}
