@@ -7,7 +7,7 @@ import { CoreErrors } from './errors.js';
  */
 export function parseConfig<T extends z.ZodType>(schema: T, input: unknown): Readonly<z.output<T>> {
   const result = schema.safeParse(input);
-  if (result.success) return Object.freeze(result.data) as Readonly<z.output<T>>;
+  if (result.success) return Object.freeze(result.data);
   throw CoreErrors.INVALID_CONFIG({ reason: issuesText(result.error) });
 }
 

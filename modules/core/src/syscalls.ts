@@ -52,7 +52,7 @@ function libc(): Libc {
     unlinkat: library.func('unlinkat', 'int', ['int', 'str', 'int']),
     ioctl: library.func('ioctl', 'int', ['int', 'unsigned long', 'void *']),
     flock: library.func('flock', 'int', ['int', 'int']),
-  } as unknown as Libc;
+  };
   return loaded;
 }
 
