@@ -26,6 +26,7 @@ export {
   type SpawnedProcess,
   type SpawnOptions,
 } from './exec.js';
+export { spawnPty, type PtyProcess, type PtySize } from './exec-pty.js';
 export { createLogger, type Logger } from './logger.js';
 export { parseConfig, parseInput } from './config.js';
 export { AccessTokenMinter, AccessTokenVerifier, type AccessGrant } from './access-token.js';
@@ -33,9 +34,12 @@ export { identifyProcess, isProcessAlive, type ProcessIdentity } from './process
 export {
   exitUnrecoverable,
   onSupervisorGone,
+  startDetached,
   supervisedLogBytesMax,
   Supervisor,
   tellSupervisor,
+  type ChildEnd,
+  type DetachedProcess,
   type SupervisedCommand,
   type SupervisorEvent,
   type SupervisorOptions,

@@ -1,1 +1,3 @@
-export {};
+export { PodmanDriver } from './podman/podman.driver.js';
+export { NetworkOptions, PodmanDriverOptions } from './runner.options.js';
+export { RunnerErrors } from './runner.errors.js';

@@ -1,0 +1,115 @@
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ContainerStats } from '../contract.js';
+
+export interface CgroupLimits {
+  readonly memory: boolean;
+  readonly cpu: boolean;
+  readonly pids: boolean;
+}
+
+const cgroupRoot = '/sys/fs/cgroup';
+
+/** The files of version 1 and 2 that hold the same thing. */
+const limitFiles = {
+  memory: { v1: ['memory', 'memory.limit_in_bytes'], v2: 'memory.max', value: '67108864' },
+  cpu: { v1: ['cpu', 'cpu.cfs_quota_us'], v2: 'cpu.max', value: '50000' },
+  pids: { v1: ['pids', 'pids.max'], v2: 'pids.max', value: '100' },
+} as const;
+
+/**
+ * Finds out by trying which limits this machine enforces: a controller may be missing, mounted
+ * read-only or not delegated, and podman then refuses to start a container that asks for it.
+ */
+export async function probeLimits(tag: string): Promise<CgroupLimits> {
+  const v2 = await isUnified();
+  const probe = `rookery-probe-${tag}`;
+  const works = async (name: keyof typeof limitFiles): Promise<boolean> => {
+    const file = limitFiles[name];
+    const folder = v2 ? join(cgroupRoot, probe) : join(cgroupRoot, file.v1[0], probe);
+    try {
+      if (v2) await writeFile(join(cgroupRoot, 'cgroup.subtree_control'), `+${name}`);
+      await mkdir(folder, { recursive: true });
+      await writeFile(join(folder, v2 ? file.v2 : file.v1[1]), file.value);
+      return true;
+    } catch {
+      return false;
+    } finally {
+      await rmdir(folder).catch(() => undefined);
+    }
+  };
+  return { memory: await works('memory'), cpu: await works('cpu'), pids: await works('pids') };
+}
+
+/** One hierarchy (version 2) as against one a controller (version 1, hybrid). */
+export async function isUnified(): Promise<boolean> {
+  return readFile(join(cgroupRoot, 'cgroup.controllers'), 'utf8').then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Reads what the container of process `pid` uses, straight from its cgroups. */
+export async function readStats(pid: number): Promise<ContainerStats> {
+  const lines = (await readFile(`/proc/${pid}/cgroup`, 'utf8')).trim().split('\n');
+  const unified = await isUnified();
+  const folder = (controller: string): string => {
+    const line = lines.find((candidate) =>
+      unified
+        ? candidate.startsWith('0::')
+        : candidate.split(':')[1]?.split(',').includes(controller),
+    );
+    const path = line?.split(':').slice(2).join(':') ?? '';
+    return unified ? join(cgroupRoot, path) : join(cgroupRoot, controller, path);
+  };
+  const read = async (controller: string, file: string): Promise<string> =>
+    readFile(join(folder(controller), file), 'utf8').catch(() => '');
+  if (unified) {
+    const usec = /usage_usec (\d+)/.exec(await read('cpu', 'cpu.stat'))?.[1];
+    return {
+      cpuSeconds: Number(usec ?? 0) / 1e6,
+      memoryBytes: count(await read('memory', 'memory.current')),
+      memoryLimitBytes: count(await read('memory', 'memory.max')),
+      pids: count(await read('pids', 'pids.current')),
+    };
+  }
+  return {
+    cpuSeconds: count(await read('cpuacct', 'cpuacct.usage')) / 1e9,
+    memoryBytes: count(await read('memory', 'memory.usage_in_bytes')),
+    memoryLimitBytes: count(await read('memory', 'memory.limit_in_bytes')),
+    pids: count(await read('pids', 'pids.current')),
+  };
+}
+
+/** `max` and the kernel's "no limit" number become 0. */
+function count(text: string): number {
+  const value = Number(text.trim());
+  return Number.isSafeInteger(value) ? value : 0;
+}
+
+/** Removes the empty cgroups that a host leaves behind. */
+export async function removeCgroupParent(name: string): Promise<void> {
+  const controllers = (await isUnified())
+    ? ['']
+    : [
+        'cpu',
+        'cpuacct',
+        'cpuset',
+        'memory',
+        'devices',
+        'freezer',
+        'blkio',
+        'pids',
+        'systemd',
+        'unified',
+        'hugetlb',
+        'net_cls',
+        'net_prio',
+        'perf_event',
+        'rdma',
+        'misc',
+      ];
+  for (const controller of controllers) {
+    await rmdir(join(cgroupRoot, controller, name)).catch(() => undefined);
+  }
+}

@@ -1,0 +1,142 @@
+import type { ContainerSpec } from '../container.driver.js';
+import type { CgroupLimits } from './cgroups.js';
+import { PodmanCli } from './podman.cli.js';
+import { containerHome } from './runner-id.js';
+
+/** Files and folders that one container is made from, besides its volume. */
+export interface ContainerFiles {
+  readonly merged: string;
+  readonly pidFile: string;
+  readonly idFile: string;
+  readonly logFile: string;
+  readonly resolvConf: string;
+  readonly hosts: string;
+  readonly hostname: string;
+  readonly containerEnv: string;
+  readonly seccomp: string;
+  readonly toolsDir: string;
+}
+
+export interface ContainerSettings {
+  readonly name: string;
+  readonly hostKey: string;
+  readonly cgroupParent: string;
+  readonly address: string;
+  readonly hostname: string;
+  readonly limits: CgroupLimits;
+  readonly tmpBytes: number;
+  readonly logBytesMax: number;
+}
+
+export const labels = {
+  host: 'rookery.host',
+  project: 'rookery.project',
+  generation: 'rookery.generation',
+  address: 'rookery.address',
+} as const;
+
+const cpuPeriodUs = 100_000;
+const runBytes = 64 * 1024 * 1024;
+const shmBytes = 64 * 1024 * 1024;
+
+const init = [
+  '/opt/rookery/bin/catatonit',
+  '--',
+  '/opt/rookery/bin/busybox',
+  'sh',
+  '/opt/rookery/bin/rookery-init',
+];
+
+/** The arguments of `podman run` for one project. */
+export function runArgs(
+  spec: ContainerSpec,
+  files: ContainerFiles,
+  settings: ContainerSettings,
+): string[] {
+  return [
+    'run',
+    '--detach',
+    ...['--name', settings.name],
+    ...label(labels.host, settings.hostKey),
+    ...label(labels.project, spec.projectId),
+    ...label(labels.generation, String(spec.generation)),
+    ...label(labels.address, settings.address),
+    ...['--hostname', settings.hostname],
+    ...PodmanCli.idMaps,
+    // Its own network namespace, owned by its own user namespace; the link is put in from outside.
+    ...['--network', 'none', '--no-hosts'],
+    ...['--cgroup-parent', settings.cgroupParent],
+    ...['--security-opt', `seccomp=${files.seccomp}`],
+    ...['--systemd', 'false'],
+    ...limitArgs(spec, settings),
+    ...mountArgs(spec, files, settings),
+    ...envArgs({ ...spec.env, HOME: containerHome, ROOKERY_PROJECT_ID: spec.projectId }),
+    ...['--workdir', containerHome],
+    ...['--log-driver', 'k8s-file', '--log-opt', `path=${files.logFile}`],
+    ...['--log-opt', `max-size=${settings.logBytesMax}b`],
+    ...['--pidfile', files.pidFile],
+    ...['--cidfile', files.idFile],
+    ...['--rootfs', files.merged],
+    ...init,
+  ];
+}
+
+/** The same limits as `runc update` and `crun update` take them. */
+export function updateArgs(quota: ContainerSpec['quota'], limits: CgroupLimits): string[] {
+  return [
+    ...(limits.memory
+      ? ['--memory', String(quota.memoryBytes), '--memory-swap', String(quota.memoryBytes)]
+      : []),
+    ...(limits.cpu
+      ? ['--cpu-period', String(cpuPeriodUs), '--cpu-quota', String(cpuQuota(quota.cpus))]
+      : []),
+    ...(limits.pids ? ['--pids-limit', String(quota.pidsMax)] : []),
+  ];
+}
+
+function limitArgs(spec: ContainerSpec, settings: ContainerSettings): string[] {
+  const { limits } = settings;
+  return [
+    ...updateArgs(spec.quota, { ...limits, pids: false }),
+    // podman sets a limit of its own where none is asked for, and fails where it cannot.
+    ...['--pids-limit', limits.pids ? String(spec.quota.pidsMax) : '-1'],
+    ...['--shm-size', String(shmBytes)],
+  ];
+}
+
+function mountArgs(
+  spec: ContainerSpec,
+  files: ContainerFiles,
+  settings: ContainerSettings,
+): string[] {
+  return [
+    ...['--tmpfs', `/tmp:rw,nosuid,nodev,size=${settings.tmpBytes},mode=1777`],
+    ...['--tmpfs', `/run:rw,nosuid,nodev,size=${runBytes},mode=755`],
+    ...bind(spec.volume.home, containerHome),
+    ...bind(spec.volume.snapshots, `${containerHome}/.snapshots`, 'ro'),
+    ...bind(spec.volume.scratch, '/scratch'),
+    ...bind(files.toolsDir, '/opt/rookery', 'ro'),
+    // Read-only, and in place of podman's own writable ones: they lie on the host's tmpfs, which
+    // a project could fill.
+    ...bind(files.resolvConf, '/etc/resolv.conf', 'ro'),
+    ...bind(files.hosts, '/etc/hosts', 'ro'),
+    ...bind(files.hostname, '/etc/hostname', 'ro'),
+    ...bind(files.containerEnv, '/run/.containerenv', 'ro'),
+  ];
+}
+
+function bind(from: string, to: string, mode = 'rw'): string[] {
+  return ['--volume', `${from}:${to}:${mode}`];
+}
+
+function label(name: string, value: string): string[] {
+  return ['--label', `${name}=${value}`];
+}
+
+function envArgs(env: Readonly<Record<string, string>>): string[] {
+  return Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+}
+
+function cpuQuota(cpus: number): number {
+  return Math.max(1000, Math.round(cpus * cpuPeriodUs));
+}

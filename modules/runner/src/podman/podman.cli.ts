@@ -1,0 +1,100 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Exec, ExecOptions, ExecResult, SpawnedProcess, SpawnOptions } from '@rookery/core';
+import { mappedIdCount, mappedRootId } from './runner-id.js';
+
+export interface PodmanPaths {
+  /** podman's own storage; survives a reboot. */
+  readonly stateDir: string;
+  /** Mounts, pids, locks; on tmpfs. */
+  readonly runDir: string;
+}
+
+/** podman's usual default, which its package names in a file that our own replaces. */
+const capabilities = [
+  'CHOWN',
+  'DAC_OVERRIDE',
+  'FOWNER',
+  'FSETID',
+  'KILL',
+  'NET_BIND_SERVICE',
+  'SETFCAP',
+  'SETGID',
+  'SETPCAP',
+  'SETUID',
+  'SYS_CHROOT',
+];
+
+/** Runs podman on this host's own storage root, with this host's own configuration. */
+export class PodmanCli {
+  private readonly configPath: string;
+  private readonly imageTmpDir: string;
+
+  constructor(
+    private readonly exec: Exec,
+    private readonly paths: PodmanPaths,
+    readonly runtime: string,
+  ) {
+    this.configPath = join(paths.stateDir, 'containers.conf');
+    this.imageTmpDir = join(paths.stateDir, 'image-tmp');
+  }
+
+  static readonly idMaps = [
+    '--uidmap',
+    `0:${mappedRootId}:${mappedIdCount}`,
+    '--gidmap',
+    `0:${mappedRootId}:${mappedIdCount}`,
+  ];
+
+  async prepare(): Promise<void> {
+    await mkdir(this.imageTmpDir, { recursive: true, mode: 0o700 });
+    await mkdir(this.paths.runDir, { recursive: true, mode: 0o711 });
+    await writeFile(this.configPath, containersConf);
+  }
+
+  run(args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return this.exec.run(this.argv(args), { ...options, env: this.env(options.env) });
+  }
+
+  spawn(args: readonly string[], options: SpawnOptions = {}): SpawnedProcess {
+    return this.exec.spawn(this.argv(args), { ...options, env: this.env(options.env) });
+  }
+
+  private argv(args: readonly string[]): string[] {
+    const { stateDir, runDir } = this.paths;
+    return [
+      'podman',
+      ...['--root', join(stateDir, 'podman')],
+      ...['--runroot', join(runDir, 'podman')],
+      ...['--tmpdir', join(runDir, 'libpod')],
+      ...['--storage-driver', 'overlay'],
+      ...['--cgroup-manager', 'cgroupfs'],
+      ...['--runtime', this.runtime],
+      ...args,
+    ];
+  }
+
+  private env(more: Readonly<Record<string, string>> | undefined): Record<string, string> {
+    return {
+      CONTAINERS_CONF: this.configPath,
+      PODMAN_IGNORE_CGROUPSV1_WARNING: '1',
+      TMPDIR: this.imageTmpDir,
+      ...more,
+    };
+  }
+}
+
+// Limits that need CAP_SYS_RESOURCE would keep podman from starting anything on machines without
+// it. Lock files of its own: the default shared-memory segment is one for the whole machine, and
+// the first podman command after a host's start frees the locks of every other host in it.
+const containersConf = `[containers]
+default_ulimits = ["nofile=16384:16384", "nproc=32768:32768"]
+default_capabilities = [${capabilities.map((name) => `"${name}"`).join(', ')}]
+default_sysctls = []
+log_driver = "k8s-file"
+
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+`;

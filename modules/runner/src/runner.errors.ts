@@ -1,0 +1,68 @@
+import { catalogue } from '@rookery/core';
+
+export const RunnerErrors = catalogue('runner', {
+  IMAGE_INVALID: {
+    status: 400,
+    message: 'The image {image} cannot be used: {reason}',
+  },
+  IMAGE_UNKNOWN: {
+    status: 404,
+    message: 'There is no image {image}. Check its name and tag.',
+  },
+  IMAGE_DENIED: {
+    status: 403,
+    message: 'The registry refuses to hand out {image}. Check that it is public or sign in to it.',
+  },
+  IMAGE_NOT_ALLOWED: {
+    status: 403,
+    message: 'The image {image} is not allowed here. Choose one of: {allowed}',
+  },
+  IMAGE_TOO_LARGE: {
+    status: 413,
+    message: 'The image {image} has {bytes} bytes; at most {bytesMax} are allowed.',
+  },
+  REGISTRY_UNREACHABLE: {
+    status: 503,
+    message: 'The registry {registry} does not answer: {reason}',
+    retryable: true,
+  },
+  PROJECT_NOT_HERE: {
+    status: 404,
+    message: 'The project {projectId} is not on this host.',
+  },
+  PROJECT_NOT_RUNNING: {
+    status: 409,
+    message: 'The project {projectId} is {state}. Start it and try again.',
+  },
+  PROJECT_BUSY_MOVING: {
+    status: 409,
+    message: 'The project {projectId} is being moved. Try again in a moment.',
+    retryable: true,
+  },
+  PROJECT_IS_ARCHIVED: {
+    status: 409,
+    message: 'The project {projectId} is archived. Rehydrate it first.',
+  },
+  PROJECT_STATE_CONFLICT: {
+    status: 500,
+    message: 'The project {projectId} cannot go from {from} to {to}.',
+  },
+  CONTAINER_START_FAILED: {
+    status: 500,
+    message: 'The container of {projectId} did not start: {reason}',
+    retryable: true,
+  },
+  CONTAINER_RUNTIME_UNUSABLE: {
+    status: 500,
+    message: 'No container runtime works on this machine: {reason}. Install podman and runc.',
+  },
+  NETWORK_UNUSABLE: {
+    status: 500,
+    message: 'The projects’ network cannot be set up: {reason}',
+  },
+  NETWORK_FULL: {
+    status: 503,
+    message: 'All addresses of {cidr} are in use. Stop a project or give the host a larger range.',
+    retryable: true,
+  },
+});

@@ -1,0 +1,45 @@
+import { z } from 'zod';
+
+const MiB = 1024 ** 2;
+const GiB = 1024 ** 3;
+
+/** A path that podman's `from:to:mode` and mount's options can carry. */
+const PlainPath = z.string().regex(/^\/[^:,\s\\]*$/, 'must be absolute, without : , \\ or blanks');
+
+export const NetworkOptions = z.object({
+  /** The host's own range; hosts on one machine need different ones. */
+  cidr: z.string().default('10.213.0.0/20'),
+  /** Ports of the host that projects may dial at the range's first address: conat's. */
+  hostPorts: z.array(z.int().min(1).max(65535)).max(16).default([]),
+  egress: z.enum(['internet', 'none']).default('internet'),
+  /** Refused although egress is allowed: the cloud's metadata, and what an operator adds. */
+  deniedCidrs: z.array(z.string()).default(['169.254.0.0/16']),
+  /** Absent: the machine's own, loopback stubs left out. */
+  resolvers: z.array(z.string()).optional(),
+});
+
+export const PodmanDriverOptions = z.object({
+  /** What tells the hosts of one machine apart: names of containers, links and rules derive from it. */
+  hostKey: z
+    .string()
+    .min(1)
+    .max(100)
+    .regex(/^[\w.-]+$/),
+  /** podman's storage, logs; survives a reboot. */
+  stateDir: PlainPath,
+  /** Mounts, pids, locks; best on tmpfs. Keep it short. */
+  runDir: PlainPath,
+  /** The tools bundle that `images/tools/build.sh` assembles. */
+  toolsDir: PlainPath,
+  runtime: z.enum(['auto', 'runc', 'crun']).default('auto'),
+  network: NetworkOptions.prefault({}),
+  tmpBytes: z
+    .int()
+    .min(MiB)
+    .default(1 * GiB),
+  logBytesMax: z
+    .int()
+    .min(64 * 1024)
+    .default(10 * MiB),
+});
+export type PodmanDriverOptions = z.input<typeof PodmanDriverOptions>;
