@@ -57,6 +57,8 @@ export interface FrozenVolume extends AsyncDisposable {
   /** Folder that holds the project's picture (`home/`, overlay; no snapshots). */
   readonly root: string;
   readonly persistence: string;
+  /** True where there are no snapshots: `root` is the live volume and may change while it is read. */
+  readonly live?: boolean;
   /** Drops the pictures. Repeating does no harm. */
   release(): Promise<void>;
 }
@@ -91,6 +93,8 @@ export interface ActivationPlan {
     readonly item: string;
     readonly name: string;
     readonly locked: boolean;
+    /** When the sender took it; absent: when it arrived. Milliseconds since the epoch. */
+    readonly createdAt?: number;
   }[];
   /** The item that becomes the live volume. */
   readonly live: string;
@@ -232,6 +236,8 @@ export interface StorageRepair {
     | 'quota-set'
     | 'staged-image-dropped'
     | 'retired-volume-deleted'
-    | 'unknown-volume-found';
+    | 'unknown-volume-found'
+    | 'restore-finished'
+    | 'leftover-dropped';
   readonly subject: string;
 }

@@ -1,0 +1,451 @@
+import { chmod } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { release } from 'node:os';
+import type { MoveId, ProjectId } from '@rookery/core/contract';
+import {
+  CoreErrors,
+  KeyedLock,
+  SystemClock,
+  toCodedError,
+  type Clock,
+  type Exec,
+} from '@rookery/core';
+import { BtrfsProgram, spaceErrorOf } from './btrfs/btrfs-program.js';
+import { FrozenVolumes } from './btrfs/frozen.js';
+import { Images } from './btrfs/images.js';
+import { subvolumeAt } from './btrfs/ioctl.js';
+import { Landings } from './btrfs/landings.js';
+import { atLeast, Qgroups } from './btrfs/qgroups.js';
+import { StorageReconciler } from './btrfs/reconciler.js';
+import { Snapshots } from './btrfs/snapshots.js';
+import { Subvolumes } from './btrfs/subvolumes.js';
+import { ensureSafeMount, isBtrfs } from './btrfs/volume-mount.js';
+import { Volumes } from './btrfs/volumes.js';
+import { ensureFolder, namesIn } from './files.js';
+import { projectOfFolder, VolumeLayout } from './layout.js';
+import { LoopbackVolume } from './loopback.js';
+import { restorePath } from './restore-path.js';
+import { SidecarStore } from './sidecar.js';
+import {
+  StorageDriver,
+  type ActivationPlan,
+  type FrozenVolume,
+  type ReceivedSubvolume,
+  type SendOptions,
+  type Snapshot,
+  type StagedImage,
+  type StorageCapabilities,
+  type StorageDesired,
+  type StorageRepair,
+  type StorageSpace,
+  type StreamSource,
+  type Volume,
+} from './storage.driver.js';
+import { StorageErrors } from './storage.errors.js';
+import type { ResolvedStorageOptions } from './storage.options.js';
+import { requireFree, spaceOf } from './space.js';
+
+/** Send protocol 2 (compressed data) came with Linux 6.0 and btrfs-progs 6.0. */
+const sendV2Since: readonly [number, number] = [6, 0];
+/** The volume's own folder: enough to reach a path inside that one knows. */
+const volumeMode = 0o711;
+
+/** Keeps projects as btrfs subvolumes: snapshots, quotas and streams are the file system's own. */
+export class BtrfsStorageDriver extends StorageDriver {
+  private readonly layout: VolumeLayout;
+  private readonly btrfs: BtrfsProgram;
+  private readonly qgroups: Qgroups;
+  private readonly subvolumes: Subvolumes;
+  private readonly sidecars: SidecarStore;
+  private readonly snapshots: Snapshots;
+  private readonly frozen: FrozenVolumes;
+  private readonly images: Images;
+  private readonly landings: Landings;
+  private readonly volumes: Volumes;
+  private readonly loopback: LoopbackVolume | undefined;
+  private readonly locks = new KeyedLock();
+  /** Sends that read a snapshot now, per project: a restore would move it under their hands. */
+  private readonly sending = new Map<ProjectId, number>();
+  private sendProtocol = 1;
+
+  constructor(
+    private readonly exec: Exec,
+    private readonly options: ResolvedStorageOptions,
+    private readonly clock: Clock = new SystemClock(),
+  ) {
+    super();
+    const { volume, btrfsProgram, loopback } = options;
+    this.layout = new VolumeLayout(volume);
+    this.btrfs = new BtrfsProgram(exec, btrfsProgram, volume);
+    this.qgroups = new Qgroups(this.btrfs, volume);
+    this.subvolumes = new Subvolumes(this.btrfs, this.layout);
+    this.sidecars = new SidecarStore(this.layout);
+    this.snapshots = new Snapshots(
+      this.btrfs,
+      this.layout,
+      this.qgroups,
+      this.subvolumes,
+      this.sidecars,
+      clock,
+      options.snapshotsPerProjectMax,
+    );
+    this.frozen = new FrozenVolumes(this.btrfs, this.layout, this.subvolumes);
+    this.images = new Images(this.btrfs, this.layout, this.subvolumes);
+    this.landings = new Landings(this.btrfs, this.layout, this.qgroups, this.subvolumes);
+    this.volumes = new Volumes(
+      this.btrfs,
+      this.layout,
+      this.qgroups,
+      this.subvolumes,
+      this.sidecars,
+      this.frozen,
+      this.landings,
+    );
+    this.loopback = loopback && new LoopbackVolume(exec, { ...loopback, volume, btrfsProgram });
+  }
+
+  get capabilities(): StorageCapabilities {
+    return {
+      snapshots: true,
+      quota: this.qgroups.mode,
+      sendReceive: true,
+      sendProtocol: this.sendProtocol,
+      reflink: true,
+    };
+  }
+
+  async open(): Promise<void> {
+    const { volume, quota } = this.options;
+    await this.loopback?.open();
+    if (!(await isBtrfs(volume))) {
+      throw StorageErrors.VOLUME_UNUSABLE({ volume, reason: 'it is not btrfs' });
+    }
+    await ensureSafeMount(this.exec, volume);
+    await chmod(volume, volumeMode);
+    for (const { path, mode } of this.layout.folders()) await ensureFolder(path, mode);
+    await this.qgroups.enable(quota, release());
+    this.sendProtocol = atLeast(await this.btrfs.version(), sendV2Since) ? 2 : 1;
+  }
+
+  async close(): Promise<void> {
+    if (this.options.unmountOnClose) await this.loopback?.unmount();
+  }
+
+  /** Makes a loopback volume larger; others grow with their disk. */
+  async growTo(sizeBytes: number): Promise<void> {
+    await this.loopback?.growTo(sizeBytes);
+  }
+
+  space(): Promise<StorageSpace> {
+    return spaceOf(this.options.volume);
+  }
+
+  async createVolume(id: ProjectId, options: { quotaBytes: number }): Promise<Volume> {
+    await requireFree(this.options);
+    return this.locked(id, async () => {
+      if (!this.isThere(id)) await this.volumes.create(id, options.quotaBytes);
+      else await this.volumes.ensureParts(id);
+      return this.layout.asVolume(id);
+    });
+  }
+
+  async cloneVolume(
+    from: { projectId: ProjectId; snapshot?: string },
+    to: ProjectId,
+    options: { quotaBytes: number; signal?: AbortSignal },
+  ): Promise<Volume> {
+    await requireFree(this.options);
+    const origin = `${from.projectId}/${from.snapshot ?? ''}`;
+    // Before the clone's own lock: no task ever waits for one lock while it holds another.
+    await using source = await this.cloneSource(from, to);
+    return this.locked(to, async () => {
+      if (this.isThere(to)) {
+        const { clonedFrom } = await this.sidecars.read(to);
+        if (clonedFrom !== origin) throw StorageErrors.VOLUME_EXISTS({ projectId: to });
+        return this.layout.asVolume(to);
+      }
+      const signal = options.signal && { signal: options.signal };
+      const { live, persistence } = source;
+      await this.volumes.clone(
+        to,
+        {
+          live: () => this.send(live, signal),
+          ...(persistence && { persistence: () => this.send(persistence, signal) }),
+        },
+        { quotaBytes: options.quotaBytes, origin, ...signal },
+      );
+      return this.layout.asVolume(to);
+    });
+  }
+
+  /** A snapshot holds no persistence, so its clone begins with an empty one. */
+  private async cloneSource(
+    from: { projectId: ProjectId; snapshot?: string },
+    to: ProjectId,
+  ): Promise<AsyncDisposable & { live: StreamSource; persistence?: StreamSource }> {
+    const { projectId, snapshot } = from;
+    const nothing = (): Promise<void> => Promise.resolve();
+    return this.lockedVolume(projectId, async () => {
+      if (snapshot !== undefined) {
+        await this.snapshots.get(projectId, snapshot);
+        const live: StreamSource = { kind: 'snapshot', projectId, name: snapshot };
+        return { live, [Symbol.asyncDispose]: nothing };
+      }
+      const name = `clone-${to}`;
+      const frozen = await this.frozen.freeze(projectId, name);
+      return {
+        live: { kind: 'frozen', projectId, name },
+        persistence: { kind: 'persistence', projectId, name },
+        [Symbol.asyncDispose]: () => frozen.release(),
+      };
+    });
+  }
+
+  async deleteVolume(id: ProjectId): Promise<void> {
+    await this.locked(id, () => this.volumes.delete(id));
+  }
+
+  volume(id: ProjectId): Promise<Volume | undefined> {
+    return Promise.resolve(this.isThere(id) ? this.layout.asVolume(id) : undefined);
+  }
+
+  async listVolumes(): Promise<Volume[]> {
+    const ids = (await namesIn(this.options.volume)).map(projectOfFolder);
+    return ids
+      .filter((id) => id !== undefined)
+      .filter((id) => this.isThere(id))
+      .map((id) => this.layout.asVolume(id));
+  }
+
+  createSnapshot(id: ProjectId, name: string): Promise<Snapshot> {
+    return this.lockedVolume(id, () => this.snapshots.create(id, name));
+  }
+
+  listSnapshots(id: ProjectId): Promise<Snapshot[]> {
+    return this.lockedVolume(id, () => this.snapshots.list(id));
+  }
+
+  setSnapshotLocked(id: ProjectId, name: string, locked: boolean): Promise<Snapshot> {
+    return this.lockedVolume(id, () => this.snapshots.setLocked(id, name, locked));
+  }
+
+  deleteSnapshot(id: ProjectId, name: string): Promise<void> {
+    return this.lockedVolume(id, () => this.snapshots.delete(id, name));
+  }
+
+  restoreSnapshot(id: ProjectId, name: string): Promise<{ previous: string }> {
+    return this.lockedVolume(id, () => {
+      if (this.sending.has(id)) {
+        throw StorageErrors.VOLUME_BUSY({ projectId: id, what: 'sent' });
+      }
+      return this.snapshots.restore(id, name);
+    });
+  }
+
+  restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void> {
+    return this.lockedVolume(id, async () => {
+      await this.snapshots.get(id, name);
+      try {
+        await restorePath(this.exec, {
+          snapshotName: name,
+          snapshotHome: `${this.layout.snapshot(id, name)}/home`,
+          liveRoot: this.layout.live(id),
+          path,
+        });
+      } catch (error) {
+        const text = String(toCodedError(error).details['stderr'] ?? (error as Error).message);
+        throw spaceErrorOf(text, this.options.volume, error) ?? error;
+      }
+    });
+  }
+
+  freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
+    return this.lockedVolume(id, () => this.frozen.freeze(id, name));
+  }
+
+  listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]> {
+    return this.frozen.list(id);
+  }
+
+  async setQuota(
+    id: ProjectId,
+    quotaBytes: number,
+    options: { allowBelowUse?: boolean } = {},
+  ): Promise<void> {
+    await this.lockedVolume(id, () =>
+      this.qgroups.setQuota(id, quotaBytes, options.allowBelowUse ?? false),
+    );
+  }
+
+  async usage(id: ProjectId): Promise<{ usedBytes: number; limitBytes?: number }> {
+    this.require(id);
+    const { referencedBytes, limitBytes } = await this.qgroups.freshUsage(id);
+    return { usedBytes: referencedBytes, ...(limitBytes !== undefined && { limitBytes }) };
+  }
+
+  send(source: StreamSource, options: SendOptions = {}): Readable {
+    // The process starts with the first read, so an error never comes before its listener.
+    const gone = new AbortController();
+    const signals = [gone.signal, ...(options.signal ? [options.signal] : [])];
+    const chunks = this.sendChunks(source, { ...options, signal: AbortSignal.any(signals) });
+    const output = Readable.from(chunks, { objectMode: false });
+    output.once('close', () => gone.abort());
+    return output;
+  }
+
+  /** Fails unless `btrfs send` ended well: an end that is not one is never shown. */
+  private async *sendChunks(
+    source: StreamSource,
+    options: SendOptions & { signal: AbortSignal },
+  ): AsyncGenerator<Buffer> {
+    const path = this.sourcePath(source);
+    const parent = options.parent && this.sourcePath(options.parent);
+    const done = this.holdSending([source, options.parent]);
+    try {
+      const process = this.btrfs.send(path, {
+        protocol: this.sendProtocol,
+        signal: options.signal,
+        ...(parent !== undefined && { parent }),
+      });
+      process.stdin.end();
+      for await (const chunk of process.stdout) yield chunk as Buffer;
+      const end = await process.ended;
+      if (options.signal.aborted) throw CoreErrors.CANCELED({}, { cause: options.signal.reason });
+      if (end.exit !== 0) {
+        const reason = end.error?.message ?? end.stderr.trim().slice(-300);
+        throw StorageErrors.STREAM_INVALID({ item: path, reason: `sending failed: ${reason}` });
+      }
+    } finally {
+      done();
+    }
+  }
+
+  private holdSending(sources: readonly (StreamSource | undefined)[]): () => void {
+    const snapshot = sources.find((source) => source?.kind === 'snapshot');
+    if (snapshot?.kind !== 'snapshot') return () => undefined;
+    const { projectId } = snapshot;
+    this.sending.set(projectId, (this.sending.get(projectId) ?? 0) + 1);
+    return () => {
+      const left = (this.sending.get(projectId) ?? 1) - 1;
+      if (left > 0) this.sending.set(projectId, left);
+      else this.sending.delete(projectId);
+    };
+  }
+
+  private sourcePath(source: StreamSource): string {
+    const path = this.pathOf(source);
+    if (subvolumeAt(path)?.readOnly) return path;
+    if (source.kind === 'image') throw StorageErrors.IMAGE_NOT_FOUND({ digest: source.digest });
+    throw StorageErrors.SNAPSHOT_NOT_FOUND({ name: source.name });
+  }
+
+  private pathOf(source: StreamSource): string {
+    switch (source.kind) {
+      case 'snapshot':
+        return this.layout.snapshot(source.projectId, source.name);
+      case 'frozen':
+        return this.layout.frozen(source.projectId, source.name);
+      case 'persistence':
+        return this.layout.frozenPersistence(source.projectId, source.name);
+      case 'image':
+        return this.layout.image(source.digest);
+    }
+  }
+
+  async prepareLanding(moveId: MoveId, id: ProjectId): Promise<void> {
+    await requireFree(this.options);
+    await this.locked(id, async () => {
+      if (this.isThere(id)) throw StorageErrors.VOLUME_EXISTS({ projectId: id });
+      await this.landings.prepare(moveId, id);
+    });
+  }
+
+  receive(
+    stream: Readable,
+    landing: { moveId: MoveId; item: string },
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ReceivedSubvolume> {
+    return this.landings.receive(stream, landing.moveId, landing.item, options.signal);
+  }
+
+  listLanding(moveId: MoveId): Promise<ReceivedSubvolume[]> {
+    return this.landings.list(moveId);
+  }
+
+  activateLanding(
+    moveId: MoveId,
+    id: ProjectId,
+    plan: ActivationPlan,
+  ): Promise<{ overQuota: boolean }> {
+    return this.locked(id, async () => ({
+      overQuota: await this.volumes.activate(moveId, id, plan),
+    }));
+  }
+
+  dropLanding(moveId: MoveId): Promise<void> {
+    return this.landings.drop(moveId);
+  }
+
+  async stageImage(): Promise<StagedImage> {
+    await requireFree(this.options);
+    return this.images.stage();
+  }
+
+  async adoptImage(moveId: MoveId, item: string, digest: string): Promise<void> {
+    if (this.images.path(digest) !== undefined) return;
+    await this.images.adopt(this.landings.arrived(moveId, item), digest);
+  }
+
+  imagePath(digest: string): Promise<string | undefined> {
+    return Promise.resolve(this.images.path(digest));
+  }
+
+  listImages(): Promise<string[]> {
+    return this.images.list();
+  }
+
+  deleteImage(digest: string): Promise<void> {
+    return this.images.delete(digest);
+  }
+
+  reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
+    const reconciler = new StorageReconciler({
+      layout: this.layout,
+      qgroups: this.qgroups,
+      subvolumes: this.subvolumes,
+      snapshots: this.snapshots,
+      frozen: this.frozen,
+      images: this.images,
+      landings: this.landings,
+      volumes: this.volumes,
+      sidecars: this.sidecars,
+      clock: this.clock,
+      graceMs: this.options.reconcileGraceMs,
+      locked: (id, task) => this.locked(id, task),
+    });
+    return reconciler.reconcile(desired);
+  }
+
+  private isThere(id: ProjectId): boolean {
+    return subvolumeAt(this.layout.live(id)) !== undefined;
+  }
+
+  private require(id: ProjectId): void {
+    if (!this.isThere(id)) throw StorageErrors.VOLUME_NOT_FOUND({ projectId: id });
+  }
+
+  /** One change at a time a project; a restore that a crash left open is finished first. */
+  private locked<T>(id: ProjectId, task: () => Promise<T>): Promise<T> {
+    return this.locks.run(id, async () => {
+      if (this.isThere(id)) await this.snapshots.finishRestore(id);
+      return task();
+    });
+  }
+
+  private lockedVolume<T>(id: ProjectId, task: () => Promise<T>): Promise<T> {
+    return this.locked(id, () => {
+      this.require(id);
+      return task();
+    });
+  }
+}

@@ -1,0 +1,28 @@
+import { chmod, chown, lstat, mkdir, readdir } from 'node:fs/promises';
+
+/** `undefined` for what does not exist, anything else is thrown on. */
+export function ignoreMissing(error: unknown): undefined {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+  throw error;
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return (await lstat(path).catch(ignoreMissing)) !== undefined;
+}
+
+/** Names in a folder of the host's root; empty when there is none. */
+export async function namesIn(folder: string): Promise<string[]> {
+  return (await readdir(folder).catch(ignoreMissing)) ?? [];
+}
+
+/** Makes a folder with exactly this owner and mode, whatever the umask; repeating does no harm. */
+export async function ensureFolder(
+  path: string,
+  mode: number,
+  owner?: { uid: number; gid: number },
+): Promise<void> {
+  await mkdir(path, { recursive: true, mode });
+  if (owner) await chown(path, owner.uid, owner.gid);
+  await chmod(path, mode);
+}

@@ -1,0 +1,67 @@
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { ProjectId } from '@rookery/core/contract';
+import { z } from 'zod';
+import type { VolumeLayout } from './layout.js';
+import { ignoreMissing } from './files.js';
+
+/**
+ * What btrfs cannot say about a project: which snapshots are locked, and when those were taken
+ * that a move brought. Lies where no project reaches, since a lock that its owner's processes can
+ * lift is none; every change is on disk before it counts.
+ */
+const Sidecar = z.object({
+  version: z.literal(1).default(1),
+  /** Set around what is not one step, so that reconcile can tell its leftovers from lost files. */
+  state: z.enum(['creating', 'deleting']).optional(),
+  /** The move whose landing area became this volume: repeating the activation finds it done. */
+  activatedBy: z.string().optional(),
+  /** Where a clone came from: repeating the clone then finds it done. */
+  clonedFrom: z.string().optional(),
+  snapshots: z
+    .record(
+      z.string(),
+      z.object({ locked: z.boolean().default(false), createdAt: z.int().optional() }),
+    )
+    .default({}),
+});
+export type Sidecar = z.output<typeof Sidecar>;
+
+export class SidecarStore {
+  constructor(private readonly layout: VolumeLayout) {}
+
+  async read(id: ProjectId): Promise<Sidecar> {
+    const text = await readFile(this.layout.sidecar(id), 'utf8').catch(ignoreMissing);
+    return Sidecar.parse(text === undefined ? {} : JSON.parse(text));
+  }
+
+  /** The caller holds the project's lock. */
+  async update(id: ProjectId, change: (sidecar: Sidecar) => void): Promise<void> {
+    const sidecar = await this.read(id);
+    change(sidecar);
+    const path = this.layout.sidecar(id);
+    const fresh = `${path}.new`;
+    const file = await open(fresh, 'w', 0o600);
+    try {
+      await file.writeFile(JSON.stringify(sidecar));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(fresh, path);
+    await syncFolder(dirname(path));
+  }
+
+  async remove(id: ProjectId): Promise<void> {
+    await rm(this.layout.sidecar(id), { force: true });
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
