@@ -1,7 +1,6 @@
 /** What hosts offer over conat so that the hub can carry a project from one to the other. */
 import {
   call,
-  CodedErrorView,
   Fence,
   HostId,
   job,
@@ -156,18 +155,6 @@ export const receiveCommand = {
   pattern:
     /^receive ([0-9a-f-]{36}) (snapshot|delta|persistence|image) ([A-Za-z0-9][A-Za-z0-9._:+-]{0,127})$/,
 } as const;
-
-/** What the forced command answers: one line of JSON on stdout, after the stream or instead of it. */
-export const TransferReply = z.discriminatedUnion('ok', [
-  z.object({
-    ok: z.literal(true),
-    receivedUuid: z.string(),
-    /** The subvolume had arrived before: the rest of the stream need not be sent. */
-    already: z.boolean().default(false),
-  }),
-  z.object({ ok: z.literal(false), error: CodedErrorView }),
-]);
-export type TransferReply = z.infer<typeof TransferReply>;
 
 /** Login of a source on the destination's SSH ingress. */
 export const transferLogin = (sourceHostId: string): string => `btrfs-${sourceHostId}`;

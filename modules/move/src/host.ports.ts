@@ -61,9 +61,8 @@ export interface TransferResult {
 export abstract class TransferSender {
   /**
    * Runs `command` there, as this host, and feeds it the stream. A stream that errors must not look
-   * like one that ended: the sender then breaks the channel. The answer may come before the
-   * stream has ended (the subvolume is there already): the rest is dropped.
-   * @throws the receiver's coded error, or TRANSFER_FAILED
+   * like one that ended: the sender then breaks the channel.
+   * @throws the receiver's coded error, or a retryable one when the connection failed
    */
   abstract send(
     target: MoveTarget,

@@ -148,7 +148,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
     const { projects, storage } = this.ports;
     const project = await projects.get(fence.projectId);
     if (project && project.generation >= fence.generation) {
-      throw MoveErrors.MOVE_SAME_HOST({ hostId: 'of the destination' });
+      throw MoveErrors.MOVE_SAME_HOST();
     }
     // Left by an earlier stay: the source of that move is still cleaning up.
     if (project || (await storage.volume(fence.projectId))) throw MoveErrors.MOVE_STALE_COPY();

@@ -1,6 +1,7 @@
-import type { ServiceClient } from '@rookery/core/contract';
-import type { HostId, MoveId, ProjectId } from '@rookery/core/contract';
+import { CodedError } from '@rookery/core';
+import type { HostId, MoveId, ProjectId, ServiceClient } from '@rookery/core/contract';
 import type { moveDestination, MoveManifest, moveSource, MoveState } from './contract.js';
+import { MoveErrors } from './move.errors.js';
 import type { MovePlan, PlacementAuthority } from './placement-authority.js';
 import { never, nothing, saga, step, type SagaEnding, type StepContext } from './saga/saga.js';
 
@@ -112,17 +113,24 @@ async function reserveAndAuthorize(context: Context): Promise<Partial<MoveSagaSt
   const options = { signal: context.signal };
   const found = await source(context).describe({ fence, moveId }, options);
   const imageDigest = found.imageDigest ?? plan.spec.imageDigest;
-  const { hasImage } = await destination(context).prepare(
-    {
-      fence,
-      moveId,
-      sourceHostId: plan.fromHostId,
-      sourceTransferKey: plan.sourceTransferKey,
-      spec: { ...plan.spec, ...(imageDigest !== undefined && { imageDigest }) },
-      needBytes: found.usedBytes,
-    },
-    { ...options, onProgress: context.progress },
-  );
+  const { hasImage } = await destination(context)
+    .prepare(
+      {
+        fence,
+        moveId,
+        sourceHostId: plan.fromHostId,
+        sourceTransferKey: plan.sourceTransferKey,
+        spec: { ...plan.spec, ...(imageDigest !== undefined && { imageDigest }) },
+        needBytes: found.usedBytes,
+      },
+      { ...options, onProgress: context.progress },
+    )
+    .catch((error: unknown) => {
+      // Nobody listens on its subject: that is what a person should read, not the subject.
+      const silent = ['SERVICE_UNAVAILABLE', 'CONAT_ROUTE_MISSING'];
+      if (!CodedError.is(error) || !silent.includes(error.code)) throw error;
+      throw MoveErrors.DESTINATION_OFFLINE({ hostId: plan.toHostId }, { cause: error });
+    });
   return {
     usedBytes: found.usedBytes,
     ...(imageDigest !== undefined && { imageDigest }),

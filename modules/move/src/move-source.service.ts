@@ -76,7 +76,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
         if (last) await dropPictures(this.ports.storage, projectId, [last.name]);
         last = round;
         const tookMs = this.ports.clock.now() - startedAt;
-        if (round.bytes <= this.options.deltaBytesGoal || tookMs <= this.options.deltaMsGoal) break;
+        if (round.bytes <= this.options.deltaBytesGoal || tookMs < this.options.deltaMsGoal) break;
       }
       return {
         rounds: streams.move.rounds.length,

@@ -3,7 +3,7 @@ import { catalogue } from '@rookery/core';
 export const MoveErrors = catalogue('move', {
   MOVE_SAME_HOST: {
     status: 400,
-    message: 'The project is on host {hostId} already. Choose another one.',
+    message: 'The project is on that host already. Choose another one.',
   },
   MOVE_IN_PROGRESS: {
     status: 409,
@@ -40,7 +40,7 @@ export const MoveErrors = catalogue('move', {
   },
   MOVE_NOT_OWNER: {
     status: 409,
-    message: 'Host does not hold project {projectId}, or holds it at another generation.',
+    message: 'The host does not hold project {projectId}, or holds it at another generation.',
   },
   MOVE_UNDONE: {
     status: 409,
@@ -49,10 +49,5 @@ export const MoveErrors = catalogue('move', {
   MOVE_COMMITTED: {
     status: 409,
     message: 'The move has changed the owner already; it can only go forward.',
-  },
-  TRANSFER_FAILED: {
-    status: 502,
-    message: 'The stream to the destination broke: {reason}',
-    retryable: true,
   },
 });

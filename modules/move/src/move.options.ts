@@ -8,7 +8,7 @@ export const MoveOptions = z.object({
     .int()
     .min(0)
     .default(16 * MiB),
-  /** … or took no longer than this. */
+  /** … or took less than this. */
   deltaMsGoal: z.int().min(0).default(500),
   /** Room that an arriving move must leave free on the volume. */
   reserveBytes: z

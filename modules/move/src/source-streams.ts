@@ -104,7 +104,9 @@ export class SourceStreams {
       const before = this.sentBytes;
       const show = (sent: number): void =>
         progress({ step: 'send', done: before + sent, unit: 'bytes', message: stream.kind });
-      const result = await sender.send(target, command, bytes, { signal, onProgress: show });
+      const result = await sender
+        .send(target, command, bytes, { signal, onProgress: show })
+        .catch(namingTheSide);
       if (stream.kind !== 'image' && result.receivedUuid !== stream.name) {
         throw MoveErrors.MOVE_VERIFY_FAILED({
           reason: `${landingItem(stream)} arrived as ${result.receivedUuid}`,
@@ -174,3 +176,10 @@ const snapshotSource = ({ projectId, name }: Snapshot): StreamSource => ({
   projectId,
   name,
 });
+
+/** The receiver's DISK_FULL, seen here, would be taken for this host's. */
+function namingTheSide(error: unknown): never {
+  if (!CodedError.is(error, 'DISK_FULL')) throw error;
+  const message = 'The destination ran full while the project arrived. Choose another host.';
+  throw MoveErrors.DESTINATION_FULL({}, { cause: error, message });
+}

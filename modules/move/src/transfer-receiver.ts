@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { CoreErrors, type Clock } from '@rookery/core';
 import type { HostId, MoveId } from '@rookery/core/contract';
 import type { ReceivedSubvolume, StorageDriver } from '@rookery/storage/contract';
-import { landingItem, receiveCommand, type MoveStream } from './contract.js';
+import { landingItem, type MoveStream } from './contract.js';
 import type { IncomingMove, MoveJournal } from './move.journal.js';
 import { MoveErrors } from './move.errors.js';
 import type { MoveOptions } from './move.options.js';
@@ -32,37 +32,30 @@ export class TransferReceiver {
     private readonly options: Pick<MoveOptions, 'recheckMs'>,
   ) {}
 
-  /** Keys that may log in as `btrfs-<sourceHostId>` at this moment; none is the usual answer. */
-  async transferKeys(sourceHostId: HostId): Promise<string[]> {
-    const moves = await this.ports.journal.listIncoming();
-    return moves.flatMap((move) =>
-      move.state === 'authorized' &&
-      move.sourceHostId === sourceHostId &&
-      move.sourceTransferKey !== undefined
-        ? [move.sourceTransferKey]
-        : [],
+  /**
+   * Which moves a source may send at this moment, with this key.
+   * @returns null for a stranger, which is the usual answer
+   */
+  async authorize(sourceHostId: HostId, publicKey: string): Promise<readonly MoveId[] | null> {
+    const moves = (await this.ports.journal.listIncoming()).filter(
+      (move) =>
+        move.state === 'authorized' &&
+        move.sourceHostId === sourceHostId &&
+        move.sourceTransferKey === publicKey,
     );
-  }
-
-  /** Reads the exec argument. @throws MOVE_NOT_AUTHORIZED for anything but `receive …` */
-  parse(command: string, sourceHostId: HostId): TransferRequest {
-    const [, moveId, kind, name] = receiveCommand.pattern.exec(command) ?? [];
-    if (moveId === undefined || kind === undefined || name === undefined) {
-      throw MoveErrors.MOVE_NOT_AUTHORIZED();
-    }
-    return { moveId, kind: kind as MoveStream['kind'], name, sourceHostId };
+    return moves.length === 0 ? null : moves.map((move) => move.moveId);
   }
 
   /**
-   * Receives one subvolume of an authorized move. One that arrived before is answered at once; the
-   * stream is then not read.
+   * Receives one subvolume of an authorized move. When it arrived before (the reply was lost), the
+   * stream is read and thrown away, since a sender expects it to be.
    * @throws MOVE_NOT_AUTHORIZED, STREAM_INVALID, DISK_FULL
    */
   async receive(
     request: TransferRequest,
     stream: Readable,
     signal: AbortSignal,
-  ): Promise<{ receivedUuid: string; already: boolean }> {
+  ): Promise<ReceivedSubvolume> {
     try {
       const move = await this.authorized(request);
       const key = `${request.moveId}/${landingItem(request)}`;
@@ -91,13 +84,16 @@ export class TransferReceiver {
     move: IncomingMove,
     stream: Readable,
     signal: AbortSignal,
-  ): Promise<{ receivedUuid: string; already: boolean }> {
+  ): Promise<ReceivedSubvolume> {
     const { storage } = this.ports;
     const { moveId } = request;
     const item = landingItem(request);
     signal.throwIfAborted();
     const found = await this.found(request);
-    if (found) return { receivedUuid: found.receivedUuid, already: true };
+    if (found) {
+      await readAway(stream, signal);
+      return found;
+    }
     const revoked = new AbortController();
     const guard = this.guard(request, revoked, signal);
     let received: ReceivedSubvolume;
@@ -114,7 +110,7 @@ export class TransferReceiver {
       guard.stop();
     }
     await this.afterArrival(request, move, received);
-    return { receivedUuid: received.receivedUuid, already: false };
+    return received;
   }
 
   private async afterArrival(
@@ -139,13 +135,13 @@ export class TransferReceiver {
     }
   }
 
-  private async found(request: TransferRequest): Promise<{ receivedUuid: string } | undefined> {
+  private async found(request: TransferRequest): Promise<ReceivedSubvolume | undefined> {
     const { storage } = this.ports;
+    const item = landingItem(request);
     if (request.kind === 'image') {
       const path = await storage.imagePath(request.name);
-      return path === undefined ? undefined : { receivedUuid: request.name };
+      return path === undefined ? undefined : { item, receivedUuid: request.name, readOnly: true };
     }
-    const item = landingItem(request);
     const landed = await storage.listLanding(request.moveId);
     return landed.find(
       (each) => each.item === item && each.readOnly && each.receivedUuid === request.name,
@@ -181,5 +177,15 @@ export class TransferReceiver {
       if (!until.aborted) revoked.abort(MoveErrors.MOVE_NOT_AUTHORIZED());
     });
     return { stop: () => stopped.abort() };
+  }
+}
+
+async function readAway(stream: Readable, signal: AbortSignal): Promise<void> {
+  const stop = (): void => void stream.destroy(signal.reason as Error);
+  signal.addEventListener('abort', stop, { once: true });
+  try {
+    for await (const _ of stream);
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }

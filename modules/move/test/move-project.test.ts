@@ -1,0 +1,225 @@
+import { describe, expect, it } from '@jest/globals';
+import { newId } from '@rookery/core';
+import {
+  moveProject,
+  newSagaRecord,
+  SagaExecutor,
+  type MoveResult,
+  type MoveSagaTypes,
+  type SagaOutcome,
+} from '@rookery/move';
+import { MemorySagaStore, sagaTorture, type TortureWorld } from '@rookery/move/testing';
+import { SmallStorage } from './small-storage.js';
+import { TwoHosts } from './two-hosts.js';
+
+/** A project that writes all the time while it runs, and what it was promised. */
+class BusyWorld extends TwoHosts<SmallStorage> {
+  readonly promised: Record<string, string> = { 'home/first': 'written before the move' };
+
+  private ranTwice = false;
+
+  constructor() {
+    super(new SmallStorage(), new SmallStorage(), { deltaBytesGoal: 0 });
+    this.from.storage.images.add(this.spec.imageDigest);
+    this.from.storage.create(this.projectId, { ...this.promised }, { stream: 'message 1' });
+    // Two containers of one project would both write: never, not for a moment.
+    this.from.projects.onStart = (id) => void (this.ranTwice ||= this.to.projects.running.has(id));
+    this.to.projects.onStart = (id) => void (this.ranTwice ||= this.from.projects.running.has(id));
+    this.onCall = () => this.write();
+  }
+
+  override async start(): Promise<void> {
+    await super.start();
+    await this.from.storage.createSnapshot(this.projectId, 'monday');
+    this.write();
+    await this.from.storage.createSnapshot(this.projectId, 'tuesday');
+    this.write();
+  }
+
+  write(): void {
+    const name = `home/${Object.keys(this.promised).length}`;
+    for (const host of [this.from, this.to]) {
+      if (!host.projects.running.has(this.projectId)) continue;
+      host.storage.write(this.projectId, { [name]: 'x' });
+      this.promised[name] = 'x';
+    }
+  }
+
+  /** One owner, no lost write, no orphan: on both hosts. */
+  async check(outcome: SagaOutcome<MoveResult>): Promise<void> {
+    const moved = outcome.status === 'succeeded';
+    const [owner, other] = moved ? [this.to, this.from] : [this.from, this.to];
+    const generation = moved ? 2 : 1;
+    expect(this.ranTwice).toBe(false);
+    expect(this.authority.owner(this.projectId)).toEqual({ hostId: owner.hostId, generation });
+    expect(await owner.projects.get(this.projectId)).toMatchObject({
+      generation,
+      state: 'running',
+    });
+    expect(await other.projects.get(this.projectId)).toBeUndefined();
+    expect(other.storage.volumes.size).toBe(0);
+    for (const host of [owner, other]) {
+      expect(host.projects.running.has(this.projectId)).toBe(host === owner);
+      expect(await host.projects.isFencedBy(this.projectId)).toBeUndefined();
+      expect(host.gate.held.size).toBe(0);
+      expect(host.storage.landings.size).toBe(0);
+      expect(await host.storage.listFrozen(this.projectId)).toEqual([]);
+    }
+    const volume = owner.storage.volumes.get(this.projectId);
+    expect(volume?.live).toEqual(this.promised);
+    expect(volume?.persistence).toEqual({ stream: 'message 1' });
+    expect([...(volume?.snapshots.keys() ?? [])]).toEqual(['monday', 'tuesday']);
+    expect(volume?.quotaBytes).toBe(moved ? this.spec.quota.diskBytes : 1000);
+    if (moved) {
+      expect(this.to.storage.images.has(this.spec.imageDigest)).toBe(true);
+      expect(this.from.gate.gone.get(this.projectId)).toBe('http://elsewhere.test/');
+    }
+    expect(this.authority.state(this.moveId)).toBe(moved ? 'done' : outcome.status);
+  }
+}
+
+const world = async (): Promise<TortureWorld<MoveSagaTypes>> => {
+  const busy = new BusyWorld();
+  await busy.start();
+  return {
+    ports: { authority: busy.authority, hosts: busy },
+    input: busy.input,
+    check: (outcome) => busy.check(outcome),
+  };
+};
+
+describe('moving a project, under torture', () => {
+  for (const { name, run } of sagaTorture({ saga: moveProject, world })) it(name, run);
+});
+
+const fast = { firstMs: 1, maxMs: 2, attempts: 3 };
+
+function run(busy: BusyWorld, input: MoveSagaTypes['input'] = busy.input) {
+  const store = new MemorySagaStore();
+  const operationId = newId();
+  store.create(newSagaRecord(moveProject, { operationId, input }));
+  const executor = new SagaExecutor({ store, retry: fast, mustRetry: fast });
+  return executor.run(
+    moveProject,
+    { authority: busy.authority, hosts: busy },
+    store.claim(operationId),
+  );
+}
+
+describe('moving a project', () => {
+  it('sends each snapshot and round relative to the one before', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    expect(await run(busy, { ...busy.input, roundsMax: 2 })).toMatchObject({
+      status: 'succeeded',
+      result: { hostId: busy.to.hostId, generation: 2 },
+    });
+    expect(busy.from.storage.sent).toEqual([
+      { kind: 'image', incremental: false },
+      { kind: 'snapshot', incremental: false },
+      { kind: 'snapshot', incremental: true },
+      { kind: 'persistence', incremental: false },
+      { kind: 'frozen', incremental: true },
+      { kind: 'persistence', incremental: true },
+      { kind: 'frozen', incremental: true },
+      { kind: 'persistence', incremental: true },
+      { kind: 'frozen', incremental: true },
+    ]);
+  });
+
+  it('does not send an image that the destination has', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    busy.to.storage.images.add(busy.spec.imageDigest);
+    await run(busy);
+    expect(busy.from.storage.sent.map(({ kind }) => kind)).not.toContain('image');
+  });
+
+  it('moves back again', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    await run(busy);
+    const moveId = newId();
+    busy.plan(moveId, busy.to, busy.from, 2);
+    const back = await run(busy, {
+      moveId,
+      projectId: busy.projectId,
+      fromHostId: busy.to.hostId,
+      toHostId: busy.from.hostId,
+    });
+    expect(back).toMatchObject({ status: 'succeeded', result: { generation: 3 } });
+    expect(busy.from.storage.volumes.get(busy.projectId)?.live).toEqual(busy.promised);
+    expect(busy.to.storage.volumes.size).toBe(0);
+  });
+
+  it('leaves a stopped project stopped', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    await busy.from.projects.forget(busy.projectId);
+    await busy.from.projects.adopt(busy.projectId, 1, busy.spec, false);
+    expect(await run(busy)).toMatchObject({ status: 'succeeded' });
+    expect(busy.to.projects.running.size).toBe(0);
+    expect(await busy.to.projects.get(busy.projectId)).toMatchObject({ desiredRunning: false });
+  });
+
+  it('refuses a destination without room, and one that ran full on the way', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    busy.to.storage.freeBytes = 10;
+    const refused = await run(busy);
+    expect(refused).toMatchObject({ status: 'failed', error: { code: 'DESTINATION_FULL' } });
+    await busy.check(refused);
+
+    const later = new BusyWorld();
+    await later.start();
+    let calls = 0;
+    later.onCall = () => {
+      later.write();
+      calls += 1;
+      if (calls === 3) later.to.storage.freeBytes = 10;
+    };
+    const full = await run(later);
+    expect(full).toMatchObject({ status: 'failed', error: { code: 'DESTINATION_FULL' } });
+    await later.check(full);
+  });
+
+  it('takes along a snapshot that was made, and leaves one that was replaced, while copying', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    const { storage } = busy.from;
+    let calls = 0;
+    const replaced = storage.deleteSnapshot.bind(storage);
+    busy.onCall = () => {
+      calls += 1;
+      // The call of cutover: everything else has been copied.
+      if (calls === 4) {
+        void replaced(busy.projectId, 'monday');
+        storage.write(busy.projectId, { 'home/late': 'y' });
+        busy.promised['home/late'] = 'y';
+        void storage.createSnapshot(busy.projectId, 'monday');
+      }
+    };
+    expect(await run(busy)).toMatchObject({ status: 'succeeded' });
+    const arrived = busy.to.storage.volumes.get(busy.projectId)?.snapshots;
+    expect([...(arrived?.keys() ?? [])].sort()).toEqual(['monday', 'tuesday']);
+    expect(arrived?.get('monday')?.files).toEqual(busy.promised);
+  });
+
+  it('does not commit what is not there', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    let calls = 0;
+    busy.onCall = () => {
+      calls += 1;
+      // The call of verify: something happened to what had arrived.
+      if (calls === 5) {
+        const landing = busy.to.storage.landings.get(busy.moveId);
+        const item = [...(landing?.items ?? [])].find(([name]) => name.startsWith('snapshot.'));
+        if (item) item[1].readOnly = false;
+      }
+    };
+    const outcome = await run(busy);
+    expect(outcome).toMatchObject({ status: 'failed', error: { code: 'MOVE_VERIFY_FAILED' } });
+    await busy.check(outcome);
+  });
+});

@@ -1,0 +1,133 @@
+import { newId, SystemClock } from '@rookery/core';
+import { loopback } from '@rookery/conat/testing';
+import { moveDestination, moveSource } from '@rookery/move/contract';
+import {
+  MoveDestinationService,
+  MoveHosts,
+  MoveOptions,
+  MoveSourceService,
+  TransferReceiver,
+  type MovePlan,
+  type TransferSender,
+} from '@rookery/move';
+import {
+  LocalTransferSender,
+  MemoryHostProjects,
+  MemoryIngressGate,
+  MemoryMoveJournal,
+  MemoryPlacementAuthority,
+} from '@rookery/move/testing';
+import type { StorageDriver } from '@rookery/storage/contract';
+
+/** One host's side of moves over any storage. */
+export class TestHost<S extends { readonly driver: StorageDriver }> {
+  readonly hostId = newId();
+  readonly transferKey = `ssh-ed25519 ${Buffer.from(this.hostId).toString('base64')}`;
+  readonly projects = new MemoryHostProjects();
+  readonly gate = new MemoryIngressGate();
+  readonly journal = new MemoryMoveJournal();
+  readonly clock = new SystemClock();
+  readonly options: MoveOptions;
+  readonly receiver: TransferReceiver;
+  readonly destination: MoveDestinationService;
+  sender: TransferSender;
+  source: MoveSourceService;
+
+  constructor(
+    readonly storage: S,
+    receivers: Map<string, TransferReceiver>,
+    options: Partial<MoveOptions> = {},
+  ) {
+    this.options = MoveOptions.parse({
+      reserveBytes: 0,
+      recheckMs: 10,
+      deltaMsGoal: 0,
+      ...options,
+    });
+    this.sender = new LocalTransferSender(this.hostId, this.transferKey, receivers);
+    const { projects, gate, journal, clock } = this;
+    const parts = { storage: storage.driver, projects, gate, journal, clock };
+    this.receiver = new TransferReceiver(parts, this.options);
+    this.destination = new MoveDestinationService(parts, this.options);
+    this.source = this.makeSource(this.sender);
+    receivers.set(this.hostId, this.receiver);
+  }
+
+  makeSource(sender: TransferSender): MoveSourceService {
+    this.sender = sender;
+    const { projects, gate, journal, clock, storage } = this;
+    const parts = { storage: storage.driver, projects, gate, journal, clock, sender };
+    return (this.source = new MoveSourceService(parts, this.options));
+  }
+}
+
+/** Two hosts, what is between them, and a project on the first. */
+export class TwoHosts<S extends { readonly driver: StorageDriver }> extends MoveHosts {
+  readonly authority = new MemoryPlacementAuthority();
+  readonly projectId = newId();
+  readonly moveId = newId();
+  readonly spec = {
+    image: 'localhost/rookery/debian:13',
+    imageDigest: 'sha256:0123456789abcdef',
+    quota: { diskBytes: 512 * 1024 * 1024, memoryBytes: 2 ** 30, cpus: 1, pidsMax: 100 },
+    publicPorts: [],
+  };
+  readonly from: TestHost<S>;
+  readonly to: TestHost<S>;
+  /** Called before every call that reaches a host. */
+  onCall: () => void = () => undefined;
+
+  constructor(one: S, other: S, options: Partial<MoveOptions> = {}) {
+    super();
+    const receivers = new Map<string, TransferReceiver>();
+    this.from = new TestHost(one, receivers, options);
+    this.to = new TestHost(other, receivers, options);
+  }
+
+  async start(): Promise<void> {
+    await this.from.projects.adopt(this.projectId, 1, this.spec, true);
+    await this.from.projects.startContainer(this.projectId);
+    this.authority.place(this.projectId, this.from.hostId, 1);
+    this.plan();
+  }
+
+  plan(moveId = this.moveId, from = this.from, to = this.to, expectedGeneration = 1): MovePlan {
+    const plan: MovePlan = {
+      moveId,
+      projectId: this.projectId,
+      fromHostId: from.hostId,
+      toHostId: to.hostId,
+      expectedGeneration,
+      spec: this.spec,
+      target: {
+        hostId: to.hostId,
+        sshHost: 'localhost',
+        sshPort: 22,
+        ingressKey: to.transferKey,
+      },
+      sourceTransferKey: from.transferKey,
+      newUrl: 'http://elsewhere.test/',
+    };
+    this.authority.add(plan);
+    return plan;
+  }
+
+  get input() {
+    const { moveId, projectId } = this;
+    return { moveId, projectId, fromHostId: this.from.hostId, toHostId: this.to.hostId };
+  }
+
+  host(hostId: string): TestHost<S> {
+    return hostId === this.from.hostId ? this.from : this.to;
+  }
+
+  override source(hostId: string) {
+    this.onCall();
+    return loopback(moveSource, this.host(hostId).source);
+  }
+
+  override destination(hostId: string) {
+    this.onCall();
+    return loopback(moveDestination, this.host(hostId).destination);
+  }
+}
