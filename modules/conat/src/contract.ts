@@ -114,6 +114,4 @@ export const identityNames = {
   host: (hostId: string): string => `host-${hostId}`,
   account: (accountId: string): string => `account-${accountId}`,
   project: (projectId: string): string => `project-${projectId}`,
-  /** A host with a join token, until the hub knows its key. */
-  joining: 'joining',
 } as const;
