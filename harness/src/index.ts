@@ -1,3 +1,5 @@
+export { Cluster, textOf, type ClusterOptions } from './cluster/cluster.js';
+export { leftoversSince, takeInventory, type Inventory } from './checkers/leftovers.js';
 export {
   diffManifests,
   expectSameTree,

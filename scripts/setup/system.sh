@@ -6,7 +6,7 @@ packages_host=(
   btrfs-progs mmdebstrap restic tar xz-utils zstd openssh-client
 )
 packages_tests=(chromium docker-registry rsync git)
-packages_bench=(nginx-light)
+packages_bench=(nginx-light openssh-server wrk)
 
 # set_up_system GROUP… : groups of packages, each with its own stamp.
 set_up_system() {

@@ -1,0 +1,302 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { OperationView, ProjectView } from '@rookery/client/contract';
+import { Cluster, diffManifests, manifestOf, type ManifestEntry } from '@rookery/harness';
+import { waitFor } from '@rookery/core';
+import { join } from 'node:path';
+import WebSocket from 'ws';
+import { echoPort, echoService, installService } from './support/services.js';
+
+/**
+ * The whole path of one project on real parts, in order: each test goes on where the one before
+ * ended, as a person would.
+ */
+describe('one project, end to end', () => {
+  let cluster: Cluster;
+  let project: ProjectView;
+  let source: string;
+  let destination: string;
+  let tree: ManifestEntry[];
+
+  beforeAll(async () => {
+    cluster = await Cluster.start({ hosts: 2 });
+  }, 300_000);
+
+  afterAll(async () => {
+    await cluster?.destroy();
+  }, 240_000);
+
+  const refresh = async (): Promise<ProjectView> =>
+    (project = await cluster.client.getProject({ projectId: project.id }));
+
+  const finished = async (started: { operation: OperationView }): Promise<OperationView> =>
+    cluster.client.waitForOperation(started.operation.id);
+
+  const fetchService = async (path: string, init: RequestInit = {}): Promise<Response> =>
+    fetch(`${project.url}${echoPort}/${path}`, {
+      ...init,
+      headers: { ...init.headers, authorization: `Bearer ${await cluster.token()}` },
+    });
+
+  /** What the host holds of the project: home and overlay, snapshots left out. */
+  const treeOn = async (host: string): Promise<ManifestEntry[]> =>
+    manifestOf(join(await cluster.volumeOf(host), `project-${project.id}`), {
+      exclude: ['.snapshots'],
+    });
+
+  test('create and start', async () => {
+    const started = await cluster.client.createProject({
+      name: 'e2e',
+      start: true,
+      quota: { diskBytes: 1024 ** 3, memoryBytes: 512 * 1024 ** 2, cpus: 1 },
+    });
+    project = started.project;
+    await finished(started);
+    await refresh();
+    expect(project.state).toBe('running');
+    expect(project.placementGeneration).toBe(1);
+    source = project.host ?? '';
+    const hosts = (await cluster.client.listHosts()).items.map((host) => host.name);
+    destination = hosts.find((name) => name !== source) ?? '';
+    expect([source, destination].sort()).toEqual(['host-1', 'host-2']);
+  });
+
+  test('exec writes files, passes input, output and exit status through', async () => {
+    await cluster.run(project.id, 'echo one > ~/file && sudo apt-get --version > /dev/null');
+    const call = await cluster.client.exec(project.id, { command: ['cat'] });
+    const big = Buffer.alloc(3_000_000, 'x');
+    call.stdin.end(big);
+    let bytes = 0;
+    for await (const chunk of call.stdout) bytes += (chunk as Buffer).length;
+    expect(bytes).toBe(big.length);
+    expect(await call.result).toEqual({ exit: 0 });
+    const failing = await cluster.cli([
+      'project',
+      'exec',
+      'e2e',
+      '--',
+      'sh',
+      '-c',
+      'echo no >&2; exit 7',
+    ]);
+    expect(failing).toMatchObject({ exit: 7, stderr: expect.stringContaining('no') as string });
+  });
+
+  test('the service on 127.0.0.1 inside answers through hub and host, HTTP and WebSocket', async () => {
+    const call = await cluster.client.exec(project.id, {
+      command: ['sh', '-c', installService('echo')],
+    });
+    call.stdin.end(echoService);
+    call.stdout.resume();
+    call.stderr.resume();
+    expect(await call.result).toEqual({ exit: 0 });
+    // The init starts services when the project starts.
+    await finished(await cluster.client.stopProject({ projectId: project.id }));
+    await finished(await cluster.client.startProject({ projectId: project.id }));
+    await waitFor('the service answers', async () => (await fetchService('x')).ok, {
+      timeoutMs: 30_000,
+    });
+    const answer = await fetchService('deep/path?q=1', {
+      headers: { cookie: 'rookery_session=x; own=1' },
+    });
+    expect(await answer.text()).toBe(`hello from /${project.id}/port/${echoPort}/deep/path?q=1`);
+    const seen = (answer.headers.get('x-seen') ?? '').split(',');
+    expect(seen).toContain('x-forwarded-for');
+    expect(seen).toContain('cookie');
+    for (const secret of ['authorization', 'rookery-token']) expect(seen).not.toContain(secret);
+    const stripped = await fetch(project.url.replace(/\/port\/$/, `/server/${echoPort}/deep`), {
+      headers: { authorization: `Bearer ${await cluster.token()}` },
+    });
+    expect(await stripped.text()).toBe('hello from /deep');
+    expect(await echoOverWebSocket('ping')).toBe('ping');
+  });
+
+  async function echoOverWebSocket(text: string): Promise<string> {
+    const socket = new WebSocket(`${project.url.replace(/^http/, 'ws')}${echoPort}/ws`, {
+      headers: { authorization: `Bearer ${await cluster.token()}` },
+    });
+    return new Promise((resolve, reject) => {
+      socket.once('error', reject);
+      socket.once('open', () => socket.send(text));
+      socket.once('message', (data: Buffer) => {
+        resolve(data.toString());
+        socket.close();
+      });
+    });
+  }
+
+  test('nobody gets in without a key, and a stranger sees no project', async () => {
+    expect((await fetch(`${project.url}${echoPort}/`)).status).toBe(401);
+    const { token } = await cluster.client.createAccount({
+      email: 'stranger@example.org',
+      name: 'Stranger',
+    });
+    const stranger = { headers: { authorization: `Bearer ${token}` } };
+    expect((await fetch(`${project.url}${echoPort}/`, stranger)).status).toBe(404);
+    const direct = await cluster.client.getHost({ hostId: project.hostId ?? '' });
+    const atHost = await fetch(`${direct.publicUrl}/${project.id}/port/${echoPort}/`);
+    expect(atHost.status).toBe(401);
+  });
+
+  test('snapshot, overwrite, restore one path and the whole', async () => {
+    await cluster.client.createSnapshot({ projectId: project.id, name: 'before' });
+    await cluster.run(project.id, 'echo two > ~/file; echo new > ~/other');
+    expect(await cluster.run(project.id, 'cat ~/.snapshots/before/home/file')).toBe('one\n');
+    await finished(
+      await cluster.client.restoreSnapshot({ projectId: project.id, name: 'before', path: 'file' }),
+    );
+    expect(await cluster.run(project.id, 'cat ~/file ~/other')).toBe('one\nnew\n');
+    await finished(await cluster.client.restoreSnapshot({ projectId: project.id, name: 'before' }));
+    expect((await refresh()).state).toBe('running');
+    expect(await cluster.run(project.id, 'cat ~/file; ls ~/other 2>&1 || true')).toMatch(
+      /^one\n.*No such file/s,
+    );
+  });
+
+  test('content that is hard to keep', async () => {
+    await cluster.run(
+      project.id,
+      [
+        'cd ~ && mkdir -p tree/empty',
+        'echo data > tree/a && ln tree/a tree/hard && ln -s a tree/soft && ln -s /etc/passwd tree/out',
+        'truncate -s 20M tree/sparse && printf end | dd of=tree/sparse bs=1 seek=10000000 conv=notrunc status=none',
+        'chmod 4711 tree/hard && chown 33:33 tree/sparse && touch -d 2001-02-03T04:05:06.789 tree/empty',
+        "python3 -c \"import os; os.setxattr('tree/a', 'user.note', b'kept')\"",
+        'mkfifo tree/pipe',
+        // Changes to the image: a whiteout, an opaque folder, a changed file.
+        'rm /etc/issue.net && rm -r /usr/share/doc && mkdir /usr/share/doc && echo x > /usr/share/doc/x',
+        'echo changed >> /etc/issue && sync',
+      ].join(' && '),
+    );
+  });
+
+  test('move under load: every promise is kept, and clients see a pause, not an error', async () => {
+    await waitFor('the service answers', async () => (await fetchService('x')).ok, {
+      timeoutMs: 30_000,
+    });
+    const promised: number[] = [];
+    let stop = false;
+    let longestMs = 0;
+    const writer = (async () => {
+      for (let n = 1; !stop; n += 1) {
+        const begun = Date.now();
+        const answer = await fetchService('append', { method: 'POST', body: String(n) });
+        if (answer.ok) promised.push(n);
+        await answer.arrayBuffer();
+        longestMs = Math.max(longestMs, Date.now() - begun);
+      }
+    })();
+    const moved = await finished(
+      await cluster.client.moveProject({ projectId: project.id, host: destination }),
+    );
+    expect(moved.state).toBe('succeeded');
+    await waitFor('the service answers again', async () => (await fetchService('x')).ok, {
+      timeoutMs: 30_000,
+    });
+    stop = true;
+    await writer;
+    await refresh();
+    expect(project).toMatchObject({
+      host: destination,
+      state: 'running',
+      placementGeneration: 2,
+      move: null,
+    });
+    const log = (await cluster.run(project.id, 'cat ~/promised.log'))
+      .trim()
+      .split('\n')
+      .map(Number);
+    const kept = new Set(log);
+    expect(promised.length).toBeGreaterThan(10);
+    expect(promised.filter((n) => !kept.has(n))).toEqual([]);
+    expect([...log].sort((a, b) => a - b)).toEqual(log);
+    expect(longestMs).toBeLessThan(30_000);
+  });
+
+  test('snapshots, service, quota and image are on the other host, nothing is left on the first', async () => {
+    const { items } = await cluster.client.listSnapshots({ projectId: project.id });
+    expect(items.map((snapshot) => snapshot.name)).toContain('before');
+    expect(await cluster.run(project.id, 'cat ~/.snapshots/before/home/file')).toBe('one\n');
+    expect(await echoOverWebSocket('after')).toBe('after');
+    const full = await cluster.run(
+      project.id,
+      'dd if=/dev/urandom of=~/fill bs=1M count=1500 2>&1 || true; sync; rm -f ~/fill',
+    );
+    expect(full).toMatch(/quota exceeded|No space left/i);
+    await waitFor(
+      'the source copy is gone',
+      async () => {
+        const { stat } = await import('node:fs/promises');
+        const path = join(await cluster.volumeOf(source), `project-${project.id}`);
+        return stat(path).then(
+          () => false,
+          () => true,
+        );
+      },
+      { timeoutMs: 30_000 },
+    );
+  });
+
+  test('back up; lose the owning host’s data; restore on the other with the same content', async () => {
+    await finished(await cluster.client.stopProject({ projectId: project.id }));
+    tree = await treeOn(destination);
+    await finished(await cluster.client.runBackup({ projectId: project.id }));
+    const { items } = await cluster.client.listBackups({ projectId: project.id });
+    expect(items).toHaveLength(1);
+    expect((await refresh()).lastBackupAt).not.toBeNull();
+    const restored = await cluster.client.restoreBackup({
+      projectId: project.id,
+      backupId: 'latest',
+      name: 'beside',
+    });
+    const operation = await finished(restored);
+    // A live project is not touched: the content is in a new one.
+    expect(operation.result?.projectId).not.toBe(project.id);
+    const other = await cluster.client.getProject({
+      projectId: String(operation.result?.projectId),
+    });
+    expect(other.name).toBe('beside');
+    await finished(await cluster.client.deleteProject({ projectId: other.id }));
+
+    await cluster.client.deleteSnapshot({ projectId: project.id, name: 'before' });
+    await wipe(destination);
+    const replaced = await cluster.client.restoreBackup({
+      projectId: project.id,
+      backupId: items[0]?.id ?? '',
+      replace: true,
+      host: source,
+      start: true,
+    });
+    await finished(replaced);
+    await refresh();
+    expect(project).toMatchObject({ host: source, placementGeneration: 3, state: 'running' });
+    await finished(await cluster.client.stopProject({ projectId: project.id }));
+    expect(differences(tree, await treeOn(source))).toEqual([]);
+  });
+
+  /** Starting touches what the container's mounts and services touch; everything else must match. */
+  function differences(before: ManifestEntry[], after: ManifestEntry[]): string[] {
+    return diffManifests(before, after).filter(
+      (line) =>
+        !/^(\.|home|home\/\.snapshots|home\/\.config[^:]*|\.local[^:]*\/work[^:]*|\.local[^:]*\/upper(\/(run|etc|tmp|root|proc|sys|dev|scratch|opt)[^:]*)?): (mtimeNs|missing|was not there)/.test(
+          line,
+        ),
+    );
+  }
+
+  /** Takes the project's subvolumes from a host behind its back, as a dead disk would. */
+  async function wipe(host: string): Promise<void> {
+    const { SystemExec } = await import('@rookery/core');
+    const volume = await cluster.volumeOf(host);
+    const exec = new SystemExec();
+    for (const path of [`project-${project.id}`, `sync/projects/${project.id}`]) {
+      await exec.run(['btrfs', 'subvolume', 'delete', join(volume, path)]);
+    }
+  }
+
+  test('delete', async () => {
+    await finished(await cluster.client.deleteProject({ projectId: project.id }));
+    await expect(cluster.client.getProject({ projectId: project.id })).rejects.toMatchObject({
+      code: 'PROJECT_UNKNOWN',
+    });
+  });
+});

@@ -1,0 +1,159 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { RookeryClient } from '@rookery/client';
+import { SystemExec, type ExecResult } from '@rookery/core';
+
+const exec = new SystemExec();
+const upTimeoutMs = 240_000;
+
+/** Repository root, seen from source (jest) and from the build alike: harness/<src|dist>/cluster. */
+const repositoryRoot = join(import.meta.dirname, '..', '..', '..');
+
+export interface ClusterOptions {
+  readonly hosts?: number;
+}
+
+/** A hub and hosts on this machine as a person starts them: by the command line, as processes. */
+export class Cluster implements AsyncDisposable {
+  private constructor(
+    readonly folder: string,
+    readonly port: number,
+    private readonly hosts: number,
+  ) {}
+
+  private connected: RookeryClient | undefined;
+
+  static async start(options: ClusterOptions = {}): Promise<Cluster> {
+    const folder = await mkdtemp(join(tmpdir(), 'rookery-cluster-'));
+    const cluster = new Cluster(folder, await freePortRange(), options.hosts ?? 2);
+    try {
+      await cluster.up();
+    } catch (error) {
+      await cluster.destroy().catch(() => undefined);
+      throw error;
+    }
+    return cluster;
+  }
+
+  /** `rookery up --detach`; also brings a killed cluster back. */
+  async up(): Promise<unknown> {
+    const { exit, stdout, stderr } = await this.cli(
+      ['up', '--detach', '--json', '--hosts', String(this.hosts), '--port', String(this.port)],
+      { timeoutMs: upTimeoutMs },
+    );
+    if (exit !== 0) throw new Error(`up ended with ${exit}: ${stderr}`);
+    await this.connected?.close();
+    const { url, token } = JSON.parse(
+      await readFile(join(this.folder, 'credentials.json'), 'utf8'),
+    ) as { url: string; token: string };
+    this.connected = new RookeryClient({ url, token });
+    return JSON.parse(stdout) as unknown;
+  }
+
+  get client(): RookeryClient {
+    if (!this.connected) throw new Error('the cluster is not up');
+    return this.connected;
+  }
+
+  get url(): string {
+    return this.client.url;
+  }
+
+  async token(): Promise<string> {
+    const text = await readFile(join(this.folder, 'credentials.json'), 'utf8');
+    return (JSON.parse(text) as { token: string }).token;
+  }
+
+  /** Runs the command line against this cluster. Never throws for its exit status. */
+  async cli(
+    args: readonly string[],
+    options: { timeoutMs?: number; input?: string } = {},
+  ): Promise<ExecResult> {
+    const main = join(repositoryRoot, 'modules/client/dist/cli/main.js');
+    return exec.run([process.execPath, main, ...args, '--data', this.folder], {
+      timeoutMs: options.timeoutMs ?? 120_000,
+      okExits: Array.from({ length: 256 }, (_, n) => n),
+      ...(options.input !== undefined && { input: options.input }),
+    });
+  }
+
+  /** Runs a command in a project and gives what it printed. @throws when it fails */
+  async run(projectId: string, command: string): Promise<string> {
+    const call = await this.client.exec(projectId, { command: ['sh', '-c', command] });
+    call.stdin.end();
+    const [stdout, stderr, { exit }] = await Promise.all([
+      textOf(call.stdout),
+      textOf(call.stderr),
+      call.result,
+    ]);
+    if (exit !== 0) throw new Error(`${command} ended with ${exit}: ${stdout}${stderr}`);
+    return stdout;
+  }
+
+  /** Where a host's btrfs volume is mounted. */
+  async volumeOf(hostName: string): Promise<string> {
+    const folder = join(this.folder, 'hosts', hostName);
+    const mountInfo = await readFile('/proc/self/mountinfo', 'utf8');
+    const line = mountInfo.split('\n').find((l) => {
+      const mountPoint = l.split(' ')[4] ?? '';
+      return mountPoint.startsWith(`${folder}/`) && l.includes(' - btrfs ');
+    });
+    const path = line?.split(' ')[4];
+    if (!path) throw new Error(`no btrfs volume is mounted beneath ${folder}`);
+    return path;
+  }
+
+  /** Processes whose command line names this cluster's folder, or whose environment does. */
+  async processes(): Promise<number[]> {
+    const { stdout } = await exec.run(['ps', '-eo', 'pid=,args=', 'e', 'ww']);
+    return stdout
+      .split('\n')
+      .filter((line) => line.includes(this.folder) && !line.includes('ps -eo'))
+      .map((line) => Number.parseInt(line, 10))
+      .filter((pid) => Number.isInteger(pid) && pid !== process.pid);
+  }
+
+  async destroy(): Promise<void> {
+    await this.connected?.close();
+    this.connected = undefined;
+    const { exit, stderr } = await this.cli(['down', '--destroy', '--yes'], {
+      timeoutMs: 180_000,
+    });
+    await rm(this.folder, { recursive: true, force: true }).catch(() => undefined);
+    if (exit !== 0) throw new Error(`down --destroy ended with ${exit}: ${stderr}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.destroy();
+  }
+}
+
+export async function textOf(stream: NodeJS.ReadableStream): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(Buffer.from(chunk as Uint8Array));
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/** A port whose next forty are free as well: a cluster counts its hosts' ports up from the hub's. */
+async function freePortRange(): Promise<number> {
+  for (let tries = 0; tries < 50; tries += 1) {
+    const base = 20_000 + Math.floor(Math.random() * 20_000);
+    const offsets = [0, 10, 11, 12, 20, 21, 22, 30, 31, 32];
+    const free = await Promise.all(offsets.map((offset) => portIsFree(base + offset)));
+    if (free.every(Boolean)) return base;
+  }
+  throw new Error('no range of free ports found');
+}
+
+function portIsFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => {
+      const { port: bound } = server.address() as AddressInfo;
+      server.close(() => resolve(bound === port));
+    });
+  });
+}
