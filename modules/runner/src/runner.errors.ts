@@ -21,6 +21,11 @@ export const RunnerErrors = catalogue('runner', {
     status: 413,
     message: 'The image {image} has {bytes} bytes; at most {bytesMax} are allowed.',
   },
+  IMAGE_PULL_FAILED: {
+    status: 502,
+    message: 'The image {image} could not be fetched: {reason}',
+    retryable: true,
+  },
   REGISTRY_UNREACHABLE: {
     status: 503,
     message: 'The registry {registry} does not answer: {reason}',

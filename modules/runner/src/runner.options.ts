@@ -43,3 +43,32 @@ export const PodmanDriverOptions = z.object({
     .default(10 * MiB),
 });
 export type PodmanDriverOptions = z.input<typeof PodmanDriverOptions>;
+
+export const ImageOptions = z.object({
+  /** Records of what references meant, and credentials while a pull runs. */
+  stateDir: PlainPath,
+  /** Images that lie on this machine as root filesystem tars: normalized reference → file. */
+  localImages: z.record(z.string(), PlainPath).default({}),
+  /** Folders whose `oci-archive:` and `dir:` images projects may use; others would be the host's files. */
+  localImageDirs: z.array(PlainPath).default([]),
+  /** Patterns of normalized references, `*` stands for anything. Local images are always allowed. */
+  allowedImages: z.array(z.string()).default(['*']),
+  /** Unpacked bytes. */
+  imageBytesMax: z
+    .int()
+    .min(MiB)
+    .default(20 * GiB),
+  /** Used in place of an image that cannot be had; the project then shows why. */
+  fallbackImage: z.string().optional(),
+  registries: z
+    .record(
+      z.string(),
+      z.object({
+        insecure: z.boolean().optional(),
+        username: z.string().optional(),
+        password: z.string().optional(),
+      }),
+    )
+    .default({}),
+});
+export type ImageOptions = z.input<typeof ImageOptions>;

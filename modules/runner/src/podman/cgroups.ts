@@ -1,4 +1,4 @@
-import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ContainerStats } from '../contract.js';
 
@@ -87,29 +87,15 @@ function count(text: string): number {
   return Number.isSafeInteger(value) ? value : 0;
 }
 
-/** Removes the empty cgroups that a host leaves behind. */
+/** Removes the empty cgroups that a host leaves behind, in every hierarchy. */
 export async function removeCgroupParent(name: string): Promise<void> {
-  const controllers = (await isUnified())
-    ? ['']
-    : [
-        'cpu',
-        'cpuacct',
-        'cpuset',
-        'memory',
-        'devices',
-        'freezer',
-        'blkio',
-        'pids',
-        'systemd',
-        'unified',
-        'hugetlb',
-        'net_cls',
-        'net_prio',
-        'perf_event',
-        'rdma',
-        'misc',
-      ];
-  for (const controller of controllers) {
-    await rmdir(join(cgroupRoot, controller, name)).catch(() => undefined);
-  }
+  const hierarchies = (await isUnified()) ? ['.'] : await readdir(cgroupRoot);
+  for (const hierarchy of hierarchies) await removeTree(join(cgroupRoot, hierarchy, name));
+}
+
+/** The files in a cgroup cannot be removed; the folders can, from the leaves. */
+async function removeTree(path: string): Promise<void> {
+  const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
+  for (const entry of entries) if (entry.isDirectory()) await removeTree(join(path, entry.name));
+  await rmdir(path).catch(() => undefined);
 }

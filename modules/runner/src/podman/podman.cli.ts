@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Exec, ExecOptions, ExecResult, SpawnedProcess, SpawnOptions } from '@rookery/core';
 import { mappedIdCount, mappedRootId } from './runner-id.js';
@@ -60,6 +60,16 @@ export class PodmanCli {
     return this.exec.spawn(this.argv(args), { ...options, env: this.env(options.env) });
   }
 
+  /** Bytes of the layers that a pull under way has fetched. */
+  imageTmpBytes(): Promise<number> {
+    return bytesBeneath(this.imageTmpDir);
+  }
+
+  async clearImageTmp(): Promise<void> {
+    await rm(this.imageTmpDir, { recursive: true, force: true });
+    await mkdir(this.imageTmpDir, { recursive: true, mode: 0o700 });
+  }
+
   private argv(args: readonly string[]): string[] {
     const { stateDir, runDir } = this.paths;
     return [
@@ -98,3 +108,19 @@ cgroup_manager = "cgroupfs"
 events_logger = "none"
 lock_type = "file"
 `;
+
+/** Bytes of all files beneath a folder. */
+async function bytesBeneath(folder: string): Promise<number> {
+  const entries = await readdir(folder, { withFileTypes: true, recursive: true }).catch(() => []);
+  const sizes = await Promise.all(
+    entries
+      .filter((entry) => entry.isFile())
+      .map((entry) =>
+        stat(join(entry.parentPath, entry.name)).then(
+          ({ size }) => size,
+          () => 0,
+        ),
+      ),
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
+}

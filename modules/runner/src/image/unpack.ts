@@ -1,0 +1,122 @@
+import { chmod, chown, mkdir, readlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Transform, type Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { waitFor, type Exec, type SpawnedProcess } from '@rookery/core';
+import { mappedIdCount, mappedRootId } from '../podman/runner-id.js';
+import { RunnerErrors } from '../runner.errors.js';
+
+export interface UnpackOptions {
+  readonly image: string;
+  readonly bytesMax: number;
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** Folders that podman mounts on; it does not make them in a root filesystem that is not its own. */
+const mountPoints = ['proc', 'sys', 'dev', 'run', 'tmp', 'etc', 'root', 'opt', 'scratch'];
+const namespaceMs = 5000;
+
+/**
+ * Unpacks a tar as the root filesystem of a container. tar runs inside the containers' user
+ * namespace: owners, setuid bits and file capabilities come out as the container's root sees them,
+ * and nothing in the archive can act as the host's root.
+ * @throws IMAGE_INVALID, IMAGE_TOO_LARGE
+ */
+export async function unpackRootfs(
+  exec: Exec,
+  tar: Readable,
+  target: string,
+  options: UnpackOptions,
+): Promise<void> {
+  await chown(target, mappedRootId, mappedRootId);
+  await chmod(target, 0o755);
+  const holder = exec.spawn(['unshare', '--user', 'cat']);
+  try {
+    await mapIds(holder);
+    await inNamespace(exec, holder, tarArgs(target), options, tar);
+    // One call, plain mkdir: what is there stays, a link (to a folder of the host, say) included.
+    const folders = mountPoints.map((name) => join(target, name));
+    await exec.run([...enter(holder), 'mkdir', ...folders], { okExits: [0, 1] });
+  } finally {
+    holder.stdin.end();
+    holder.kill('SIGKILL');
+    await holder.ended;
+  }
+}
+
+async function mapIds(holder: SpawnedProcess): Promise<void> {
+  const own = await readlink('/proc/self/ns/user');
+  await waitFor(
+    'the user namespace exists',
+    async () => (await readlink(`/proc/${holder.pid}/ns/user`).catch(() => own)) !== own,
+    { timeoutMs: namespaceMs, everyMs: 2 },
+  );
+  const map = `0 ${mappedRootId} ${mappedIdCount}\n`;
+  await writeFile(`/proc/${holder.pid}/uid_map`, map);
+  await writeFile(`/proc/${holder.pid}/gid_map`, map);
+}
+
+function tarArgs(target: string): string[] {
+  return [
+    'tar',
+    '--extract',
+    '--preserve-permissions',
+    '--numeric-owner',
+    '--xattrs',
+    '--xattrs-include=*',
+    '--delay-directory-restore',
+    '--exclude=dev/*',
+    '--exclude=./dev/*',
+    '--directory',
+    target,
+  ];
+}
+
+function enter(holder: SpawnedProcess): string[] {
+  return ['nsenter', `--user=/proc/${holder.pid}/ns/user`, '--setuid', '0', '--setgid', '0'];
+}
+
+async function inNamespace(
+  exec: Exec,
+  holder: SpawnedProcess,
+  argv: readonly string[],
+  options: UnpackOptions,
+  input: Readable,
+): Promise<void> {
+  const process = exec.spawn([...enter(holder), ...argv]);
+  process.stdout.resume();
+  let bytes = 0;
+  const counter = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      options.onBytes(bytes);
+      const { image, bytesMax } = options;
+      done(
+        bytes > bytesMax ? RunnerErrors.IMAGE_TOO_LARGE({ image, bytes, bytesMax }) : null,
+        chunk,
+      );
+    },
+  });
+  const copied = await pipeline(input, counter, process.stdin).then(
+    () => undefined,
+    (error: unknown) => error as Error & { code?: string },
+  );
+  if (copied) process.kill('SIGKILL');
+  const end = await process.ended;
+  // tar that ends early shows as a broken pipe; what it says is the reason.
+  if (copied && copied.code !== 'EPIPE' && copied.code !== 'ERR_STREAM_PREMATURE_CLOSE')
+    throw copied;
+  if (end.exit !== 0 || copied) {
+    throw RunnerErrors.IMAGE_INVALID({
+      image: options.image,
+      reason: end.stderr.trim().slice(-300) || 'its archive cannot be unpacked',
+    });
+  }
+}
+
+/** Makes the folder that holds an image's root filesystem beside its description. */
+export async function makeRootfsFolder(staged: string): Promise<string> {
+  const path = join(staged, 'rootfs');
+  await mkdir(path, { recursive: true, mode: 0o755 });
+  return path;
+}
