@@ -81,9 +81,13 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
       const { storage, projects, gate } = this.ports;
       const { projectId } = fence;
       if (move.state === 'active') return { overQuota: move.overQuota ?? false };
-      await this.save({ ...move, state: 'activating' });
+      const activating: IncomingMove = { ...move, state: 'activating' };
+      await this.save(activating);
       const plan = planOf(manifest, spec.quota.diskBytes);
-      const { overQuota } = await storage.activateLanding(moveId, projectId, plan);
+      // Once only: when a reply is lost after the start, the project has written to its volume.
+      const overQuota =
+        move.overQuota ?? (await storage.activateLanding(moveId, projectId, plan)).overQuota;
+      await this.save({ ...activating, overQuota });
       // The record after the volume: a reconciler never sees a project without its files.
       await projects.adopt(projectId, fence.generation, spec, start);
       if (start) await projects.startContainer(projectId);

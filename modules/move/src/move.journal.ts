@@ -58,6 +58,7 @@ export const IncomingMove = z.object({
   imageDigest: z.string().optional(),
   /** Only `authorized` lets streams in. `active` and `abandoned` are final. */
   state: z.enum(['preparing', 'authorized', 'activating', 'active', 'abandoned']),
+  /** Set once the landed subvolumes are the project's volume. */
   overQuota: z.boolean().optional(),
   updatedAt: z.number(),
 });

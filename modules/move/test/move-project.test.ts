@@ -1,82 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 import { newId } from '@rookery/core';
-import {
-  moveProject,
-  newSagaRecord,
-  SagaExecutor,
-  type MoveResult,
-  type MoveSagaTypes,
-  type SagaOutcome,
-} from '@rookery/move';
+import { moveProject, newSagaRecord, SagaExecutor, type MoveSagaTypes } from '@rookery/move';
 import { MemorySagaStore, sagaTorture, type TortureWorld } from '@rookery/move/testing';
-import { SmallStorage } from './small-storage.js';
-import { TwoHosts } from './two-hosts.js';
-
-/** A project that writes all the time while it runs, and what it was promised. */
-class BusyWorld extends TwoHosts<SmallStorage> {
-  readonly promised: Record<string, string> = { 'home/first': 'written before the move' };
-
-  private ranTwice = false;
-
-  constructor() {
-    super(new SmallStorage(), new SmallStorage(), { deltaBytesGoal: 0 });
-    this.from.storage.images.add(this.spec.imageDigest);
-    this.from.storage.create(this.projectId, { ...this.promised }, { stream: 'message 1' });
-    // Two containers of one project would both write: never, not for a moment.
-    this.from.projects.onStart = (id) => void (this.ranTwice ||= this.to.projects.running.has(id));
-    this.to.projects.onStart = (id) => void (this.ranTwice ||= this.from.projects.running.has(id));
-    this.onCall = () => this.write();
-  }
-
-  override async start(): Promise<void> {
-    await super.start();
-    await this.from.storage.createSnapshot(this.projectId, 'monday');
-    this.write();
-    await this.from.storage.createSnapshot(this.projectId, 'tuesday');
-    this.write();
-  }
-
-  write(): void {
-    const name = `home/${Object.keys(this.promised).length}`;
-    for (const host of [this.from, this.to]) {
-      if (!host.projects.running.has(this.projectId)) continue;
-      host.storage.write(this.projectId, { [name]: 'x' });
-      this.promised[name] = 'x';
-    }
-  }
-
-  /** One owner, no lost write, no orphan: on both hosts. */
-  async check(outcome: SagaOutcome<MoveResult>): Promise<void> {
-    const moved = outcome.status === 'succeeded';
-    const [owner, other] = moved ? [this.to, this.from] : [this.from, this.to];
-    const generation = moved ? 2 : 1;
-    expect(this.ranTwice).toBe(false);
-    expect(this.authority.owner(this.projectId)).toEqual({ hostId: owner.hostId, generation });
-    expect(await owner.projects.get(this.projectId)).toMatchObject({
-      generation,
-      state: 'running',
-    });
-    expect(await other.projects.get(this.projectId)).toBeUndefined();
-    expect(other.storage.volumes.size).toBe(0);
-    for (const host of [owner, other]) {
-      expect(host.projects.running.has(this.projectId)).toBe(host === owner);
-      expect(await host.projects.isFencedBy(this.projectId)).toBeUndefined();
-      expect(host.gate.held.size).toBe(0);
-      expect(host.storage.landings.size).toBe(0);
-      expect(await host.storage.listFrozen(this.projectId)).toEqual([]);
-    }
-    const volume = owner.storage.volumes.get(this.projectId);
-    expect(volume?.live).toEqual(this.promised);
-    expect(volume?.persistence).toEqual({ stream: 'message 1' });
-    expect([...(volume?.snapshots.keys() ?? [])]).toEqual(['monday', 'tuesday']);
-    expect(volume?.quotaBytes).toBe(moved ? this.spec.quota.diskBytes : 1000);
-    if (moved) {
-      expect(this.to.storage.images.has(this.spec.imageDigest)).toBe(true);
-      expect(this.from.gate.gone.get(this.projectId)).toBe('http://elsewhere.test/');
-    }
-    expect(this.authority.state(this.moveId)).toBe(moved ? 'done' : outcome.status);
-  }
-}
+import { BusyWorld } from './busy-world.js';
 
 const world = async (): Promise<TortureWorld<MoveSagaTypes>> => {
   const busy = new BusyWorld();

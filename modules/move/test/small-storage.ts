@@ -152,6 +152,7 @@ export class SmallStorage {
   async receive(
     stream: Readable,
     { moveId, item }: { moveId: string; item: string },
+    _options?: { signal?: AbortSignal },
   ): Promise<ReceivedSubvolume> {
     const landing = this.landings.get(moveId);
     if (!landing) throw coded('LANDING_NOT_FOUND');

@@ -8,7 +8,6 @@ import {
   MoveSourceService,
   TransferReceiver,
   type MovePlan,
-  type TransferSender,
 } from '@rookery/move';
 import {
   LocalTransferSender,
@@ -18,6 +17,9 @@ import {
   MemoryPlacementAuthority,
 } from '@rookery/move/testing';
 import type { StorageDriver } from '@rookery/storage/contract';
+
+/** Puts something between a host's services and one of their ports. */
+export type Wrap = <P extends object>(name: string, port: P) => P;
 
 /** One host's side of moves over any storage. */
 export class TestHost<S extends { readonly driver: StorageDriver }> {
@@ -30,13 +32,13 @@ export class TestHost<S extends { readonly driver: StorageDriver }> {
   readonly options: MoveOptions;
   readonly receiver: TransferReceiver;
   readonly destination: MoveDestinationService;
-  sender: TransferSender;
-  source: MoveSourceService;
+  readonly source: MoveSourceService;
 
   constructor(
     readonly storage: S,
     receivers: Map<string, TransferReceiver>,
     options: Partial<MoveOptions> = {},
+    wrap: Wrap = (_, port) => port,
   ) {
     this.options = MoveOptions.parse({
       reserveBytes: 0,
@@ -44,20 +46,19 @@ export class TestHost<S extends { readonly driver: StorageDriver }> {
       deltaMsGoal: 0,
       ...options,
     });
-    this.sender = new LocalTransferSender(this.hostId, this.transferKey, receivers);
-    const { projects, gate, journal, clock } = this;
-    const parts = { storage: storage.driver, projects, gate, journal, clock };
+    const { clock } = this;
+    const parts = {
+      storage: wrap('storage', storage.driver),
+      projects: wrap('projects', this.projects),
+      gate: wrap('gate', this.gate),
+      journal: wrap('journal', this.journal),
+      clock,
+    };
+    const local = new LocalTransferSender(this.hostId, this.transferKey, receivers);
     this.receiver = new TransferReceiver(parts, this.options);
     this.destination = new MoveDestinationService(parts, this.options);
-    this.source = this.makeSource(this.sender);
+    this.source = new MoveSourceService({ ...parts, sender: wrap('sender', local) }, this.options);
     receivers.set(this.hostId, this.receiver);
-  }
-
-  makeSource(sender: TransferSender): MoveSourceService {
-    this.sender = sender;
-    const { projects, gate, journal, clock, storage } = this;
-    const parts = { storage: storage.driver, projects, gate, journal, clock, sender };
-    return (this.source = new MoveSourceService(parts, this.options));
   }
 }
 
@@ -77,11 +78,11 @@ export class TwoHosts<S extends { readonly driver: StorageDriver }> extends Move
   /** Called before every call that reaches a host. */
   onCall: () => void = () => undefined;
 
-  constructor(one: S, other: S, options: Partial<MoveOptions> = {}) {
+  constructor(one: S, other: S, options: Partial<MoveOptions> = {}, wrap?: Wrap) {
     super();
     const receivers = new Map<string, TransferReceiver>();
-    this.from = new TestHost(one, receivers, options);
-    this.to = new TestHost(other, receivers, options);
+    this.from = new TestHost(one, receivers, options, wrap);
+    this.to = new TestHost(other, receivers, options, wrap);
   }
 
   async start(): Promise<void> {
@@ -91,7 +92,12 @@ export class TwoHosts<S extends { readonly driver: StorageDriver }> extends Move
     this.plan();
   }
 
-  plan(moveId = this.moveId, from = this.from, to = this.to, expectedGeneration = 1): MovePlan {
+  plan(
+    moveId: string = this.moveId,
+    from: TestHost<S> = this.from,
+    to: TestHost<S> = this.to,
+    expectedGeneration = 1,
+  ): MovePlan {
     const plan: MovePlan = {
       moveId,
       projectId: this.projectId,
