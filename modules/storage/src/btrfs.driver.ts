@@ -78,7 +78,7 @@ export class BtrfsStorageDriver extends StorageDriver {
     this.layout = new VolumeLayout(volume);
     this.btrfs = new BtrfsProgram(exec, btrfsProgram, volume);
     this.qgroups = new Qgroups(this.btrfs, volume);
-    this.subvolumes = new Subvolumes(this.btrfs, this.layout);
+    this.subvolumes = new Subvolumes(this.btrfs, this.layout, this.qgroups);
     this.sidecars = new SidecarStore(this.layout);
     this.snapshots = new Snapshots(
       this.btrfs,
@@ -89,7 +89,7 @@ export class BtrfsStorageDriver extends StorageDriver {
       clock,
       options.snapshotsPerProjectMax,
     );
-    this.frozen = new FrozenVolumes(this.btrfs, this.layout, this.subvolumes);
+    this.frozen = new FrozenVolumes(this.btrfs, this.layout, this.qgroups, this.subvolumes);
     this.images = new Images(this.btrfs, this.layout, this.subvolumes);
     this.landings = new Landings(this.btrfs, this.layout, this.qgroups, this.subvolumes);
     this.volumes = new Volumes(
@@ -158,7 +158,7 @@ export class BtrfsStorageDriver extends StorageDriver {
     const origin = `${from.projectId}/${from.snapshot ?? ''}`;
     // Before the clone's own lock: no task ever waits for one lock while it holds another.
     await using source = await this.cloneSource(from, to);
-    return this.locked(to, async () => {
+    return await this.locked(to, async () => {
       if (this.isThere(to)) {
         const { clonedFrom } = await this.sidecars.read(to);
         if (clonedFrom !== origin) throw StorageErrors.VOLUME_EXISTS({ projectId: to });
@@ -203,6 +203,16 @@ export class BtrfsStorageDriver extends StorageDriver {
 
   async deleteVolume(id: ProjectId): Promise<void> {
     await this.locked(id, () => this.volumes.delete(id));
+  }
+
+  override async replaceVolume(from: ProjectId, to: ProjectId): Promise<void> {
+    // One lock at a time: `from` is a stand-in that nobody else knows.
+    await this.locked(to, async () => {
+      if (!this.isThere(from) && !this.isThere(to)) {
+        throw StorageErrors.VOLUME_NOT_FOUND({ projectId: from });
+      }
+      await this.volumes.replace(from, to);
+    });
   }
 
   volume(id: ProjectId): Promise<Volume | undefined> {
@@ -408,7 +418,7 @@ export class BtrfsStorageDriver extends StorageDriver {
     return this.images.delete(digest);
   }
 
-  reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
+  async reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
     const reconciler = new StorageReconciler({
       layout: this.layout,
       qgroups: this.qgroups,
@@ -423,6 +433,7 @@ export class BtrfsStorageDriver extends StorageDriver {
       graceMs: this.options.reconcileGraceMs,
       locked: (id, task) => this.locked(id, task),
     });
+    await this.qgroups.settle({ wait: false });
     return reconciler.reconcile(desired);
   }
 

@@ -3,6 +3,7 @@ import { StorageErrors } from '../storage.errors.js';
 
 /** A subvolume command waits for a transaction; on a busy disk that is long. */
 const commandTimeoutMs = 5 * 60_000;
+const rescanTimeoutMs = 60 * 60_000;
 
 /** The `btrfs` program's commands that we use, with its failures as coded errors. */
 export class BtrfsProgram {
@@ -58,7 +59,7 @@ export class BtrfsProgram {
     await this.run(['qgroup', 'assign', member, group, this.volume]);
   }
 
-  async removeFromQgroup(member: string, group: string): Promise<void> {
+  async removeQgroup(member: string, group: string): Promise<void> {
     await this.run(['qgroup', 'remove', member, group, this.volume]);
   }
 
@@ -72,9 +73,14 @@ export class BtrfsProgram {
     ]);
   }
 
-  /** Waits until a classic quota has counted what it had not. */
-  async rescanQuota(): Promise<void> {
-    await this.run(['quota', 'rescan', '-w', this.volume], { timeoutMs: 60 * 60_000 });
+  /** Counts anew; one that runs already is joined. */
+  async rescanQuota(options: { wait: boolean }): Promise<void> {
+    const wait = options.wait ? ['-w'] : [];
+    await this.exec.run([this.program, 'quota', 'rescan', ...wait, this.volume], {
+      timeoutMs: rescanTimeoutMs,
+      // 1: under way.
+      okExits: options.wait ? [0] : [0, 1],
+    });
   }
 
   /** Commits, so that usage counts what was written. */
@@ -126,12 +132,14 @@ export function spaceError(error: unknown, volume: string): CodedError | undefin
   return spaceErrorOf(text, volume, error);
 }
 
+/** Node has no name for EDQUOT (122). */
 export function spaceErrorOf(
   text: string,
   volume: string,
   cause?: unknown,
 ): CodedError | undefined {
-  if (/Disk quota exceeded|EDQUOT/i.test(text)) return StorageErrors.QUOTA_EXCEEDED({}, { cause });
+  if (/Disk quota exceeded|EDQUOT|error -122/i.test(text))
+    return StorageErrors.QUOTA_EXCEEDED({}, { cause });
   if (/No space left|ENOSPC/i.test(text)) return StorageErrors.DISK_FULL({ volume }, { cause });
   return undefined;
 }

@@ -4,6 +4,7 @@ import { FrozenName, privateMode, type VolumeLayout } from '../layout.js';
 import type { FrozenVolume } from '../storage.driver.js';
 import type { BtrfsProgram } from './btrfs-program.js';
 import { subvolumeAt } from './ioctl.js';
+import type { Qgroups } from './qgroups.js';
 import type { Subvolumes } from './subvolumes.js';
 
 /** A picture in the list of a project's. */
@@ -16,11 +17,14 @@ export interface FrozenEntry {
 /**
  * Read-only pictures of live and persistence in `_frozen/<project>`, outside the project's group: at
  * its limit a snapshot inside would fail, and a full project must still be backed up and moved.
+ * Classic quotas stop counting anything once a snapshot leaves its origin's group, until all is
+ * scanned anew; there the pictures are inside, made with some room above the limit.
  */
 export class FrozenVolumes {
   constructor(
     private readonly btrfs: BtrfsProgram,
     private readonly layout: VolumeLayout,
+    private readonly qgroups: Qgroups,
     private readonly subvolumes: Subvolumes,
   ) {}
 
@@ -29,11 +33,17 @@ export class FrozenVolumes {
     const root = this.layout.frozen(id, name);
     const persistence = this.layout.frozenPersistence(id, name);
     await ensureFolder(this.layout.frozenFolder(id), privateMode);
-    if (!subvolumeAt(persistence)) {
-      await this.btrfs.snapshot(this.layout.persistence(id), persistence, { readOnly: true });
-    }
-    if (!subvolumeAt(root)) {
-      await this.btrfs.snapshot(this.layout.live(id), root, { readOnly: true });
+    const classic = this.qgroups.mode === 'classic';
+    const qgroup = classic ? { qgroup: await this.qgroups.ensureGroup(id) } : {};
+    const take = async (from: string, to: string): Promise<void> => {
+      if (!subvolumeAt(to)) await this.btrfs.snapshot(from, to, { readOnly: true, ...qgroup });
+    };
+    const takeBoth = async (): Promise<void> => {
+      await take(this.layout.persistence(id), persistence);
+      await take(this.layout.live(id), root);
+    };
+    if (!subvolumeAt(root) || !subvolumeAt(persistence)) {
+      await (classic ? this.qgroups.withSlack(id, takeBoth) : takeBoth());
     }
     const release = (): Promise<void> => this.release(id, name);
     return {

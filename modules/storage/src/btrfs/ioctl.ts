@@ -17,6 +17,7 @@ const QGROUP_STATUS_KEY = 240;
 const QGROUP_INFO_KEY = 242;
 const QGROUP_LIMIT_KEY = 244;
 const QGROUP_RELATION_KEY = 246;
+const QGROUP_STATUS_INCONSISTENT = 1n << 2n;
 const QGROUP_STATUS_SIMPLE = 1n << 3n;
 const QGROUP_LIMIT_MAX_REFERENCED = 1n;
 
@@ -31,6 +32,8 @@ export const subvolumeRootInode = 256;
 
 export interface SubvolumeInfo {
   readonly treeId: number;
+  /** The subvolume that it lies in. */
+  readonly parentTreeId: number;
   readonly uuid: string;
   /** Set when it was received as a whole. */
   readonly receivedUuid: string | undefined;
@@ -74,6 +77,7 @@ function subvolumeInfo(fd: number): SubvolumeInfo {
   // parent_uuid 312, received_uuid 328, ctransid 344, otransid 352, …, ctime 376, otime 392
   return {
     treeId: Number(block.readBigUInt64LE(0)),
+    parentTreeId: Number(block.readBigUInt64LE(264)),
     readOnly: (block.readBigUInt64LE(288) & ROOT_SUBVOL_READ_ONLY) !== 0n,
     uuid: uuidText(block.subarray(296, 312)) ?? '',
     receivedUuid: uuidText(block.subarray(328, 344)),
@@ -147,15 +151,27 @@ export function qgroupRelations(fd: number): { member: string; group: string }[]
   );
 }
 
+export interface QuotaStatus {
+  readonly mode: 'simple' | 'classic' | 'none';
+  /** Classic quotas stop counting until a rescan. */
+  readonly inconsistent: boolean;
+}
+
 /** Which quota is on; a volume without one has no quota tree. */
-export function quotaMode(fd: number): 'simple' | 'classic' | 'none' {
+export function quotaStatus(fd: number): QuotaStatus {
   try {
     const [status] = searchTree(fd, ofQuota(QGROUP_STATUS_KEY));
-    if (!status) return 'none';
+    if (!status) return { mode: 'none', inconsistent: false };
     // version, generation, flags
-    return (status.data.readBigUInt64LE(16) & QGROUP_STATUS_SIMPLE) !== 0n ? 'simple' : 'classic';
+    const flags = status.data.readBigUInt64LE(16);
+    return {
+      mode: (flags & QGROUP_STATUS_SIMPLE) !== 0n ? 'simple' : 'classic',
+      inconsistent: (flags & QGROUP_STATUS_INCONSISTENT) !== 0n,
+    };
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'none';
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      return { mode: 'none', inconsistent: false };
+    }
     throw error;
   }
 }

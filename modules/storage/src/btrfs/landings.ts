@@ -107,6 +107,7 @@ export class Landings {
     if (!subvolume?.readOnly || subvolume.receivedUuid === undefined) {
       throw StorageErrors.STREAM_INVALID({ item: guard.item, reason: 'nothing whole arrived' });
     }
+    await this.qgroups.joinGroupOf(landing, path);
     return path;
   }
 
@@ -176,10 +177,12 @@ export class Landings {
   ): Promise<T> {
     const fd = openLanding(this.layout.landing(moveId));
     try {
-      await waitFor(`the landing area of move ${moveId} is free`, () => tryFileLock(fd), {
-        timeoutMs: landingLockTimeoutMs,
-        ...(signal && { signal }),
-      });
+      await waitFor(
+        `the landing area of move ${moveId} is free`,
+        () => signal?.aborted === true || tryFileLock(fd),
+        { timeoutMs: landingLockTimeoutMs },
+      );
+      if (signal?.aborted) throw CoreErrors.CANCELED({}, { cause: signal.reason });
       return await task();
     } finally {
       closeSync(fd);

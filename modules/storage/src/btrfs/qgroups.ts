@@ -1,5 +1,5 @@
 import type { ProjectId } from '@rookery/core/contract';
-import { CodedError, formatBytes } from '@rookery/core';
+import { CodedError, formatBytes, MiB } from '@rookery/core';
 import { isProjectQgroup, qgroupOf } from '../layout.js';
 import { StorageErrors } from '../storage.errors.js';
 import type { BtrfsProgram } from './btrfs-program.js';
@@ -7,13 +7,15 @@ import {
   qgroupRelations,
   qgroups,
   qgroupUsage,
-  quotaMode,
+  quotaStatus,
   subvolumeExists,
   subvolumeAt,
   withFolder,
   type QgroupUsage,
 } from './ioctl.js';
 
+/** Metadata that making or deleting a snapshot reserves, with a good margin. */
+const slackBytes = 32 * MiB;
 /** Simple quotas came with Linux 6.7 and btrfs-progs 6.7. */
 const simpleSince: readonly [number, number] = [6, 7];
 
@@ -23,6 +25,8 @@ const simpleSince: readonly [number, number] = [6, 7];
  */
 export class Qgroups {
   mode: 'simple' | 'classic' = 'simple';
+  /** Groups whose limit is raised now, and what it will be again. */
+  private readonly slack = new Map<string, { users: number; limitBytes: number | undefined }>();
 
   constructor(
     private readonly btrfs: BtrfsProgram,
@@ -31,14 +35,14 @@ export class Qgroups {
 
   /** Keeps the quota that the volume has; on a fresh one the best that both sides know. */
   async enable(wanted: 'auto' | 'classic', kernelRelease: string): Promise<void> {
-    let mode = withFolder(this.volume, quotaMode);
+    let { mode } = withFolder(this.volume, quotaStatus);
     if (mode === 'none') {
       const simple =
         wanted === 'auto' &&
         atLeast(versionOf(kernelRelease), simpleSince) &&
         atLeast(await this.btrfs.version(), simpleSince);
       await this.btrfs.enableQuota(simple);
-      mode = withFolder(this.volume, quotaMode);
+      ({ mode } = withFolder(this.volume, quotaStatus));
     }
     if (mode === 'none') {
       throw StorageErrors.VOLUME_UNUSABLE({ volume: this.volume, reason: 'no quota' });
@@ -58,20 +62,45 @@ export class Qgroups {
     return group;
   }
 
-  /** Puts a subvolume into the project's group unless it is there. */
-  async ensureMember(id: ProjectId, path: string): Promise<void> {
+  /**
+   * Puts what was received into the group of the folder that it arrived in. Simple quotas do that by
+   * themselves. With classic ones a delta is made as a snapshot that leaves its parent's group, and
+   * all is counted anew.
+   */
+  async joinGroupOf(folder: string, received: string): Promise<void> {
+    if (this.mode === 'simple') return;
+    const group = this.groupOf(subvolumeAt(folder)?.treeId ?? 0);
+    const subvolume = subvolumeAt(received);
+    if (group === undefined || !subvolume) return;
+    await this.btrfs.assignQgroup(`0/${subvolume.treeId}`, group);
+    await this.settle({ wait: false });
+  }
+
+  private groupOf(treeId: number): string | undefined {
+    const member = `0/${treeId}`;
+    return withFolder(this.volume, qgroupRelations).find(
+      (relation) => relation.member === member && isProjectQgroup(relation.group),
+    )?.group;
+  }
+
+  /** Takes a subvolume out of whichever project's group it is in, into this one's. */
+  async moveMember(path: string, to: ProjectId): Promise<void> {
     const subvolume = subvolumeAt(path);
     if (!subvolume) return;
     const member = `0/${subvolume.treeId}`;
-    const group = await this.ensureGroup(id);
-    const inside = withFolder(this.volume, qgroupRelations).some(
-      (relation) => relation.member === member && relation.group === group,
-    );
-    if (!inside) await this.btrfs.assignQgroup(member, group);
+    const [before, group] = [this.groupOf(subvolume.treeId), await this.ensureGroup(to)];
+    if (before === group) return;
+    if (before !== undefined) await this.btrfs.removeQgroup(member, before);
+    await this.btrfs.assignQgroup(member, group);
+    await this.settle({ wait: false });
   }
 
   async setLimit(id: ProjectId, bytes: number | undefined): Promise<void> {
-    await this.btrfs.limitQgroup(await this.ensureGroup(id), bytes);
+    const group = await this.ensureGroup(id);
+    const slack = this.slack.get(group);
+    // Whoever has room now gives the limit back when it ends: this one.
+    if (slack) slack.limitBytes = bytes;
+    else await this.btrfs.limitQgroup(group, bytes);
   }
 
   /** @throws QUOTA_BELOW_USE unless `allowBelowUse` */
@@ -90,14 +119,25 @@ export class Qgroups {
 
   /** Usage as of now: what is not committed yet is not counted by the kernel's tree. */
   async freshUsage(id: ProjectId): Promise<QgroupUsage> {
-    await this.btrfs.sync();
+    await this.settle({ wait: true });
     return (
       this.read(qgroupOf(id)) ?? { referencedBytes: 0, exclusiveBytes: 0, limitBytes: undefined }
     );
   }
 
+  /**
+   * Commits. Classic quotas stop counting when a large subvolume is deleted or a snapshot changes
+   * its group: then a rescan starts. Simple quotas never need one.
+   */
+  async settle(options: { wait: boolean }): Promise<void> {
+    await this.btrfs.sync();
+    if (this.mode === 'simple') return;
+    if (withFolder(this.volume, quotaStatus).inconsistent) await this.btrfs.rescanQuota(options);
+  }
+
   limit(id: ProjectId): number | undefined {
-    return this.read(qgroupOf(id))?.limitBytes;
+    const group = qgroupOf(id);
+    return (this.slack.get(group) ?? this.read(group))?.limitBytes;
   }
 
   /** Bytes that only this subvolume holds; simple quotas do not know. */
@@ -106,17 +146,41 @@ export class Qgroups {
   }
 
   /**
-   * At the limit not even a snapshot can be made inside the group; what replaces one state by
-   * another lifts the limit meanwhile. A crash in between is mended by reconcile.
+   * At the limit a snapshot can neither be made inside the group nor deleted from it. What replaces
+   * one state by another, or frees bytes, gets some room meanwhile: bounded, since the project may
+   * be writing. What a crash in between leaves, reconcile sets right.
    */
-  async withoutLimit<T>(id: ProjectId, task: () => Promise<T>): Promise<T> {
-    const limit = this.limit(id);
-    if (limit === undefined) return task();
-    await this.setLimit(id, undefined);
+  async withSlack<T>(id: ProjectId, task: () => Promise<T>): Promise<T> {
+    return this.withGroupSlack(qgroupOf(id), task);
+  }
+
+  /** {@link withSlack} for the project that holds this subvolume. */
+  async withSlackAround<T>(treeId: number, task: () => Promise<T>): Promise<T> {
+    const group = this.groupOf(treeId);
+    return group === undefined ? task() : this.withGroupSlack(group, task);
+  }
+
+  private async withGroupSlack<T>(group: string, task: () => Promise<T>): Promise<T> {
+    const usage = this.read(group);
+    let slack = this.slack.get(group);
+    if (!slack) {
+      if (usage?.limitBytes === undefined) return task();
+      slack = { users: 0, limitBytes: usage.limitBytes };
+      this.slack.set(group, slack);
+    }
+    slack.users += 1;
     try {
+      if (usage) {
+        const room = Math.max(slack.limitBytes ?? 0, usage.referencedBytes) + slackBytes;
+        await this.btrfs.limitQgroup(group, room);
+      }
       return await task();
     } finally {
-      await this.setLimit(id, limit);
+      slack.users -= 1;
+      if (slack.users === 0) {
+        this.slack.delete(group);
+        await this.btrfs.limitQgroup(group, slack.limitBytes);
+      }
     }
   }
 

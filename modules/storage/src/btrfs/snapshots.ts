@@ -107,7 +107,7 @@ export class Snapshots {
    */
   async restore(id: ProjectId, name: string): Promise<{ previous: string }> {
     await this.get(id, name);
-    return this.qgroups.withoutLimit(id, async () => {
+    return this.qgroups.withSlack(id, async () => {
       await this.finishRestore(id);
       const previous = await this.freeName(id, this.clock.now());
       await this.take(id, previous);

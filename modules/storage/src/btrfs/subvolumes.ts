@@ -1,10 +1,11 @@
 import { rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { newId } from '@rookery/core';
+import { CodedError, newId } from '@rookery/core';
 import { exists, ignoreMissing } from '../files.js';
 import type { VolumeLayout } from '../layout.js';
 import type { BtrfsProgram } from './btrfs-program.js';
 import { childSubvolumes, subvolumeAt, withFolder } from './ioctl.js';
+import type { Qgroups } from './qgroups.js';
 
 /** Deep nests are hostile; a project cannot make one, but a received stream's sender may try. */
 const nestingMax = 64;
@@ -13,6 +14,7 @@ export class Subvolumes {
   constructor(
     private readonly btrfs: BtrfsProgram,
     private readonly layout: VolumeLayout,
+    private readonly qgroups: Qgroups,
   ) {}
 
   /**
@@ -27,7 +29,7 @@ export class Subvolumes {
       await rm(path, { recursive: true, force: true });
       return;
     }
-    await this.deleteById(root.treeId, 0);
+    await this.deleteById(root.treeId, root.parentTreeId, 0);
   }
 
   /** Moves a writable subvolume out of sight in one step, then deletes it. */
@@ -43,12 +45,18 @@ export class Subvolumes {
     await this.deleteTree(trash);
   }
 
-  private async deleteById(treeId: number, depth: number): Promise<void> {
+  private async deleteById(treeId: number, parent: number, depth: number): Promise<void> {
     if (depth < nestingMax) {
       const children = withFolder(this.layout.volume, (fd) => childSubvolumes(fd, treeId));
-      for (const child of children) await this.deleteById(child, depth + 1);
+      for (const child of children) await this.deleteById(child, treeId, depth + 1);
     }
-    await this.btrfs.deleteSubvolumeById(treeId);
+    try {
+      await this.btrfs.deleteSubvolumeById(treeId);
+    } catch (error) {
+      // A full project must be able to get rid of something.
+      if (!CodedError.is(error, 'QUOTA_EXCEEDED')) throw error;
+      await this.qgroups.withSlackAround(parent, () => this.btrfs.deleteSubvolumeById(treeId));
+    }
   }
 
   /** Moves a read-only subvolume to another folder, for which it must be writable a moment. */

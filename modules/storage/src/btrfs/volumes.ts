@@ -145,6 +145,26 @@ export class Volumes {
     if (!subvolumeAt(this.layout.persistence(id))) await this.buildPersistence(id, qgroup);
   }
 
+  /**
+   * `from`'s subvolumes take the places of `to`'s, each in one rename. A part that an earlier try
+   * moved already is found at its new place and only gets its group.
+   */
+  async replace(from: ProjectId, to: ProjectId): Promise<void> {
+    await this.qgroups.setLimit(to, undefined);
+    for (const at of ['persistence', 'live'] as const) {
+      const [source, target] = [this.layout[at](from), this.layout[at](to)];
+      if (subvolumeAt(source)) {
+        await this.subvolumes.discard(target);
+        await rename(source, target);
+      }
+      await this.qgroups.moveMember(target, to);
+    }
+    await this.buildScratch(to, await this.qgroups.ensureGroup(to));
+    await this.sidecars.remove(to);
+    await this.btrfs.sync();
+    await this.delete(from);
+  }
+
   async delete(id: ProjectId): Promise<void> {
     if (!(await this.hasParts(id))) return;
     await this.sidecars.update(id, (sidecar) => (sidecar.state = 'deleting'));
