@@ -17,6 +17,15 @@ export interface BackupJob {
   readonly endedAt?: number;
   /** Volume that a restore fills and that no one else may use: the project's own, or a stand-in. */
   readonly stagingId?: ProjectId;
+  /**
+   * Of a restore whose content is complete: from here it only goes forward. The stand-in is taking
+   * the project's place, and a restarted host finishes that.
+   */
+  readonly finishing?: {
+    readonly spec: ProjectSpec;
+    readonly bytes: number;
+    readonly files: number;
+  };
   readonly record?: BackupRecord;
   readonly result?: { readonly bytes: number; readonly files: number };
   readonly error?: CodedErrorJson;

@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseInput, SystemClock, SystemExec } from '@rookery/core';
 import type { Fence, Handlers, JobContext, ProjectId } from '@rookery/core/contract';
@@ -9,7 +9,7 @@ import type { BackupParts } from './backup.ports.js';
 import type { BackupRecord, hostBackups } from './contract.js';
 import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
 import { survey, writeAbout } from './picture.js';
-import { placePath, restoreWhole, type RestoreParts } from './restore.js';
+import { finishRestore, placePath, restoreWhole, type RestoreParts } from './restore.js';
 
 const tagsMax = 20;
 const Tag = z
@@ -71,12 +71,20 @@ export class BackupService implements Handlers<typeof hostBackups> {
   };
 
   /**
-   * After a restart: what was under way has failed, and its volume is taken away. The operation
-   * that ordered it runs it again. Call once, before calls are served.
+   * After a restart: a restore whose content was complete is finished; other work that was under way
+   * has failed, and its volume is taken away. The operation that ordered it runs it again. Call
+   * once, before calls are served.
    */
   async recover(): Promise<void> {
     for (const job of await this.parts.journal.active()) {
       if (this.jobs.active().has(job.fence.operationId)) continue;
+      if (job.finishing) {
+        const outcome = await finishRestore(this.parts, job);
+        await this.parts.journal.put({
+          ...{ ...job, ...outcome, state: 'succeeded', endedAt: Date.now() },
+        });
+        continue;
+      }
       if (job.kind === 'restore' && job.stagingId !== undefined) {
         await this.parts.storage.deleteVolume(job.stagingId);
         await this.parts.projects.abandonRestore(job.fence);
@@ -148,22 +156,11 @@ export class BackupService implements Handlers<typeof hostBackups> {
   private async picture(
     fence: Fence,
   ): Promise<AsyncDisposable & { folders: BackupFolders; live: boolean }> {
-    const { storage } = this.parts;
-    if (storage.capabilities.snapshots) {
-      const frozen = await storage.freeze(fence.projectId, pictureOf(fence));
-      return {
-        folders: { project: frozen.root, persistence: frozen.persistence },
-        live: false,
-        [Symbol.asyncDispose]: () => frozen.release(),
-      };
-    }
-    const volume = await storage.volume(fence.projectId);
-    if (!volume) throw BackupErrors.BACKUP_FAILED({ reason: 'the project has no volume here' });
-    await mkdir(volume.paths.persistence, { recursive: true });
+    const frozen = await this.parts.storage.freeze(fence.projectId, pictureOf(fence));
     return {
-      folders: { project: volume.paths.root, persistence: volume.paths.persistence },
-      live: true,
-      [Symbol.asyncDispose]: async () => undefined,
+      folders: { project: frozen.root, persistence: frozen.persistence },
+      live: frozen.live ?? false,
+      [Symbol.asyncDispose]: () => frozen.release(),
     };
   }
 

@@ -12,7 +12,7 @@ export interface JobTools {
   /** What an earlier attempt of the same operation left. */
   readonly earlier: BackupJob | undefined;
   /** Adds to the job's row, durably. */
-  readonly note: (change: Pick<BackupJob, 'stagingId'>) => Promise<void>;
+  readonly note: (change: Pick<BackupJob, 'stagingId' | 'finishing'>) => Promise<void>;
 }
 
 type Work = (tools: JobTools) => Promise<JobOutcome>;
@@ -114,6 +114,7 @@ export class JobRunner {
       state: 'pending',
       startedAt: this.clock.now(),
       ...(earlier?.stagingId !== undefined && { stagingId: earlier.stagingId }),
+      ...(earlier?.finishing !== undefined && { finishing: earlier.finishing }),
     };
     const put = async (change: Partial<BackupJob>): Promise<void> => {
       row = { ...row, ...change };

@@ -17,7 +17,7 @@ import type { Volume } from '@rookery/storage/contract';
 import type { z } from 'zod';
 import type { StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
-import type { BackupParts } from './backup.ports.js';
+import type { BackupJob, BackupParts } from './backup.ports.js';
 import type { hostBackups } from './contract.js';
 import type { JobOutcome, JobTools } from './job-runner.js';
 import { digHoles, readAbout, survey, type AboutBackup } from './picture.js';
@@ -40,6 +40,7 @@ export async function restoreWhole(
   const { storage, projects } = parts;
   const { fence, spec } = input;
   const { projectId } = fence;
+  if (tools.earlier?.finishing) return finishRestore(parts, tools.earlier);
   await using revert = new Reverter();
 
   await projects.beginRestore(fence, spec);
@@ -60,14 +61,27 @@ export async function restoreWhole(
     throw BackupErrors.BACKUP_CONTENT_INVALID({ backupId: backup.id, reason });
   }
   tools.signal.throwIfAborted();
-  if (stagingId !== projectId) {
-    if (!storage.replaceVolume) throw BackupErrors.RESTORE_TARGET_EXISTS({ projectId });
+  const { bytes, files } = about;
+  const finishing = { spec, bytes, files };
+  await tools.note({ finishing });
+  revert.success();
+  return finishRestore(parts, { fence, stagingId, finishing });
+}
+
+/** The last part of a whole restore; every step of it may be repeated. */
+export async function finishRestore(
+  { storage, projects }: Pick<RestoreParts, 'storage' | 'projects'>,
+  { fence, stagingId, finishing }: Pick<BackupJob, 'fence' | 'stagingId' | 'finishing'>,
+): Promise<JobOutcome> {
+  const { projectId } = fence;
+  if (!finishing) throw BackupErrors.RESTORE_FAILED({ reason: 'its content is not complete' });
+  const { spec, bytes, files } = finishing;
+  if (stagingId !== undefined && stagingId !== projectId) {
     await storage.replaceVolume(stagingId, projectId);
   }
   await storage.setQuota(projectId, spec.quota.diskBytes, { allowBelowUse: true });
   await projects.adoptRestored(fence, spec);
-  revert.success();
-  return { result: { bytes: about.bytes, files: about.files } };
+  return { result: { bytes, files } };
 }
 
 /** Room for the whole content while it arrives; the project's own limit is set last. */

@@ -142,9 +142,9 @@ export abstract class StorageDriver {
   abstract deleteVolume(id: ProjectId): Promise<void>;
   /**
    * The volume of `from` becomes that of `to`; what `to` had, snapshots included, is gone. Neither
-   * may be in use. A crash leaves the old one or the new one, and repeating finishes the job.
+   * may be in use. After a crash, repeating finishes the job; until then neither may be used.
    */
-  replaceVolume?(from: ProjectId, to: ProjectId): Promise<void>;
+  abstract replaceVolume(from: ProjectId, to: ProjectId): Promise<void>;
   abstract volume(id: ProjectId): Promise<Volume | undefined>;
   abstract listVolumes(): Promise<Volume[]>;
 
