@@ -60,7 +60,8 @@ export type SupervisorEvent =
 
 export type SupervisorState = 'idle' | 'running' | 'waiting' | 'stopping' | 'stopped' | 'failed';
 
-interface ChildEnd {
+/** How a supervised process ended. */
+export interface ChildEnd {
   readonly exit: number | null;
   readonly signal: NodeJS.Signals | null;
   readonly error?: Error;
@@ -238,29 +239,13 @@ export class Supervisor {
   }
 
   private async spawnChild(): Promise<void> {
-    const [file, ...args] = this.command.argv;
-    if (file === undefined) throw CoreErrors.INVALID_INPUT({ reason: 'an empty command' });
     this.child = undefined;
-    const log = await openLog(this.command.logFile);
-    try {
-      const child = spawn(file, args, {
-        cwd: this.command.cwd,
-        env: { ...process.env, ...this.command.env },
-        detached: true,
-        stdio: ['ignore', log?.fd ?? 2, log?.fd ?? 2, 'ipc'],
-      });
-      this.childEnded = endOf(child);
-      const { pid } = child;
-      if (pid === undefined) {
-        const { error } = await this.childEnded;
-        throw CoreErrors.COMMAND_MISSING({ command: file }, { cause: error });
-      }
-      this.child = child;
-      this.childIdentity = (await identifyProcess(pid)) ?? { pid, startTicks: 0, bootId: '' };
-      if (this.options.onMessage) child.on('message', this.options.onMessage);
-    } finally {
-      await log?.close();
-    }
+    const { child, ended, identity } = await spawnLeader(this.command, (made) => {
+      if (this.options.onMessage) made.on('message', this.options.onMessage);
+    });
+    this.child = child;
+    this.childEnded = ended;
+    this.childIdentity = identity;
     if (!this.stopRequested.signal.aborted) this.current = 'running';
     this.emit({ kind: 'started', name: this.name, identity: this.childIdentity });
   }
@@ -287,6 +272,66 @@ export function onSupervisorGone(callback: () => void): void {
 /** In a supervised child: sends to the supervisor's `onMessage`; without a supervisor it is dropped. */
 export function tellSupervisor(message: object): void {
   if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+}
+
+export interface DetachedProcess {
+  readonly identity: ProcessIdentity;
+  /** Resolves when it ends while we still watch. */
+  readonly ended: Promise<ChildEnd>;
+  /** Stops watching; the process goes on alone. */
+  release(): void;
+}
+
+/**
+ * Starts a process that outlives this one: a session of its own, output to its log file. Until
+ * `release` it is watched, and its `tellSupervisor` messages are heard.
+ * @throws COMMAND_MISSING
+ */
+export async function startDetached(
+  command: SupervisedCommand,
+  onMessage: (message: unknown) => void,
+): Promise<DetachedProcess> {
+  const { child, ended, identity } = await spawnLeader(command, (made) => {
+    made.on('message', onMessage);
+  });
+  return {
+    identity,
+    ended,
+    release() {
+      child.removeAllListeners('message');
+      if (child.connected) child.disconnect();
+      child.unref();
+    },
+  };
+}
+
+/** Spawns the leader of a new session with an IPC channel. */
+async function spawnLeader(
+  command: SupervisedCommand,
+  prepare: (child: ChildProcess) => void,
+): Promise<{ child: ChildProcess; ended: Promise<ChildEnd>; identity: ProcessIdentity }> {
+  const [file, ...args] = command.argv;
+  if (file === undefined) throw CoreErrors.INVALID_INPUT({ reason: 'an empty command' });
+  const log = await openLog(command.logFile);
+  try {
+    const child = spawn(file, args, {
+      cwd: command.cwd,
+      env: { ...process.env, ...command.env },
+      detached: true,
+      stdio: ['ignore', log?.fd ?? 2, log?.fd ?? 2, 'ipc'],
+    });
+    const ended = endOf(child);
+    const { pid } = child;
+    if (pid === undefined) {
+      const { error } = await ended;
+      throw CoreErrors.COMMAND_MISSING({ command: file }, { cause: error });
+    }
+    prepare(child);
+    const identity = (await identifyProcess(pid)) ?? { pid, startTicks: 0, bootId: '' };
+    return { child, ended, identity };
+  } finally {
+    await log?.close();
+  }
 }
 
 function endOf(child: ChildProcess): Promise<ChildEnd> {

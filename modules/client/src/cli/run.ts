@@ -102,7 +102,8 @@ export class CommandRun {
     }
   }
 
-  private async print(result: CommandResult): Promise<void> {
+  /** Prints a result now; a command that goes on afterwards calls it itself. */
+  async print(result: CommandResult): Promise<void> {
     if (result.silent === true) return;
     if (this.json) await writeTo(this.io.stdout, `${JSON.stringify(result.json, null, 2)}\n`);
     else if (result.text) await writeTo(this.io.stdout, `${result.text}\n`);

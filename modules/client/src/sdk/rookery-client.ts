@@ -112,6 +112,14 @@ export class RookeryClient extends ApiClient {
     return (await this.streams.of(projectId)).logs(request, options);
   }
 
+  /**
+   * A request to a service inside a project, through the hub, with this client's credentials.
+   * @param path as in the project's `url`: `/<project>/port/<port>/…`
+   */
+  fetchService(path: string, init?: RequestInit): Promise<Response> {
+    return this.transport.plain(path, init);
+  }
+
   /** Closes the messaging connection, if one was opened. The client can be used again. */
   async close(): Promise<void> {
     await this.streams.close();

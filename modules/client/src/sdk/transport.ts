@@ -76,6 +76,22 @@ export class Transport {
     return response.body;
   }
 
+  /**
+   * Any request beneath the hub's URL with our credentials, once, whatever the answer.
+   * @throws HUB_UNREACHABLE
+   */
+  async plain(path: string, init: RequestInit = {}): Promise<Response> {
+    const { token } = this.options;
+    const headers = new Headers(init.headers);
+    if (token !== undefined) headers.set('authorization', `Bearer ${token}`);
+    try {
+      return await this.fetch(`${this.baseUrl}${path}`, { redirect: 'manual', ...init, headers });
+    } catch (error) {
+      const reason = reasonOf(error);
+      throw ClientErrors.HUB_UNREACHABLE({ url: this.baseUrl, reason }, { cause: error });
+    }
+  }
+
   private async send(request: HttpRequest, key: string, signal?: AbortSignal): Promise<Response> {
     const timeout = AbortSignal.timeout(this.options.requestTimeoutMs ?? 60_000);
     const both = signal ? AbortSignal.any([signal, timeout]) : timeout;

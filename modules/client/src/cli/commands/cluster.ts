@@ -1,2 +1,260 @@
+import { CoreErrors } from '@rookery/core';
+import {
+  clusterPaths,
+  readCluster,
+  realDataDir,
+  requireCluster,
+} from '../../cluster/cluster-file.js';
+import { deleteData, isAbsent, openCluster, stopCluster } from '../../cluster/cluster-lifecycle.js';
+import { ClusterCommands, findParts } from '../../cluster/cluster-parts.js';
+import { hostsMax, type ClusterWish } from '../../cluster/cluster-plan.js';
+import { clusterStatus, type ClusterStatus } from '../../cluster/cluster-status.js';
+import { ClusterSupervisor } from '../../cluster/cluster-supervisor.js';
+import type { ClusterSummary } from '../../cluster/cluster-summary.js';
+import {
+  detachedCommand,
+  reportFailure,
+  reportReady,
+  reportStep,
+  superviseDetached,
+} from '../../cluster/detached-run.js';
+import { usageError } from '../cli.errors.js';
+import { defaultDataDir } from '../config/environment.js';
+import { logIn, logOut } from '../local-login.js';
+import { relativeTime } from '../output/format.js';
+import { fields, table } from '../output/table.js';
+import { atLeastOne, bytes, port } from '../parameters.js';
 import type { CommandModule } from '../program.js';
-export const clusterCommands: CommandModule = () => undefined;
+import type { CommandRun } from '../run.js';
+import { examples } from './examples.js';
+import { projectActivity } from './project.js';
+
+interface UpOptions {
+  readonly hosts?: number;
+  readonly port?: number;
+  readonly listen?: string;
+  readonly publicUrl?: string;
+  readonly volume?: number;
+  readonly detach?: boolean;
+}
+
+/** A whole cluster on this machine. */
+export const clusterCommands: CommandModule = (program, cli) => {
+  program
+    .command('up')
+    .description('start a hub and hosts on this machine; Ctrl-C stops them')
+    .option('--hosts <number>', 'how many hosts (default: 2)', atLeastOne)
+    .option('--port <port>', 'the hub’s; hosts take the tens above it (default: 7700)', port)
+    .option('--listen <address>', 'address to listen on (default: 127.0.0.1)')
+    .option('--public-url <url>', 'how browsers reach the hub')
+    .option('--volume <size>', 'size of each host’s volume, a sparse file', bytes)
+    .option('-d, --detach', 'go on in the background once everything is ready')
+    .addHelpText(
+      'after',
+      examples('rookery up', 'rookery up --detach --hosts 3', 'rookery up --data /srv/rookery'),
+    )
+    .action(
+      cli.action<UpOptions>(async (run, _, options) => {
+        if ((options.hosts ?? 1) > hostsMax) throw usageError(`--hosts is at most ${hostsMax}`);
+        requireRoot();
+        await findParts(run.environment.cacheDir);
+        const { paths } = await openCluster(dataDirOf(run), wishOf(options));
+        const step = (text: string): void => run.progress.step(text);
+        if (!options.detach) return superviseHere(run, paths.dataDir);
+        const summary = await superviseDetached(paths, step, run.signal);
+        await logIn(run.environment, paths);
+        return { json: summary, text: summaryText(summary, true) };
+      }),
+    );
+
+  program
+    .command(detachedCommand, { hidden: true })
+    .description('supervise a cluster in the background')
+    .action(
+      cli.action(async (run) => {
+        const supervisor = await supervisorFor(run, reportStep);
+        const ended = untilTold(run, supervisor);
+        try {
+          reportReady(await supervisor.start());
+        } catch (error) {
+          reportFailure(error);
+          throw error;
+        }
+        await ended;
+        return { json: null, silent: true };
+      }),
+    );
+
+  program
+    .command('down')
+    .description('stop the cluster on this machine')
+    .option('--destroy', 'also remove its data, and all it has put on the machine')
+    .addHelpText('after', examples('rookery down', 'rookery down --destroy --yes'))
+    .action(
+      cli.action<{ destroy?: boolean }>(async (run, _, { destroy = false }) => {
+        requireRoot();
+        const paths = clusterPaths(await realDataDir(dataDirOf(run)));
+        const { dataDir } = paths;
+        const absent = await isAbsent(dataDir);
+        if (!absent && destroy) {
+          await requireCluster(paths);
+          await run.confirm(`Delete everything in ${dataDir}: all projects and their backups?`);
+        }
+        const known = !absent && (await readCluster(paths)) !== undefined;
+        const step = (text: string): void => run.progress.step(text);
+        // A Ctrl-C in the middle must not leave half a cluster; what is asked for is an end.
+        const stopped = known && (await stopCluster(paths, step));
+        if (known && destroy) {
+          step(`deleting ${dataDir}`);
+          await deleteData(paths);
+          await logOut(run.environment, dataDir);
+        }
+        const destroyed = destroy && known;
+        return {
+          json: { dataDir, stopped, destroyed },
+          text: downText(dataDir, stopped, destroyed),
+        };
+      }),
+    );
+
+  program
+    .command('status')
+    .description('the cluster on this machine: processes, hosts, projects, ports')
+    .addHelpText('after', examples('rookery status', 'rookery status --json'))
+    .action(
+      cli.action(async (run) => {
+        const status = await clusterStatus(clusterPaths(await realDataDir(dataDirOf(run))));
+        return { json: status, text: statusText(status) };
+      }),
+    );
+};
+
+const dataDirOf = (run: CommandRun): string => run.options.data ?? defaultDataDir;
+
+function requireRoot(): void {
+  if (process.getuid?.() !== 0) {
+    throw CoreErrors.INVALID_INPUT(
+      {},
+      { message: 'This needs root: it mounts volumes and makes containers. Run it with sudo.' },
+    );
+  }
+}
+
+const wishOf = (options: UpOptions): ClusterWish => ({
+  ...(options.hosts !== undefined && { hosts: options.hosts }),
+  ...(options.port !== undefined && { port: options.port }),
+  ...(options.listen !== undefined && { listen: options.listen }),
+  ...(options.publicUrl !== undefined && { publicUrl: options.publicUrl.replace(/\/+$/, '') }),
+  ...(options.volume !== undefined && { volumeBytes: options.volume }),
+});
+
+async function supervisorFor(
+  run: CommandRun,
+  onStep: (text: string) => void,
+): Promise<ClusterSupervisor> {
+  const paths = clusterPaths(await realDataDir(dataDirOf(run)));
+  const parts = await findParts(run.environment.cacheDir);
+  const commands = new ClusterCommands(parts, paths, run.io.env);
+  return new ClusterSupervisor({ paths, commands, onStep, cluster: await requireCluster(paths) });
+}
+
+/** Foreground: the summary once everything is ready, then until Ctrl-C. */
+async function superviseHere(
+  run: CommandRun,
+  dataDir: string,
+): Promise<{ json: null; silent: true }> {
+  const paths = clusterPaths(dataDir);
+  const supervisor = await supervisorFor(run, (text) => run.progress.step(text));
+  const ended = untilTold(run, supervisor);
+  const summary = await supervisor.start();
+  await logIn(run.environment, paths);
+  await run.print({ json: summary, text: summaryText(summary, false) });
+  await ended;
+  run.progress.step('stopped');
+  return { json: null, silent: true };
+}
+
+/** Resolves when a signal has come and everything has stopped. */
+function untilTold(run: CommandRun, supervisor: ClusterSupervisor): Promise<void> {
+  return new Promise((resolve, reject) => {
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      run.io.onSignal(name, () => void supervisor.stop().then(resolve, reject));
+    }
+  });
+}
+
+function summaryText(summary: ClusterSummary, detached: boolean): string {
+  const { project, hosts } = summary;
+  const data = summary.dataDir === defaultDataDir ? '' : ` --data ${summary.dataDir}`;
+  const name = project?.name ?? 'hello';
+  const next = [
+    `rookery project exec -t ${name}${data} -- bash`,
+    `rookery snapshot create ${name}${data}`,
+    `rookery project move ${name}${data}`,
+    `rookery status${data}`,
+    detached ? `rookery down${data}` : undefined,
+  ];
+  return [
+    '',
+    `Rookery runs at ${summary.url} with ${hosts.map((host) => host.name).join(' and ')}.`,
+    '',
+    `Open (signs you in, once):  ${summary.loginUrl}`,
+    ...(project ? [`The project ${project.name}:          ${project.url}8080/`] : []),
+    '',
+    'Then try:',
+    ...next.filter((line) => line !== undefined).map((line) => `  ./${line}`),
+    ...(detached ? [] : ['', 'Ctrl-C stops everything.']),
+  ].join('\n');
+}
+
+function downText(dataDir: string, stopped: boolean, destroyed: boolean): string {
+  if (destroyed) return `the cluster in ${dataDir} is gone`;
+  return stopped ? `the cluster in ${dataDir} has stopped` : `no cluster runs in ${dataDir}`;
+}
+
+function statusText(status: ClusterStatus): string {
+  const state = status.ready ? 'ready' : status.running ? 'starting or stopping' : 'stopped';
+  const parts = [
+    fields({
+      Cluster: status.dataDir,
+      State: state,
+      Started: status.startedAt ? relativeTime(status.startedAt) : undefined,
+      Url: status.url,
+      Hub: status.hub ? `port ${status.hub.port}, version ${status.hub.version}` : 'no answer',
+    }),
+    table(
+      ['HOST', 'STATUS', 'PROJECTS', 'WEB', 'SSH', 'AGENT', 'VERSION'],
+      status.hosts.map((one) => [
+        one.name,
+        one.host?.status ?? 'unknown',
+        one.host ? String(one.host.projects) : '-',
+        String(one.port),
+        String(one.sshPort),
+        String(one.agentPort),
+        one.host?.version ?? '-',
+      ]),
+    ),
+  ];
+  if (status.processes.length > 0) {
+    parts.push(
+      table(
+        ['PROCESS', 'PID', 'RESTARTS', 'LOG'],
+        status.processes.map((one) => [
+          one.name,
+          one.running ? String(one.pid) : 'ended',
+          String(one.restarts),
+          one.log,
+        ]),
+      ),
+    );
+  }
+  if (status.projects.length > 0) {
+    parts.push(
+      table(
+        ['PROJECT', 'STATE', 'HOST', 'URL'],
+        status.projects.map((one) => [one.name, projectActivity(one), one.host ?? '-', one.url]),
+      ),
+    );
+  }
+  return parts.join('\n\n');
+}

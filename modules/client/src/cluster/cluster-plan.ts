@@ -1,0 +1,133 @@
+import { createHash } from 'node:crypto';
+import { hostname } from 'node:os';
+import { ClusterErrors } from './cluster.errors.js';
+import type { ClusterFile, ClusterHost } from './cluster-file.js';
+
+export interface ClusterWish {
+  readonly hosts?: number;
+  readonly port?: number;
+  readonly listen?: string;
+  readonly publicUrl?: string;
+  readonly volumeBytes?: number;
+}
+
+export const clusterDefaults = { hosts: 2, port: 7700, listen: '127.0.0.1' } as const;
+/** Ports step by ten a host: ingress, SSH, agent. */
+export const hostsMax = 16;
+const portsPerHost = 10;
+
+/** Networks come from 10.64.0.0/10 in steps of /20: 4094 projects a host, 1024 hosts a machine. */
+const poolStart = ipNumber('10.64.0.0');
+const networkSize = 2 ** 12;
+const networkCount = 1024;
+
+/** A network that the machine already uses, as `10.0.0.0/8`. */
+export type TakenNetworks = readonly string[];
+
+/**
+ * Lays out a new cluster. Names and networks come from the data folder's path, so that clusters of
+ * one machine hardly ever meet; `taken` settles the rest.
+ */
+export function planCluster(
+  dataDir: string,
+  wish: ClusterWish,
+  facts: { readonly taken: TakenNetworks; readonly freeBytes: number; readonly now: Date },
+): ClusterFile {
+  const { port = clusterDefaults.port, listen = clusterDefaults.listen } = wish;
+  const empty: ClusterFile = {
+    version: 1,
+    id: createHash('sha256').update(dataDir).digest('hex').slice(0, 12),
+    createdAt: facts.now.toISOString(),
+    listen,
+    port,
+    publicUrl: wish.publicUrl ?? `http://${addressFor(listen)}:${port}`,
+    volumeBytes: wish.volumeBytes ?? defaultVolumeBytes(facts.freeBytes),
+    hosts: [],
+  };
+  return growCluster(empty, wish.hosts ?? clusterDefaults.hosts, facts.taken);
+}
+
+/** Adds hosts until there are `count`. */
+export function growCluster(
+  cluster: ClusterFile,
+  count: number,
+  taken: TakenNetworks,
+): ClusterFile {
+  const hosts = [...cluster.hosts];
+  while (hosts.length < count) {
+    const number = hosts.length + 1;
+    const used = [...taken, ...hosts.map((host) => host.cidr)];
+    hosts.push(planHost(cluster, number, used));
+  }
+  return { ...cluster, hosts };
+}
+
+function planHost(cluster: ClusterFile, number: number, taken: TakenNetworks): ClusterHost {
+  const name = `host-${number}`;
+  const port = cluster.port + portsPerHost * number;
+  return {
+    name,
+    key: cluster.id.slice(0, 6) + number.toString(36),
+    cidr: chooseNetwork(cluster.id, name, taken),
+    port,
+    sshPort: port + 1,
+    agentPort: port + 2,
+    joined: false,
+  };
+}
+
+function chooseNetwork(clusterId: string, host: string, taken: TakenNetworks): string {
+  const digest = createHash('sha256').update(`${clusterId} ${host}`).digest();
+  const first = digest.readUInt32BE(0) % networkCount;
+  for (let step = 0; step < networkCount; step += 1) {
+    const start = poolStart + ((first + step) % networkCount) * networkSize;
+    const cidr = `${ipText(start)}/20`;
+    if (!taken.some((other) => overlaps(cidr, other))) return cidr;
+  }
+  throw ClusterErrors.NETWORK_EXHAUSTED({ host });
+}
+
+/** Whether two IPv4 networks share an address. */
+export function overlaps(one: string, other: string): boolean {
+  const a = rangeOf(one);
+  const b = rangeOf(other);
+  return a.start <= b.end && b.start <= a.end;
+}
+
+function rangeOf(cidr: string): { start: number; end: number } {
+  const [address = '', bits = '32'] = cidr.split('/');
+  const size = 2 ** (32 - Number(bits));
+  const start = Math.floor(ipNumber(address) / size) * size;
+  return { start, end: start + size - 1 };
+}
+
+function ipNumber(address: string): number {
+  return address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+}
+
+const ipText = (value: number): string =>
+  [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
+
+/** Files are sparse, so this is a bound, not a reservation: what is free now, at least 50 GiB. */
+function defaultVolumeBytes(freeBytes: number): number {
+  const GiB = 1024 ** 3;
+  return Math.max(50, Math.floor(freeBytes / GiB)) * GiB;
+}
+
+/** An address that others can use: listening everywhere is no address. */
+function addressFor(listen: string): string {
+  if (listen === '0.0.0.0' || listen === '::') return hostname();
+  return listen.includes(':') ? `[${listen}]` : listen;
+}
+
+/** Every port of a cluster and what it is for. */
+export function portsOf(cluster: ClusterFile): { port: number; use: string }[] {
+  return [
+    { port: cluster.port, use: 'the hub' },
+    ...cluster.hosts.flatMap((host) => [
+      { port: host.port, use: `${host.name}, web` },
+      { port: host.sshPort, use: `${host.name}, SSH` },
+      { port: host.agentPort, use: `${host.name}, agent` },
+    ]),
+  ];
+}

@@ -1,0 +1,66 @@
+import { statfs } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { formatBytes, GiB, type Exec } from '@rookery/core';
+import { z } from 'zod';
+import { ClusterErrors } from './cluster.errors.js';
+import { portsOf, type TakenNetworks } from './cluster-plan.js';
+import type { ClusterFile } from './cluster-file.js';
+
+/** Postgres, two volumes with an image each, and room to work. */
+const freeBytesMin = 6 * GiB;
+
+/** Used by common programs even when no route shows it: podman, Kubernetes services. */
+const reservedNetworks = ['10.88.0.0/16', '10.96.0.0/12'] as const;
+
+/** @throws DISK_TOO_FULL */
+export async function checkSpace(dataDir: string): Promise<number> {
+  const { bavail, bsize } = await statfs(dataDir);
+  const free = bavail * bsize;
+  if (free < freeBytesMin) {
+    const needed = formatBytes(freeBytesMin);
+    throw ClusterErrors.DISK_TOO_FULL({ dataDir, free: formatBytes(free), needed });
+  }
+  return free;
+}
+
+/** Tries every port of the cluster. @throws PORT_IN_USE */
+export async function checkPorts(cluster: ClusterFile): Promise<void> {
+  for (const { port, use } of portsOf(cluster)) {
+    if (port > 65535 || !(await canListen(cluster.listen, port))) {
+      throw ClusterErrors.PORT_IN_USE({ port, use });
+    }
+  }
+}
+
+function canListen(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)));
+  });
+}
+
+const Routes = z.array(z.looseObject({ dst: z.string() }));
+const Addresses = z.array(
+  z.looseObject({
+    addr_info: z.array(z.looseObject({ local: z.string(), prefixlen: z.int() })).default([]),
+  }),
+);
+
+/** Networks that this machine reaches or has; a project's network must not hide one. */
+export async function takenNetworks(exec: Exec): Promise<TakenNetworks> {
+  const routes = await exec.run(['ip', '-json', '-4', 'route', 'show', 'table', 'all']);
+  const addresses = await exec.run(['ip', '-json', '-4', 'address', 'show']);
+  return [
+    ...reservedNetworks,
+    ...Routes.parse(parseJson(routes.stdout))
+      .map((route) => route.dst)
+      .filter((dst) => /^\d+\./.test(dst)),
+    ...Addresses.parse(parseJson(addresses.stdout)).flatMap((link) =>
+      link.addr_info.map((one) => `${one.local}/${one.prefixlen}`),
+    ),
+  ];
+}
+
+/** iproute2 prints nothing at all for an empty list. */
+export const parseJson = (text: string): unknown => JSON.parse(text.trim() === '' ? '[]' : text);
