@@ -33,10 +33,10 @@ export async function unpackRootfs(
   const holder = exec.spawn(['unshare', '--user', 'cat']);
   try {
     await mapIds(holder);
-    await inNamespace(exec, holder, tarArgs(target), options, tar);
+    await inNamespace(exec, holder, target, options, tar);
     // One call, plain mkdir: what is there stays, a link (to a folder of the host, say) included.
-    const folders = mountPoints.map((name) => join(target, name));
-    await exec.run([...enter(holder), 'mkdir', ...folders], { okExits: [0, 1] });
+    const argv = [...enter(holder), 'mkdir', ...mountPoints];
+    await exec.run(argv, { cwd: target, okExits: [0, 1] });
   } finally {
     holder.stdin.end();
     holder.kill('SIGKILL');
@@ -56,21 +56,18 @@ async function mapIds(holder: SpawnedProcess): Promise<void> {
   await writeFile(`/proc/${holder.pid}/gid_map`, map);
 }
 
-function tarArgs(target: string): string[] {
-  return [
-    'tar',
-    '--extract',
-    '--preserve-permissions',
-    '--numeric-owner',
-    '--xattrs',
-    '--xattrs-include=*',
-    '--delay-directory-restore',
-    '--exclude=dev/*',
-    '--exclude=./dev/*',
-    '--directory',
-    target,
-  ];
-}
+/** Into the current folder: the namespace's root may not be able to walk the path to it. */
+const tarArgs = [
+  'tar',
+  '--extract',
+  '--preserve-permissions',
+  '--numeric-owner',
+  '--xattrs',
+  '--xattrs-include=*',
+  '--delay-directory-restore',
+  '--exclude=dev/*',
+  '--exclude=./dev/*',
+];
 
 function enter(holder: SpawnedProcess): string[] {
   return ['nsenter', `--user=/proc/${holder.pid}/ns/user`, '--setuid', '0', '--setgid', '0'];
@@ -79,11 +76,11 @@ function enter(holder: SpawnedProcess): string[] {
 async function inNamespace(
   exec: Exec,
   holder: SpawnedProcess,
-  argv: readonly string[],
+  target: string,
   options: UnpackOptions,
   input: Readable,
 ): Promise<void> {
-  const process = exec.spawn([...enter(holder), ...argv]);
+  const process = exec.spawn([...enter(holder), ...tarArgs], { cwd: target });
   process.stdout.resume();
   let bytes = 0;
   const counter = new Transform({

@@ -1,5 +1,6 @@
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CodedError, CoreErrors } from '@rookery/core';
 import type { Exec, ExecOptions, ExecResult, SpawnedProcess, SpawnOptions } from '@rookery/core';
 import { mappedIdCount, mappedRootId } from './runner-id.js';
 
@@ -52,8 +53,15 @@ export class PodmanCli {
     await writeFile(this.configPath, containersConf);
   }
 
-  run(args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return this.exec.run(this.argv(args), { ...options, env: this.env(options.env) });
+  async run(args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    try {
+      return await this.exec.run(this.argv(args), { ...options, env: this.env(options.env) });
+    } catch (error) {
+      if (!CodedError.is(error, 'COMMAND_FAILED')) throw error;
+      // The verb tells more than this host's flags.
+      const command = `podman ${args[0] ?? ''}`;
+      throw CoreErrors.COMMAND_FAILED({ ...error.details, command }, { cause: error.cause });
+    }
   }
 
   spawn(args: readonly string[], options: SpawnOptions = {}): SpawnedProcess {

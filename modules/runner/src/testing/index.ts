@@ -1,1 +1,1 @@
-export {};
+export { baseImage, testHost, type TestHost, type TestHostOptions } from './podman-host.js';
