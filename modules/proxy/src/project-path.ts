@@ -92,7 +92,10 @@ function parsePort(text: string): number {
 
 /** The token opens the way in; it is none of the project's business. */
 function takeToken(query: string): { kept: string; token: string | undefined } {
-  if (!query.includes(queryTokenName)) return { kept: query, token: undefined };
+  // An escaped name is the same name to whoever decodes the query.
+  if (!query.includes(queryTokenName) && !query.includes('%')) {
+    return { kept: query, token: undefined };
+  }
   let token: string | undefined;
   const kept = query
     .slice(1)

@@ -37,8 +37,14 @@ export function refuseUpgrade(req: IncomingMessage, socket: Duplex, thrown: unkn
   const reason = STATUS_CODES[error.status] ?? 'Error';
   socket.on('error', () => socket.destroy());
   socket.end(`HTTP/1.1 ${error.status} ${reason}\r\n${lines.join('')}\r\n${body}`);
-  // Destroying at once would reset the connection and lose the answer; a client that never closes
-  // its half is not waited for.
+  linger(socket);
+}
+
+/**
+ * Lets a client read our last answer: destroying at once would reset the connection and lose it.
+ * A client that never closes its half is not waited for.
+ */
+export function linger(socket: Duplex): void {
   socket.resume();
   const timer = setTimeout(() => socket.destroy(), lingerMs);
   socket.once('close', () => clearTimeout(timer));

@@ -12,7 +12,7 @@ import { CodedError } from '@rookery/core';
 import { createProxyServer, type ProxyServerOptions } from 'httpxy';
 import type { ProxyLimits } from '../limits.js';
 import { ProxyErrors } from '../proxy.errors.js';
-import { refuseUpgrade } from './error-response.js';
+import { linger, refuseUpgrade } from './error-response.js';
 import { hasBody, type HeaderBag } from './headers.js';
 
 /** One attempt to carry a request to one upstream. */
@@ -43,6 +43,8 @@ interface Attempt {
   intercepted: Intercepted | undefined;
   responded: boolean;
   failure: CodedError | undefined;
+  /** True when a limit of ours ended it, not the upstream. */
+  judged: boolean;
 }
 
 /**
@@ -81,12 +83,12 @@ export class Forwarder {
   ): Promise<Intercepted | undefined> {
     const replayable = !hasBody(req);
     const first = await this.attempt(req, res, forward);
-    if (!(first instanceof CodedError)) return first.intercepted;
+    if (first.failure === undefined) return first.intercepted;
     // An upstream may close an idle connection just as we use it: nothing has happened there yet.
-    const stale = first.cause instanceof Error && (first.cause as StaleError).reusedSocket === true;
-    if (!replayable || !stale || res.headersSent || res.destroyed) throw first;
+    const stale = first.proxyReq?.reusedSocket === true && !first.responded && !first.judged;
+    if (!replayable || !stale || res.headersSent || res.destroyed) throw first.failure;
     const second = await this.attempt(req, res, forward);
-    if (second instanceof CodedError) throw second;
+    if (second.failure) throw second.failure;
     return second.intercepted;
   }
 
@@ -122,6 +124,7 @@ export class Forwarder {
       intercepted: undefined,
       responded: false,
       failure: undefined,
+      judged: false,
     };
     req.headers = withoutUndefined(forward.headers);
     req.url = forward.url;
@@ -133,7 +136,7 @@ export class Forwarder {
     req: IncomingMessage,
     res: ServerResponse,
     forward: Forward,
-  ): Promise<Attempt | CodedError> {
+  ): Promise<Attempt> {
     const attempt = this.begin(req, forward);
     const options: ProxyServerOptions = {
       target: forward.target,
@@ -142,10 +145,10 @@ export class Forwarder {
     };
     try {
       await Promise.race([this.proxy.web(req, res, options), attempt.settled.promise]);
-      return attempt;
     } catch (error) {
-      return this.failure(error, attempt);
+      attempt.failure = this.failure(error, attempt);
     }
+    return attempt;
   }
 
   /** Runs when the upstream socket is assigned. */
@@ -170,7 +173,10 @@ export class Forwarder {
     });
     if (hasBody(req)) watchBody(req, proxyReq, bodyIdleMs, fail);
     function fail(error: CodedError): void {
-      if (attempt) attempt.failure ??= error;
+      if (attempt) {
+        attempt.failure ??= error;
+        attempt.judged = true;
+      }
       proxyReq.destroy(error);
     }
   }
@@ -248,6 +254,8 @@ export class Forwarder {
       };
       // A reason with control characters would end up in our own header block.
       response.statusMessage = STATUS_CODES[response.statusCode ?? 502] ?? '';
+      // Nobody else reads an upgrade's socket: unread, its end would never be noticed.
+      socket.once('finish', () => linger(socket));
     });
   }
 
@@ -259,14 +267,9 @@ export class Forwarder {
     if (unreachable.has(code)) {
       return ProxyErrors.PROXY_PORT_REFUSED({ port, reason: code }, { cause: error });
     }
-    if (error instanceof Error && attempt.proxyReq?.reusedSocket === true && !attempt.responded) {
-      (error as StaleError).reusedSocket = true;
-    }
     return ProxyErrors.PROXY_UPSTREAM_FAILED({ port, reason: code }, { cause: error });
   }
 }
-
-type StaleError = Error & { reusedSocket?: boolean };
 
 const unreachable = new Set([
   'ECONNREFUSED',

@@ -1,0 +1,122 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { once } from 'node:events';
+import { waitFor } from '@rookery/core';
+import { WebSocket } from 'ws';
+import { Rig, send } from './rig.js';
+
+const soon = { timeoutMs: 5_000, everyMs: 5 };
+
+describe('while a project moves', () => {
+  let rig: Rig;
+  beforeEach(async () => {
+    rig = await new Rig({ holdMs: 400, heldPerProjectMax: 3, rerouteMs: 2_000 }).start();
+    await rig.addHost();
+  });
+  afterEach(() => rig.stop());
+
+  const hold = () => rig.host(0).routes.set(rig.projectId, { state: 'held' });
+  const held = (count: number) =>
+    waitFor(`${count} wait`, () => rig.host(0).ingress.heldCount() === count, soon);
+
+  it('holds requests with their bodies and lets them through on release', async () => {
+    hold();
+    const answers = Promise.all([
+      send(rig.hubPort, rig.path('a')),
+      send(rig.hubPort, rig.path('b'), { method: 'POST', body: 'kept' }),
+    ]);
+    await held(2);
+    rig.place(0);
+    const [get, post] = await answers;
+    expect(get.status).toBe(200);
+    expect(post.json()).toMatchObject({ method: 'POST', body: 'kept' });
+    expect(rig.host(0).ingress.heldCount()).toBe(0);
+  });
+
+  it('holds WebSockets too', async () => {
+    hold();
+    const socket = new WebSocket(`ws://127.0.0.1:${rig.hubPort}${rig.path()}`, {
+      headers: { authorization: 'Bearer owner' },
+    });
+    await held(1);
+    rig.place(0);
+    await once(socket, 'open');
+    socket.terminate();
+  });
+
+  it('does not hold for ever', async () => {
+    hold();
+    const answer = await send(rig.hubPort, rig.path());
+    expect(answer.status).toBe(503);
+    expect(answer.json().code).toBe('PROXY_PROJECT_HELD');
+    expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0);
+  });
+
+  it('holds only so many', async () => {
+    hold();
+    const waiting = Array.from({ length: 3 }, () => send(rig.hubPort, rig.path()));
+    await held(3);
+    const tooMany = await send(rig.hubPort, rig.path());
+    expect([tooMany.status, tooMany.json().code]).toEqual([503, 'PROXY_PROJECT_HELD']);
+    rig.place(0);
+    const statuses = (await Promise.all(waiting)).map((answer) => answer.status);
+    expect(statuses).toEqual([200, 200, 200]);
+  });
+
+  it('forgets a held request whose client has gone', async () => {
+    hold();
+    const socket = new WebSocket(`ws://127.0.0.1:${rig.hubPort}${rig.path()}`, {
+      headers: { authorization: 'Bearer owner' },
+    });
+    socket.on('error', () => undefined);
+    await held(1);
+    socket.terminate();
+    await held(0);
+  });
+
+  it('finds the new host for what had waited at the old one', async () => {
+    hold();
+    const waiting = send(rig.hubPort, rig.path('a'));
+    await held(1);
+    rig.host(1).routes.set(rig.projectId, { state: 'running', address: '127.0.0.1' });
+    rig.pointHub(1);
+    rig.host(0).routes.set(rig.projectId, { state: 'moved' });
+    expect((await waiting).status).toBe(200);
+    expect(rig.resolver.freshCount).toBe(1);
+  });
+
+  it('keeps looking until the hub knows better', async () => {
+    rig.host(0).routes.set(rig.projectId, { state: 'moved' });
+    const waiting = send(rig.hubPort, rig.path('a'));
+    await waitFor('it has looked twice', () => rig.resolver.freshCount >= 2, soon);
+    rig.place(1);
+    expect((await waiting).status).toBe(200);
+  });
+
+  it('gives up looking after its limit', async () => {
+    rig.host(0).routes.set(rig.projectId, { state: 'moved' });
+    const answer = await send(rig.hubPort, rig.path('a'));
+    expect([answer.status, answer.json().code]).toEqual([503, 'PROXY_PROJECT_HELD']);
+  });
+
+  it('asks a client to send a body again rather than lose it', async () => {
+    rig.host(0).routes.set(rig.projectId, { state: 'moved' });
+    const answer = await send(rig.hubPort, rig.path(), { method: 'POST', body: 'x' });
+    expect(answer.status).toBe(503);
+    expect(answer.json()).toMatchObject({ code: 'PROXY_PROJECT_HELD', retryable: true });
+  });
+
+  it('tells who comes directly the new address', async () => {
+    const newUrl = 'https://host2.example';
+    rig.host(0).routes.set(rig.projectId, { state: 'moved', newUrl });
+    const token = await rig.minter.mint({
+      aud: `host:${rig.host(0).hostId}`,
+      sub: 'account:x',
+      project: rig.projectId,
+      role: 'owner',
+    });
+    const headers = { 'rookery-token': token };
+    const answer = await send(rig.host(0).port, rig.path(), { as: 'nobody', headers });
+    expect(answer.status).toBe(421);
+    expect(answer.json()).toMatchObject({ code: 'PROXY_PROJECT_MOVED', details: { newUrl } });
+  });
+});
