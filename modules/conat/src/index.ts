@@ -1,13 +1,20 @@
-export {
-  Broker,
-  type BrokerMetrics,
-  type BrokerOptions,
-  type RevocationReason,
-} from './broker/broker.js';
+export { Broker, type BrokerOptions, type RevocationReason } from './broker/broker.js';
 export { BrokerLimits, type BrokerLimitsInput } from './broker/limits.js';
-export type { Connection, Transport } from './broker/connection.js';
+export type { BrokerMetrics, Connection, Transport } from './broker/ports.js';
 export { Authenticator, ConnectOptions, type ConnectRequest } from './auth/authenticator.js';
 export type { ConatIdentity, ConatPermissions, SubjectRules } from './auth/identity.js';
+export {
+  NetworkAuthenticator,
+  type NetworkAuthenticatorPorts,
+} from './auth/network-authenticator.js';
+export {
+  accountPermissions,
+  hostPermissions,
+  hubPermissions,
+  joiningHostPermissions,
+  type ProjectAccess,
+} from './auth/permissions.js';
+export { joiningIdentityName, provenNkey, sameSecret } from './auth/proofs.js';
 export { ConatErrors } from './conat.errors.js';
 export {
   ConatClient,
@@ -22,6 +29,10 @@ export {
   type UpgradeHandler,
   type UpgradeMatch,
 } from './gateway/upgrade-dispatcher.js';
+export { ConatModule } from './conat.module.js';
+export type { ConatOptions, ConatOptionsInput } from './conat.module-definition.js';
+export { ConatWsAdapter } from './gateway/conat-ws.adapter.js';
+export { relayDuplex } from './services/relay.js';
 export { serve, ServiceServer, type ServeOptions } from './services/service-server.js';
 export { createServiceClient } from './services/service-client.js';
 export { serviceLimits, type ServiceLimits } from './services/service-limits.js';

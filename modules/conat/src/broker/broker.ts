@@ -1,9 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import type { Authenticator, ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
-import { Connection, type Subscription, type Transport } from './connection.js';
+import { ClientConnection } from './connection.js';
 import { BrokerLimits, type BrokerLimitsInput } from './limits.js';
 import type { PublishOp } from './parser.js';
+import type {
+  BrokerClient,
+  BrokerMetrics,
+  Connection,
+  ConnectionHost,
+  Subscription,
+  Transport,
+} from './ports.js';
 import { protocolTexts, type CloseReason } from './protocol-texts.js';
 import { Sublist } from './sublist.js';
 
@@ -20,24 +28,13 @@ export interface BrokerOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-/** Counters since the start; sizes are read from the broker itself. */
-export interface BrokerMetrics {
-  messagesIn: number;
-  messagesOut: number;
-  bytesIn: number;
-  bytesOut: number;
-  slowConsumers: number;
-  violations: number;
-  closed: Partial<Record<CloseReason, number>>;
-}
-
 export type RevocationReason = 'revoked' | 'expired';
 
 /**
  * A NATS broker for one process. Knows no sockets: a gateway makes a {@link Transport} of whatever
  * bytes come through, and {@link Broker.accept} gives the connection to feed.
  */
-export class Broker {
+export class Broker implements ConnectionHost {
   readonly limits: BrokerLimits;
   readonly metrics: BrokerMetrics = {
     messagesIn: 0,
@@ -50,11 +47,11 @@ export class Broker {
   };
   private readonly serverId = `N${base32(randomBytes(55))}`;
   private readonly sublist: Sublist<Subscription>;
-  private readonly connections = new Set<Connection>();
-  private readonly byIdentity = new Map<string, Set<Connection>>();
+  private readonly connections = new Set<BrokerClient>();
+  private readonly byIdentity = new Map<string, Set<BrokerClient>>();
   private readonly byAddress = new Map<string, number>();
   private readonly idleWaiters = new Set<() => void>();
-  private unflushed: Connection[] = [];
+  private unflushed: BrokerClient[] = [];
   private lastId = 0;
   private draining = false;
   private clockMs = 0;
@@ -79,7 +76,7 @@ export class Broker {
   /** Takes a new client and greets it with INFO. */
   accept(transport: Transport): Connection {
     this.lastId += 1;
-    const connection = new Connection(this, transport, this.lastId);
+    const connection = new ClientConnection(this, transport, this.lastId);
     this.connections.add(connection);
     const fromAddress = (this.byAddress.get(transport.peer) ?? 0) + 1;
     this.byAddress.set(transport.peer, fromAddress);
@@ -154,7 +151,6 @@ export class Broker {
 
   // The connections' side.
 
-  /** Time of the current tick: one look at the clock for many messages. */
   nowMs(): number {
     if (this.clockMs === 0) {
       this.clockMs = Date.now();
@@ -190,7 +186,7 @@ export class Broker {
     if (this.identifying > 0) this.changes.set(identityName, this.changeCount);
   }
 
-  admit(connection: Connection, identity: ConatIdentity): boolean {
+  admit(connection: BrokerClient, identity: ConatIdentity): boolean {
     let group = this.byIdentity.get(identity.name);
     if (!group) this.byIdentity.set(identity.name, (group = new Set()));
     if (group.size >= this.limits.connectionsPerIdentityMax) return false;
@@ -206,14 +202,13 @@ export class Broker {
     this.sublist.remove(subscription);
   }
 
-  /** Brings a message to all who hear its subject; a queue group hears it once. */
-  route(from: Connection, op: PublishOp): void {
+  route(from: BrokerClient, op: PublishOp): void {
     this.metrics.messagesIn += 1;
     const { plain, groups } = this.sublist.match(op.subject);
     let heard = 0;
     for (let i = 0; i < plain.length; i += 1) {
       const subscription = plain[i]!;
-      if (subscription.connection.deliver(subscription, op, from)) heard += 1;
+      if (subscription.client.deliver(subscription, op, from)) heard += 1;
     }
     for (let g = 0; g < groups.length; g += 1) {
       if (deliverToOne(groups[g]!, op, from)) heard += 1;
@@ -222,20 +217,20 @@ export class Broker {
     if (heard === 0 && op.reply !== '') from.noResponders(op);
   }
 
-  subscriptionFor(connection: Connection, subject: string): Subscription | undefined {
+  subscriptionFor(connection: BrokerClient, subject: string): Subscription | undefined {
     const { plain, groups } = this.sublist.match(subject);
     return (
-      plain.find((subscription) => subscription.connection === connection) ??
-      groups.flat().find((subscription) => subscription.connection === connection)
+      plain.find((subscription) => subscription.client === connection) ??
+      groups.flat().find((subscription) => subscription.client === connection)
     );
   }
 
-  flushLater(connection: Connection): void {
+  flushLater(connection: BrokerClient): void {
     if (this.unflushed.length === 0) setImmediate(() => this.flushAll());
     this.unflushed.push(connection);
   }
 
-  closed(connection: Connection, reason: CloseReason): void {
+  closed(connection: BrokerClient, reason: CloseReason): void {
     if (!this.connections.delete(connection)) return;
     this.metrics.closed[reason] = (this.metrics.closed[reason] ?? 0) + 1;
     const left = (this.byAddress.get(connection.peer) ?? 1) - 1;
@@ -253,7 +248,7 @@ export class Broker {
     for (const connection of batch) connection.flush();
   }
 
-  private info(connection: Connection): string {
+  private info(connection: BrokerClient): string {
     const info = {
       server_id: this.serverId,
       server_name: this.options.name ?? 'conat',
@@ -274,11 +269,11 @@ export class Broker {
 }
 
 /** Starts at a random member and goes on until one can take the message. */
-function deliverToOne(group: readonly Subscription[], op: PublishOp, from: Connection): boolean {
+function deliverToOne(group: readonly Subscription[], op: PublishOp, from: BrokerClient): boolean {
   const start = group.length === 1 ? 0 : Math.floor(Math.random() * group.length);
   for (let i = 0; i < group.length; i += 1) {
     const subscription = group[(start + i) % group.length]!;
-    if (subscription.connection.deliver(subscription, op, from)) return true;
+    if (subscription.client.deliver(subscription, op, from)) return true;
   }
   return false;
 }

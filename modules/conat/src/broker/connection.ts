@@ -1,38 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { ConnectOptions } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
-import type { Broker } from './broker.js';
 import { FrameWriter } from './frame-writer.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
+import type { BrokerClient, ConnectionHost, Subscription, Transport } from './ports.js';
 import { PermissionCheck, ReplyGrants } from './permission-check.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
 import { isLiteral, parseFilter } from './subjects.js';
-
-/** The socket under a connection: WebSocket, TCP or memory. */
-export interface Transport {
-  /** Address of the other side, for limits and logs. */
-  readonly peer: string;
-  /** Bytes accepted by `send` and not yet given to the operating system. */
-  readonly bufferedBytes: number;
-  send(frame: Buffer): void;
-  /** Sends what waits, then closes. `at once` drops it. */
-  close(code: number, reason: string, how: 'flush' | 'at once'): void;
-}
-
-export interface Subscription {
-  readonly connection: Connection;
-  readonly sid: string;
-  readonly subject: string;
-  readonly tokens: readonly string[];
-  readonly queue: string;
-  filtered: boolean;
-  delivered: number;
-  /** Deliveries after which it ends; 0: none. */
-  max: number;
-  /** The subject of the last delivery and its `MSG <subject> <sid> `, since they often repeat. */
-  lastSubject: string;
-  lastHead: Buffer | null;
-}
 
 type State = 'new' | 'authenticating' | 'ready' | 'closed';
 
@@ -40,7 +14,7 @@ type State = 'new' | 'authenticating' | 'ready' | 'closed';
  * One client. Goes `new` → (CONNECT) `authenticating` → `ready` → `closed`; before `ready` nothing
  * but CONNECT is obeyed, and input that comes while the authenticator thinks is kept, bounded.
  */
-export class Connection implements ParserSink {
+export class ClientConnection implements BrokerClient, ParserSink {
   readonly nonce = randomBytes(16).toString('base64url');
   readonly subscriptions = new Map<string, Subscription>();
   identity: ConatIdentity | null = null;
@@ -57,7 +31,7 @@ export class Connection implements ParserSink {
   private readonly writer: FrameWriter;
 
   constructor(
-    private readonly broker: Broker,
+    private readonly broker: ConnectionHost,
     private readonly transport: Transport,
     readonly id: number,
   ) {
@@ -82,11 +56,6 @@ export class Connection implements ParserSink {
     return this.state === 'closed';
   }
 
-  get bufferedBytes(): number {
-    return this.transport.bufferedBytes + this.writer.length;
-  }
-
-  /** Bytes from the socket, cut anywhere. */
   receive(chunk: Buffer): void {
     if (this.state === 'closed') return;
     this.broker.metrics.bytesIn += chunk.length;
@@ -100,7 +69,6 @@ export class Connection implements ParserSink {
     this.parser.feed(chunk);
   }
 
-  /** The socket is gone. */
   lost(): void {
     this.end('client closed');
   }
@@ -192,7 +160,7 @@ export class Connection implements ParserSink {
       return;
     }
     const subscription: Subscription = {
-      connection: this,
+      client: this,
       sid,
       subject,
       tokens,
@@ -243,8 +211,7 @@ export class Connection implements ParserSink {
 
   // What the broker asks for.
 
-  /** Sends one message. @returns false when this subscription must not hear it */
-  deliver(subscription: Subscription, op: PublishOp, from: Connection | null): boolean {
+  deliver(subscription: Subscription, op: PublishOp, from: BrokerClient): boolean {
     if (this.state !== 'ready') return false;
     if (from === this && !this.options.echo) return false;
     if (subscription.filtered && !this.permissions!.mayHear(op.subject)) return false;
@@ -257,7 +224,6 @@ export class Connection implements ParserSink {
     return true;
   }
 
-  /** Nobody heard a request of this connection: tell it, if it asked to be told. */
   noResponders(op: PublishOp): void {
     if (!this.options.no_responders || op.reply === '') return;
     const subscription = this.broker.subscriptionFor(this, op.reply);
@@ -296,7 +262,6 @@ export class Connection implements ParserSink {
     }
   }
 
-  /** Says why (if there is something to say), sends what waits, and closes. */
   refuse(text: string | null, reason: CloseReason): void {
     if (this.state === 'closed') return;
     if (text !== null) this.writer.text(`-ERR '${text}'\r\n`);

@@ -1,4 +1,4 @@
-import { backoffMs, createLogger, type Logger } from '@rookery/core';
+import { backoffMs, createLogger, SystemClock, type Logger } from '@rookery/core';
 import {
   nkeyAuthenticator,
   wsconnect,
@@ -12,6 +12,7 @@ import { Broker } from '../broker/broker.js';
 import { protocolTexts } from '../broker/protocol-texts.js';
 import { inboxPrefixOf } from '../broker/subjects.js';
 import { ConatErrors } from '../conat.errors.js';
+import { DialSocket, type SocketLike } from './dial-socket.js';
 import { MemorySocket } from './memory-socket.js';
 
 /** How a client proves who it is. */
@@ -46,11 +47,16 @@ export type ConatClientStatus = 'connected' | 'disconnected' | 'closed';
 interface DialState {
   abandoned: boolean;
   lastError: string;
+  /** Dials since the last success. */
   failures: number;
+  /** Time between two dials; fixed for each, since nats-core asks for it more than once. */
+  waitMs: number;
+  wasConnected: boolean;
   refused: () => void;
 }
 
 const dialTimeoutMs = 10_000;
+const minimumWaitMs = 50;
 const drainDeadlineMs = 5_000;
 
 /** A NATS client with our habits: endless reconnects with jitter, fresh credentials each time. */
@@ -76,7 +82,14 @@ export class ConatClient {
   static async connect(options: ConatClientOptions): Promise<ConatClient> {
     const logger = options.logger ?? createLogger('conat-client', 'warn');
     const url = options.servers instanceof Broker ? 'in-process' : String(options.servers);
-    const state: DialState = { abandoned: false, lastError: '', failures: 0, refused: () => {} };
+    const state: DialState = {
+      abandoned: false,
+      lastError: '',
+      failures: 0,
+      waitMs: 0,
+      wasConnected: false,
+      refused: () => undefined,
+    };
     const connecting = wsconnect(natsOptions(options, state));
     let timer: NodeJS.Timeout | undefined;
     try {
@@ -93,6 +106,7 @@ export class ConatClient {
             }),
           ]));
       state.failures = 0;
+      state.wasConnected = true;
       const client = new ConatClient(nats, options.identity, logger);
       client.onStatus((status) => {
         if (status === 'connected') state.failures = 0;
@@ -165,9 +179,19 @@ export class ConatClient {
 
 function natsOptions(options: ConatClientOptions, state: DialState): WsConnectionOptions {
   const { servers, credentials } = options;
+  const backoff = {
+    firstMs: options.reconnectFirstMs ?? 200,
+    maxMs: options.reconnectMaxMs ?? 5_000,
+  };
+  const clock = new SystemClock();
   let current: ConatCredentials | undefined;
-  const openSocket = async (url: string): Promise<MemorySocket | WebSocket> => {
+  const dial = async (url: string, signal: AbortSignal): Promise<SocketLike> => {
     if (state.abandoned) throw new Error('given up');
+    // nats-core's first dial after a loss waits for nothing: a herd must not come back at once.
+    if (state.wasConnected && state.failures === 0)
+      await clock.delay(backoffMs(0, backoff), signal);
+    state.waitMs = minimumWaitMs + backoffMs(state.failures, backoff);
+    state.failures += 1;
     current = typeof credentials === 'function' ? await credentials() : credentials;
     if (servers instanceof Broker) return new MemorySocket(servers);
     const socket = new WebSocket(url, {
@@ -179,7 +203,7 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
     socket.once('close', (_code, reason) => {
       if (reason.toString() === protocolTexts.authorizationViolation) state.refused();
     });
-    return socket;
+    return socket as unknown as SocketLike;
   };
   return {
     servers: servers instanceof Broker ? ['ws://in-process:1'] : urls(servers),
@@ -187,7 +211,7 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
     inboxPrefix: inboxPrefixOf(options.identity).slice(0, -1),
     authenticator: (nonce?: string) => authOf(current, nonce),
     wsFactory: async (url: string) => ({
-      socket: (await openSocket(url)) as unknown as globalThis.WebSocket,
+      socket: new DialSocket((signal) => dial(url, signal)) as unknown as globalThis.WebSocket,
       encrypted: url.startsWith('wss:'),
     }),
     timeout: dialTimeoutMs,
@@ -197,13 +221,7 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
     ignoreClusterUpdates: true,
     pingInterval: options.pingEveryMs ?? 15_000,
     maxPingOut: 2,
-    // nats-core counts no attempts for us; jitter over a growing range keeps a herd apart.
-    reconnectDelayHandler: () =>
-      50 +
-      backoffMs(state.failures++, {
-        firstMs: options.reconnectFirstMs ?? 200,
-        maxMs: options.reconnectMaxMs ?? 5_000,
-      }),
+    reconnectDelayHandler: () => state.waitMs,
   };
 }
 

@@ -1,23 +1,18 @@
 import type { Broker } from '../broker/broker.js';
-import type { Connection } from '../broker/connection.js';
-
-interface CloseEventLike {
-  readonly code: number;
-  readonly reason: string;
-  readonly wasClean: boolean;
-}
+import type { Connection } from '../broker/ports.js';
+import type { SocketLike } from './dial-socket.js';
 
 /**
  * The part of the W3C WebSocket that nats-core uses, wired straight to a broker of this process:
  * the same client and the same protocol, without a socket.
  */
-export class MemorySocket {
+export class MemorySocket implements SocketLike {
   binaryType = 'arraybuffer';
   readonly bufferedAmount = 0;
-  onopen: (() => void) | null = null;
-  onmessage: ((event: { data: Uint8Array }) => void) | null = null;
-  onclose: ((event: CloseEventLike) => void) | null = null;
-  onerror: ((event: { message: string }) => void) | null = null;
+  onopen: SocketLike['onopen'] = null;
+  onmessage: SocketLike['onmessage'] = null;
+  onclose: SocketLike['onclose'] = null;
+  onerror: SocketLike['onerror'] = null;
   private connection: Connection | null = null;
   private closed = false;
 

@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws';
+import type { UpgradeHandler } from './upgrade-dispatcher.js';
 import type { Broker } from '../broker/broker.js';
-import type { Transport } from '../broker/connection.js';
+import type { Transport } from '../broker/ports.js';
 
 /** How long a closed connection may take to send what waits for it. */
 const closeDeadlineMs = 5_000;
@@ -51,4 +52,13 @@ export function brokerWebSocketServer(broker: Broker): WebSocketServer {
     acceptWebSocket(broker, socket, request);
   });
   return server;
+}
+
+/** Hands an upgrade to a WebSocket server without a listener of its own. */
+export function upgradeTo(server: WebSocketServer): UpgradeHandler {
+  return (request, socket, head) => {
+    server.handleUpgrade(request, socket, head, (client: WebSocket) => {
+      server.emit('connection', client, request);
+    });
+  };
 }

@@ -36,6 +36,9 @@ export class Conversation {
   }
 }
 
+/** Our own headers never take more. */
+const headerBytesMax = 1024;
+
 /** @throws SERVICE_MESSAGE_TOO_LARGE, SERVICE_UNAVAILABLE on a closed connection */
 export function publish(
   client: ConatClient,
@@ -43,14 +46,23 @@ export function publish(
   data: Uint8Array,
   options: { reply?: string; headers?: MsgHdrs } = {},
 ): void {
-  const limitBytes = client.nats.info?.max_payload ?? Infinity;
-  const headerBytes = options.headers ? options.headers.toString().length + 64 : 0;
-  if (data.length + headerBytes > limitBytes) {
-    throw ConatErrors.SERVICE_MESSAGE_TOO_LARGE({ subject, limitBytes });
-  }
+  checkSize(client, subject, data, options.headers !== undefined);
   try {
     client.nats.publish(subject, data, options);
   } catch (error) {
     throw ConatErrors.SERVICE_UNAVAILABLE({ subject }, { cause: error });
+  }
+}
+
+/** @throws SERVICE_MESSAGE_TOO_LARGE when the broker would cut the connection for it */
+export function checkSize(
+  client: ConatClient,
+  subject: string,
+  data: Uint8Array,
+  withHeaders: boolean,
+): void {
+  const limitBytes = client.nats.info?.max_payload ?? Infinity;
+  if (data.length + (withHeaders ? headerBytesMax : 0) > limitBytes) {
+    throw ConatErrors.SERVICE_MESSAGE_TOO_LARGE({ subject, limitBytes });
   }
 }

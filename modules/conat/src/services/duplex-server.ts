@@ -53,6 +53,8 @@ export class DuplexServer {
   }
 }
 
+const earlyControlsMax = 100;
+
 class ServedDuplex {
   readonly subject: string;
   private readonly controller = new AbortController();
@@ -62,6 +64,8 @@ class ServedDuplex {
   private readonly stdout: Writable;
   private readonly stderr: Writable;
   private readonly controlListeners = new Set<(message: unknown) => void>();
+  /** What came before the handler listened. */
+  private readonly earlyControls: unknown[] = [];
   private readonly reply: string;
   private gone = false;
   private finished = false;
@@ -114,7 +118,7 @@ class ServedDuplex {
         stdin: this.stdin,
         stdout: this.stdout,
         stderr: this.stderr,
-        onControl: (listener) => this.controlListeners.add(listener),
+        onControl: (listener) => this.listen(listener),
       });
       const body = encodeOutput(request.method, output, this.subject);
       // The result comes behind the last byte: who has it has everything.
@@ -168,6 +172,11 @@ class ServedDuplex {
     }
   }
 
+  private listen(listener: (message: unknown) => void): void {
+    this.controlListeners.add(listener);
+    for (const message of this.earlyControls.splice(0)) listener(message);
+  }
+
   private control(body: Uint8Array): void {
     const { control } = this.request.method as AnyDuplexMethod;
     let message: unknown;
@@ -176,6 +185,9 @@ class ServedDuplex {
     } catch (error) {
       this.logger.warn({ err: error, subject: this.subject }, 'a control message is not valid');
       return;
+    }
+    if (this.controlListeners.size === 0 && this.earlyControls.length < earlyControlsMax) {
+      this.earlyControls.push(message);
     }
     for (const listener of this.controlListeners) listener(message);
   }

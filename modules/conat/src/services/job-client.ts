@@ -36,6 +36,7 @@ class JobCall {
   private lastHeardMs = Date.now();
   private done = false;
   private readonly onAbort = (): void => this.cancel();
+  private readonly offStatus: () => void;
 
   constructor(
     private readonly target: JobTarget,
@@ -48,6 +49,12 @@ class JobCall {
       (message) => this.hear(message),
       (error) => this.fail(error),
     );
+    this.offStatus = target.client.onStatus((status) => {
+      if (status === 'connected') this.ask(true);
+      if (status === 'closed') {
+        this.fail(ConatErrors.SERVICE_UNAVAILABLE({ subject: target.subject }));
+      }
+    });
     this.timer = setInterval(
       () => this.tick(),
       Math.min(target.limits.heartbeatMs, target.method.silenceMs / 3),
@@ -135,6 +142,7 @@ class JobCall {
     this.say('bye');
     this.done = true;
     clearInterval(this.timer);
+    this.offStatus();
     this.options.signal?.removeEventListener('abort', this.onAbort);
     this.conversation.close();
   }

@@ -30,6 +30,7 @@ interface Outcome {
 /** A job and everyone who waits for it. */
 interface Run {
   readonly key: string;
+  readonly subject: string;
   readonly runIds: Set<string>;
   /** Reply inboxes of those who wait. */
   readonly callers: Set<string>;
@@ -71,7 +72,7 @@ export class JobServer {
     if (this.running.size >= this.limits.sessionsMax) {
       throw ConatErrors.SERVICE_BUSY({ subject, limit: this.limits.sessionsMax });
     }
-    const run = this.create(key);
+    const run = this.create(key, subject);
     this.join(run, runId, message.reply!, subject);
     const work = this.perform(run, request, handler).finally(() => this.running.delete(run));
     this.running.set(run, work);
@@ -89,7 +90,7 @@ export class JobServer {
 
   abort(): void {
     for (const run of this.running.keys()) {
-      run.controller.abort(ConatErrors.SERVICE_UNAVAILABLE({ subject: run.key }));
+      run.controller.abort(ConatErrors.SERVICE_UNAVAILABLE({ subject: run.subject }));
     }
   }
 
@@ -106,9 +107,10 @@ export class JobServer {
     return run?.outcome && !run.outcome.ok ? undefined : run;
   }
 
-  private create(key: string): Run {
+  private create(key: string, subject: string): Run {
     const run: Run = {
       key,
+      subject,
       runIds: new Set(),
       callers: new Set(),
       conversation: new Conversation(this.client, (message) => this.hear(run, message)),

@@ -14,6 +14,7 @@ import { errors, headers, TimeoutError, type MsgHdrs } from '@nats-io/nats-core'
 import type { z } from 'zod';
 import type { ConatClient } from '../client/conat-client.js';
 import { ConatErrors } from '../conat.errors.js';
+import { checkSize } from './conversation.js';
 import { openDuplex } from './duplex-client.js';
 import { runJob } from './job-client.js';
 import { serviceLimits, type ServiceLimits } from './service-limits.js';
@@ -74,10 +75,7 @@ async function callOnce(
   const { client, subject, method, body } = target;
   const timeoutMs = options.timeoutMs ?? method.timeoutMs;
   options.signal?.throwIfAborted();
-  const limitBytes = client.nats.info?.max_payload ?? Infinity;
-  if (body.length + 256 > limitBytes) {
-    throw ConatErrors.SERVICE_MESSAGE_TOO_LARGE({ subject, limitBytes });
-  }
+  checkSize(client, subject, body, true);
   let onAbort: (() => void) | undefined;
   try {
     const request = client.nats.request(subject, body, {

@@ -74,7 +74,7 @@ export class ServiceServer {
     await client.nats.flush();
     const { refusal } = this;
     if (refusal) {
-      const reason = (refusal as Error).message;
+      const reason = refusal.message;
       throw ConatErrors.SERVICE_INCOMPLETE({ prefix: contract.prefix, reason }, { cause: refusal });
     }
   }
@@ -158,13 +158,10 @@ export class ServiceServer {
         this.track(this.call(request, handler));
         break;
       case 'job':
-        this.jobs.start(
-          request,
-          handler as (input: unknown, context: JobContext) => Promise<unknown>,
-        );
+        this.jobs.start(request, handler);
         break;
       case 'duplex':
-        this.duplexes.start(request, handler as unknown as AnyDuplexHandler);
+        this.duplexes.start(request, handler);
         break;
     }
   }

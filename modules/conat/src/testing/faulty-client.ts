@@ -14,7 +14,7 @@ export interface ServiceFault {
 /** A client that fails where it is told to; each fault fires once. */
 export interface FaultyClient<C extends ServiceContract> {
   readonly client: ServiceClient<C>;
-  inject(fault: ServiceFault): void;
+  readonly inject: (fault: ServiceFault) => void;
   /** How often each method was called. */
   readonly calls: Readonly<Record<string, number>>;
 }

@@ -7,7 +7,7 @@ import { Broker } from '../broker/broker.js';
 import type { BrokerLimitsInput } from '../broker/limits.js';
 import { ConatClient, type ConatClientOptions } from '../client/conat-client.js';
 import { UpgradeDispatcher } from '../gateway/upgrade-dispatcher.js';
-import { brokerWebSocketServer } from '../gateway/websocket-transport.js';
+import { brokerWebSocketServer, upgradeTo } from '../gateway/websocket-transport.js';
 
 /** Lets everybody in with every right, under the name that the client gives itself. */
 export class AllowAllAuthenticator extends Authenticator {
@@ -46,9 +46,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
   });
   const sockets = brokerWebSocketServer(broker);
   const dispatcher = new UpgradeDispatcher();
-  dispatcher.register('/conat', (request, socket, head) => {
-    sockets.handleUpgrade(request, socket, head, (ws) => sockets.emit('connection', ws, request));
-  });
+  dispatcher.register('/conat', upgradeTo(sockets));
   const httpServer = createServer((_, response) => response.writeHead(404).end());
   dispatcher.attach(httpServer);
   await new Promise<void>((resolve, reject) => {

@@ -1,0 +1,85 @@
+import type { AccessTokenVerifier } from '@rookery/core';
+import { identityNames } from '../contract.js';
+import { Authenticator, type ConnectRequest } from './authenticator.js';
+import type { ConatIdentity } from './identity.js';
+import {
+  accountPermissions,
+  hostPermissions,
+  hubPermissions,
+  joiningHostPermissions,
+  type ProjectAccess,
+} from './permissions.js';
+import { joiningIdentityName, provenNkey, sameSecret } from './proofs.js';
+
+/** What the control network asks the app. What is left out lets nobody in that way. */
+export interface NetworkAuthenticatorPorts {
+  /** Shared by the hub's processes; sent as password of the user `hub`. */
+  readonly hubSecret?: string;
+  /** The host that registered this identity key and was not removed. */
+  readonly hostOf?: (identityKey: string) => Promise<string | null>;
+  /** Is this a join token that can still be used (or whose registration may be repeated)? */
+  readonly isJoinToken?: (token: string) => Promise<boolean>;
+  readonly accessTokens?: AccessTokenVerifier;
+  /** The projects of an account that exists and is not blocked, else null. */
+  readonly projectsOf?: (accountId: string) => Promise<readonly ProjectAccess[] | null>;
+  /**
+   * How long a connection may go on that a token opened. The token itself lives minutes; changes
+   * of rights are pushed with `Broker.updatePermissions` and `Broker.disconnect`.
+   */
+  readonly sessionMs?: number;
+}
+
+const sessionMsDefault = 24 * 3_600_000;
+
+/**
+ * Who is who on the control network: hosts by their nkey, the hub's processes by their secret,
+ * joining hosts by their token, accounts by an access token. Everybody else is nobody.
+ */
+export class NetworkAuthenticator extends Authenticator {
+  constructor(private readonly ports: NetworkAuthenticatorPorts) {
+    super();
+  }
+
+  async authenticate(request: ConnectRequest): Promise<ConatIdentity | null> {
+    const { nkey, user, pass, auth_token: token } = request.options;
+    if (nkey !== undefined && nkey !== '') return this.host(request);
+    if (user === identityNames.hub) {
+      if (!sameSecret(pass, this.ports.hubSecret ?? '')) return null;
+      return { name: identityNames.hub, permissions: hubPermissions() };
+    }
+    if (!token) return null;
+    // A JWT has two dots, a join token none.
+    return token.includes('.') ? this.account(token) : this.joiningHost(token);
+  }
+
+  private async host(request: ConnectRequest): Promise<ConatIdentity | null> {
+    const key = provenNkey(request);
+    const hostId = key === null ? null : await this.ports.hostOf?.(key);
+    if (!hostId) return null;
+    return { name: identityNames.host(hostId), permissions: hostPermissions(hostId) };
+  }
+
+  private async joiningHost(token: string): Promise<ConatIdentity | null> {
+    if (!(await this.ports.isJoinToken?.(token))) return null;
+    return { name: joiningIdentityName(token), permissions: joiningHostPermissions() };
+  }
+
+  private async account(token: string): Promise<ConatIdentity | null> {
+    const { accessTokens, projectsOf, sessionMs = sessionMsDefault } = this.ports;
+    if (!accessTokens || !projectsOf) return null;
+    const claims = await accessTokens.verify(token, 'conat').catch(() => null);
+    const accountId = /^account:([0-9a-f-]{36})$/.exec(claims?.sub ?? '')?.[1];
+    if (!claims || accountId === undefined) return null;
+    const all = await projectsOf(accountId);
+    if (!all) return null;
+    // A token for one project opens that one alone, with the rights that the account has now.
+    const projects = claims.project
+      ? all.filter(({ projectId }) => projectId === claims.project)
+      : all;
+    return {
+      name: identityNames.account(accountId),
+      permissions: accountPermissions(accountId, projects),
+      expiresAt: Date.now() + sessionMs,
+    };
+  }
+}

@@ -1,0 +1,65 @@
+import type { ProjectRole } from '@rookery/core/contract';
+import type { z } from 'zod';
+import type { ConatPermissions } from './identity.js';
+
+/** Answers to what was just asked; each message of a conversation renews it. */
+const responses = { countMax: 1_000_000, ttlMs: 120_000 };
+
+/** What a viewer may ask of a project; everything else could change something. */
+const viewerAsks = [
+  'status',
+  'fs.stat',
+  'fs.list',
+  'fs.read',
+  'fs.watch',
+  'fs.find',
+  'fs.grep',
+] as const;
+
+/** Who listened here could answer in the host's place. */
+const servedByRookery = ['project.*.streams.>', 'project.*.fs.>', 'project.*.terminal.>'];
+
+/** The hub's own processes: everything. */
+export function hubPermissions(): ConatPermissions {
+  return { publish: { allow: ['>'] }, subscribe: { allow: ['>'] }, inboxes: 'all' };
+}
+
+/** A host serves its own subjects and reports about itself. */
+export function hostPermissions(hostId: string): ConatPermissions {
+  return {
+    publish: { allow: [`hosts.${hostId}.>`] },
+    subscribe: { allow: [`host.${hostId}.>`, 'hosts.keys'] },
+    responses,
+  };
+}
+
+/** A host that is not registered yet may say one thing. */
+export function joiningHostPermissions(): ConatPermissions {
+  return { publish: { allow: ['hosts.register'] }, subscribe: { allow: [] } };
+}
+
+/** A project that an account may enter, and as what. */
+export interface ProjectAccess {
+  readonly projectId: string;
+  readonly role: z.infer<typeof ProjectRole>;
+}
+
+/** An account: its own space and its projects', by role. */
+export function accountPermissions(
+  accountId: string,
+  projects: readonly ProjectAccess[],
+): ConatPermissions {
+  const publish = [`account.${accountId}.>`];
+  const subscribe = [`account.${accountId}.>`];
+  for (const { projectId, role } of projects) {
+    const space = `project.${projectId}`;
+    subscribe.push(`${space}.>`);
+    if (role === 'viewer') publish.push(...viewerAsks.map((subject) => `${space}.${subject}`));
+    else publish.push(`${space}.>`);
+  }
+  return {
+    publish: { allow: publish },
+    subscribe: { allow: subscribe, deny: servedByRookery },
+    responses,
+  };
+}

@@ -1,0 +1,86 @@
+import type { ConnectRequest } from '../auth/authenticator.js';
+import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
+import type { BrokerLimits } from './limits.js';
+import type { PublishOp } from './parser.js';
+import type { CloseReason } from './protocol-texts.js';
+
+/** The socket under a connection: WebSocket, TCP or memory. */
+export interface Transport {
+  /** Address of the other side, for limits and logs. */
+  readonly peer: string;
+  /** Bytes accepted by `send` and not yet given to the operating system. */
+  readonly bufferedBytes: number;
+  send(frame: Buffer): void;
+  /** Sends what waits, then closes. `at once` drops it. */
+  close(code: number, reason: string, how: 'flush' | 'at once'): void;
+}
+
+/** What the broker gives to whoever brings a transport. */
+export interface Connection {
+  /** Bytes from the socket, cut anywhere. */
+  receive(chunk: Buffer): void;
+  /** The socket is gone. */
+  lost(): void;
+}
+
+export interface Subscription {
+  readonly client: BrokerClient;
+  readonly sid: string;
+  readonly subject: string;
+  readonly tokens: readonly string[];
+  readonly queue: string;
+  filtered: boolean;
+  delivered: number;
+  /** Deliveries after which it ends; 0: none. */
+  max: number;
+  /** The subject of the last delivery and its `MSG <subject> <sid> `, since they often repeat. */
+  lastSubject: string;
+  lastHead: Buffer | null;
+}
+
+/** A client as the broker sees it. */
+export interface BrokerClient extends Connection {
+  readonly id: number;
+  readonly nonce: string;
+  readonly peer: string;
+  readonly identity: ConatIdentity | null;
+  readonly isReady: boolean;
+  /** Sends one message. @returns false when this subscription must not hear it */
+  deliver(subscription: Subscription, op: PublishOp, from: BrokerClient): boolean;
+  /** Nobody heard a request of this client: tells it, if it asked to be told. */
+  noResponders(op: PublishOp): void;
+  write(text: string): void;
+  flush(): void;
+  setPermissions(permissions: ConatPermissions): void;
+  /** Says why (if there is something to say), sends what waits, and closes. */
+  refuse(text: string | null, reason: CloseReason): void;
+}
+
+/** Counters since the start; sizes are read from the broker itself. */
+export interface BrokerMetrics {
+  messagesIn: number;
+  messagesOut: number;
+  bytesIn: number;
+  bytesOut: number;
+  slowConsumers: number;
+  violations: number;
+  closed: Partial<Record<CloseReason, number>>;
+}
+
+/** The broker as a client's connection sees it. */
+export interface ConnectionHost {
+  readonly limits: BrokerLimits;
+  readonly metrics: BrokerMetrics;
+  /** Time of the current tick: one look at the clock for many messages. */
+  nowMs(): number;
+  identify(request: ConnectRequest): Promise<ConatIdentity | null>;
+  /** False when the identity has as many connections as it may. */
+  admit(client: BrokerClient, identity: ConatIdentity): boolean;
+  subscribed(subscription: Subscription): void;
+  unsubscribed(subscription: Subscription): void;
+  /** Brings a message to all who hear its subject; a queue group hears it once. */
+  route(from: BrokerClient, op: PublishOp): void;
+  subscriptionFor(client: BrokerClient, subject: string): Subscription | undefined;
+  flushLater(client: BrokerClient): void;
+  closed(client: BrokerClient, reason: CloseReason): void;
+}

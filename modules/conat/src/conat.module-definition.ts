@@ -1,0 +1,33 @@
+import { ConfigurableModuleBuilder } from '@nestjs/common';
+import { z } from 'zod';
+import { Authenticator } from './auth/authenticator.js';
+import { BrokerLimits } from './broker/limits.js';
+import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
+
+/** Options of ConatModule; parsed at start, so that all that is wrong is named at once. */
+export const ConatOptions = z.object({
+  /** Tells who a connection is; nobody is let in without. */
+  authenticator: z.instanceof(Authenticator),
+  limits: BrokerLimits.partial().default({}),
+  /** Where clients connect. */
+  path: z
+    .string()
+    .regex(/^\/[\w/-]*$/)
+    .default('/conat'),
+  /** What joins the brokers of a pool; one process needs nothing. */
+  fabric: z.literal('in-process').default('in-process'),
+  /** How long clients are given to leave by themselves when the app stops. */
+  drainDeadlineMs: z.int().min(0).default(2_000),
+  /** Shown to clients in INFO. */
+  name: z.string().default('conat'),
+  /** To share the upgrades with what was set up outside of Nest. */
+  dispatcher: z.instanceof(UpgradeDispatcher).optional(),
+});
+export type ConatOptions = z.output<typeof ConatOptions>;
+export type ConatOptionsInput = z.input<typeof ConatOptions>;
+
+export const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } =
+  new ConfigurableModuleBuilder<ConatOptionsInput>().setClassMethodName('forRoot').build();
+
+/** The parsed options. */
+export const CONAT_OPTIONS = Symbol('CONAT_OPTIONS');

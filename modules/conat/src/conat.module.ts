@@ -1,0 +1,46 @@
+import { Module } from '@nestjs/common';
+import { createLogger, parseConfig } from '@rookery/core';
+import { Broker } from './broker/broker.js';
+import {
+  CONAT_OPTIONS,
+  ConatOptions,
+  ConfigurableModuleClass,
+  MODULE_OPTIONS_TOKEN,
+} from './conat.module-definition.js';
+import { ConatGateway } from './gateway/conat.gateway.js';
+import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
+
+/**
+ * A NATS broker at `/conat` of the app's HTTP server. The app must use {@link ConatWsAdapter}:
+ * `app.useWebSocketAdapter(new ConatWsAdapter(app, app.get(UpgradeDispatcher)))`.
+ */
+@Module({
+  providers: [
+    {
+      provide: CONAT_OPTIONS,
+      inject: [MODULE_OPTIONS_TOKEN],
+      useFactory: (input: unknown): ConatOptions => parseConfig(ConatOptions, input),
+    },
+    {
+      provide: UpgradeDispatcher,
+      inject: [CONAT_OPTIONS],
+      useFactory: (options: ConatOptions) => options.dispatcher ?? new UpgradeDispatcher(),
+    },
+    {
+      provide: Broker,
+      inject: [CONAT_OPTIONS],
+      useFactory: ({ authenticator, limits, name }: ConatOptions): Broker => {
+        const logger = createLogger('conat', 'warn');
+        return new Broker({
+          authenticator,
+          limits,
+          name,
+          onError: (error) => logger.error({ err: error }, 'authentication failed'),
+        });
+      },
+    },
+    ConatGateway,
+  ],
+  exports: [Broker, UpgradeDispatcher],
+})
+export class ConatModule extends ConfigurableModuleClass {}
