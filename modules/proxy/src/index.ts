@@ -47,3 +47,5 @@ export {
   type SshKeyPair,
 } from './ssh/ssh-keys.js';
 export { SshLimits } from './ssh/ssh-limits.js';
+export { ProxyRole } from './http/proxy-role.js';
+export { ProxyModule, type ProxyModuleOptions } from './proxy.module.js';

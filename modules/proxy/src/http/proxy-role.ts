@@ -32,7 +32,7 @@ export interface RequestExchange {
  * `handleUpgrade` say false when the request is somebody else's.
  */
 export abstract class ProxyRole {
-  protected readonly limits: ProxyLimits;
+  readonly limits: ProxyLimits;
   protected readonly forwarder: Forwarder;
   protected readonly connections: Connections;
 
