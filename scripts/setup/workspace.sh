@@ -39,7 +39,7 @@ build_sources() {
 set_up_images() {
   local key stamp=$ROOKERY_CACHE/images.stamp
   key=$(find "$root/images" -type f -print0 | sort -z | xargs -0 cat | sha256sum | cut -c1-32)
-  stamp_is "$stamp" "$key" && [ -f "$ROOKERY_CACHE/images/debian-13.oci.tar" ] &&
+  stamp_is "$stamp" "$key" && [ -f "$ROOKERY_CACHE/images/debian-13.tar" ] &&
     [ -x "$ROOKERY_CACHE/tools/bin/catatonit" ] && return 0
   with_setup_lock build_images
   printf '%s' "$key" >"$stamp"
@@ -50,5 +50,5 @@ build_images() {
   say "building the base image from Debian's packages (under a minute)"
   quietly "$ROOKERY_CACHE/tools.log" bash "$root/images/tools/build.sh" --output "$ROOKERY_CACHE/tools"
   quietly "$ROOKERY_CACHE/image.log" bash "$root/images/rootfs/build.sh" \
-    --output "$ROOKERY_CACHE/images/debian-13.oci.tar"
+    --output "$ROOKERY_CACHE/images/debian-13.tar"
 }

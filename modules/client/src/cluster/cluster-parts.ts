@@ -31,7 +31,7 @@ export async function findParts(
   const parts: ClusterParts = {
     hubMain: join(repositoryRoot, 'hub/dist/main.js'),
     applianceMain: join(repositoryRoot, 'appliance/dist/main.js'),
-    baseImage: join(cacheDir, 'images/debian-13.oci.tar'),
+    baseImage: join(cacheDir, 'images/debian-13.tar'),
     toolsDir: join(cacheDir, 'tools'),
     btrfsProgram: (await exists(join(cacheDir, 'bin/btrfs')))
       ? join(cacheDir, 'bin/btrfs')
