@@ -5,12 +5,12 @@ import {
   type CodedError,
   type Logger,
 } from '@rookery/core';
-import type { CallContext, Handlers, JobContext, ServiceContract } from '@rookery/core/contract';
+import type { CallContext, Handlers, ServiceContract } from '@rookery/core/contract';
 import type { Msg, Subscription } from '@nats-io/nats-core';
 import type { ConatClient } from '../client/conat-client.js';
 import { ConatErrors } from '../conat.errors.js';
 import { publish } from './conversation.js';
-import { DuplexServer, type AnyDuplexHandler } from './duplex-server.js';
+import { DuplexServer } from './duplex-server.js';
 import { JobServer } from './job-server.js';
 import type { ServiceRequest } from './service-request.js';
 import { serviceLimits, type ServiceLimits } from './service-limits.js';
