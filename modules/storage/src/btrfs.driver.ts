@@ -10,7 +10,7 @@ import {
   type Clock,
   type Exec,
 } from '@rookery/core';
-import { BtrfsProgram, spaceErrorOf } from './btrfs/btrfs-program.js';
+import { BtrfsProgram } from './btrfs/btrfs-program.js';
 import { FrozenVolumes } from './btrfs/frozen.js';
 import { Images } from './btrfs/images.js';
 import { subvolumeAt } from './btrfs/ioctl.js';
@@ -43,7 +43,7 @@ import {
 } from './storage.driver.js';
 import { StorageErrors } from './storage.errors.js';
 import type { ResolvedStorageOptions } from './storage.options.js';
-import { requireFree, spaceOf } from './space.js';
+import { requireFree, spaceErrorOf, spaceOf } from './space.js';
 
 /** Send protocol 2 (compressed data) came with Linux 6.0 and btrfs-progs 6.0. */
 const sendV2Since: readonly [number, number] = [6, 0];

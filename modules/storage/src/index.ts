@@ -1,4 +1,11 @@
-export { BtrfsStorageDriver } from './btrfs.driver.js';
-export { StorageErrors } from './storage.errors.js';
+export { StorageModule } from './storage.module.js';
+export { StorageService, type StoredProject } from './storage.service.js';
 export { StorageOptions, type ResolvedStorageOptions } from './storage.options.js';
+export { StorageErrors } from './storage.errors.js';
+export { selectStorageDriver } from './select-driver.js';
+export { BtrfsStorageDriver } from './btrfs.driver.js';
+export { DirectoryStorageDriver } from './directory.driver.js';
+export { MemoryStorageDriver } from './memory.driver.js';
+export { LoopbackVolume, type LoopbackOptions } from './loopback.js';
 export { containerIdCount, containerRootId } from './layout.js';
+export { StorageDriver } from './storage.driver.js';

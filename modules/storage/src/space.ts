@@ -1,4 +1,5 @@
 import { statfs } from 'node:fs/promises';
+import type { CodedError } from '@rookery/core';
 import type { StorageSpace } from './storage.driver.js';
 import { StorageErrors } from './storage.errors.js';
 
@@ -14,4 +15,16 @@ export async function requireFree(options: {
 }): Promise<void> {
   const { freeBytes } = await spaceOf(options.volume);
   if (freeBytes < options.minFreeBytes) throw StorageErrors.DISK_FULL({ volume: options.volume });
+}
+
+/** DISK_FULL or QUOTA_EXCEEDED when a failure's text says so. Node has no name for EDQUOT (122). */
+export function spaceErrorOf(
+  text: string,
+  volume: string,
+  cause?: unknown,
+): CodedError | undefined {
+  if (/Disk quota exceeded|EDQUOT|error -122/i.test(text))
+    return StorageErrors.QUOTA_EXCEEDED({}, { cause });
+  if (/No space left|ENOSPC/i.test(text)) return StorageErrors.DISK_FULL({ volume }, { cause });
+  return undefined;
 }

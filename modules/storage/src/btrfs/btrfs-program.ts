@@ -1,5 +1,5 @@
 import { CodedError, type Exec, type ExecOptions, type SpawnedProcess } from '@rookery/core';
-import { StorageErrors } from '../storage.errors.js';
+import { spaceErrorOf } from '../space.js';
 
 /** A subvolume command waits for a transaction; on a busy disk that is long. */
 const commandTimeoutMs = 5 * 60_000;
@@ -130,16 +130,4 @@ export function spaceError(error: unknown, volume: string): CodedError | undefin
     ? String(error.details['stderr'])
     : String((error as NodeJS.ErrnoException).code ?? '');
   return spaceErrorOf(text, volume, error);
-}
-
-/** Node has no name for EDQUOT (122). */
-export function spaceErrorOf(
-  text: string,
-  volume: string,
-  cause?: unknown,
-): CodedError | undefined {
-  if (/Disk quota exceeded|EDQUOT|error -122/i.test(text))
-    return StorageErrors.QUOTA_EXCEEDED({}, { cause });
-  if (/No space left|ENOSPC/i.test(text)) return StorageErrors.DISK_FULL({ volume }, { cause });
-  return undefined;
 }

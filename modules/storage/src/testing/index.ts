@@ -1,3 +1,4 @@
+export { MemoryStorageDriver } from '../memory.driver.js';
 export {
   findBtrfsProgram,
   loopbackVolume,

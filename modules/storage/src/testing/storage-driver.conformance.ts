@@ -110,6 +110,23 @@ export function storageDriverConformance(
         );
       });
 
+      it('puts one in the place of another, and repeating does no harm', async () => {
+        const from = await make();
+        const to = await make();
+        await put(from, 'a', randomBytes(2 * MiB));
+        await put(from, 'b', 'new');
+        await put(to, 'c', 'old');
+        await driver.replaceVolume(from, to);
+        await driver.replaceVolume(from, to);
+        expect(await driver.volume(from)).toBeUndefined();
+        expect(await get(to, 'b')).toBe('new');
+        expect(await get(to, 'c')).toBeUndefined();
+        await put(to, 'd', 'goes on');
+        expect((await driver.usage(to)).usedBytes).toBeGreaterThanOrEqual(2 * MiB);
+        const nowhere = driver.replaceVolume(newId(), newId());
+        await expect(nowhere).rejects.toEqual(coded('VOLUME_NOT_FOUND'));
+      });
+
       it('refuses ids that are none', async () => {
         for (const id of ['../../etc', '', 'A', `${newId()}/..`]) {
           await expect(driver.createVolume(id, { quotaBytes })).rejects.toEqual(

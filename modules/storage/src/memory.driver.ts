@@ -1,0 +1,539 @@
+import { cp, lstat, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, normalize } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { RelativePath, type MoveId, type ProjectId } from '@rookery/core/contract';
+import {
+  CoreErrors,
+  formatBytes,
+  KeyedLock,
+  newId,
+  parseInput,
+  SystemClock,
+  type Clock,
+} from '@rookery/core';
+import { exists } from './files.js';
+import { FrozenName, LandingItem, StoredSnapshotName, VolumeLayout } from './layout.js';
+import {
+  packFolder,
+  parseFolderStream,
+  unpackFolder,
+  type FolderStream,
+} from './memory/folder-stream.js';
+import { spaceOf } from './space.js';
+import {
+  StorageDriver,
+  type ActivationPlan,
+  type FrozenVolume,
+  type ReceivedSubvolume,
+  type SendOptions,
+  type Snapshot,
+  type StagedImage,
+  type StorageCapabilities,
+  type StorageDesired,
+  type StorageRepair,
+  type StorageSpace,
+  type StreamSource,
+  type Volume,
+} from './storage.driver.js';
+import { StorageErrors } from './storage.errors.js';
+
+interface MemoryVolume {
+  quotaBytes: number;
+  snapshots: Map<string, Snapshot>;
+  frozen: Map<string, { uuid: string; persistenceUuid: string; createdAt: number }>;
+  clonedFrom?: string;
+  activatedBy?: string;
+}
+
+interface MemoryLanding {
+  readonly projectId: ProjectId;
+  readonly items: Map<string, ReceivedSubvolume>;
+}
+
+/**
+ * For tests of what stands on storage: needs no root, no btrfs. Remembers everything in memory and
+ * keeps files in a temporary folder that `close` removes. Quotas are counted, not enforced.
+ */
+export class MemoryStorageDriver extends StorageDriver {
+  readonly capabilities: StorageCapabilities = {
+    snapshots: true,
+    quota: 'simple',
+    sendReceive: true,
+    sendProtocol: 1,
+    reflink: false,
+  };
+  private readonly volumes = new Map<ProjectId, MemoryVolume>();
+  private readonly landings = new Map<MoveId, MemoryLanding>();
+  private readonly images = new Map<string, string>();
+  private readonly locks = new KeyedLock();
+  private readonly clock: Clock;
+  private readonly snapshotsMax: number;
+  private layout = new VolumeLayout('/nonexistent');
+  private generation = 0;
+
+  constructor(options: { snapshotsPerProjectMax?: number; clock?: Clock } = {}) {
+    super();
+    this.clock = options.clock ?? new SystemClock();
+    this.snapshotsMax = options.snapshotsPerProjectMax ?? 100;
+  }
+
+  async open(): Promise<void> {
+    this.layout = new VolumeLayout(await mkdtemp(join(tmpdir(), 'rookery-memory-')));
+    for (const { path } of this.layout.folders()) await mkdir(path, { recursive: true });
+  }
+
+  async close(): Promise<void> {
+    await rm(this.layout.volume, { recursive: true, force: true });
+  }
+
+  space(): Promise<StorageSpace> {
+    return spaceOf(this.layout.volume);
+  }
+
+  createVolume(id: ProjectId, options: { quotaBytes: number }): Promise<Volume> {
+    return this.locked(id, async () => {
+      if (!this.volumes.has(id)) await this.build(id, options.quotaBytes, {});
+      return this.layout.asVolume(id);
+    });
+  }
+
+  async cloneVolume(
+    from: { projectId: ProjectId; snapshot?: string },
+    to: ProjectId,
+    options: { quotaBytes: number; signal?: AbortSignal },
+  ): Promise<Volume> {
+    this.get(from.projectId);
+    return this.locked(to, async () => {
+      const clonedFrom = `${from.projectId}/${from.snapshot ?? ''}`;
+      const there = this.volumes.get(to);
+      if (there && there.clonedFrom !== clonedFrom) {
+        throw StorageErrors.VOLUME_EXISTS({ projectId: to });
+      }
+      if (!there) {
+        const { projectId, snapshot } = from;
+        if (snapshot !== undefined) this.snapshotOf(projectId, snapshot);
+        const live =
+          snapshot === undefined
+            ? this.layout.live(projectId)
+            : this.layout.snapshot(projectId, snapshot);
+        await this.build(to, options.quotaBytes, {
+          live,
+          ...(snapshot === undefined && { persistence: this.layout.persistence(projectId) }),
+        });
+        this.get(to).clonedFrom = clonedFrom;
+      }
+      return this.layout.asVolume(to);
+    });
+  }
+
+  private async build(
+    id: ProjectId,
+    quotaBytes: number,
+    origin: { live?: string; persistence?: string },
+  ): Promise<void> {
+    const { live, persistence } = origin;
+    if (live !== undefined) await this.copyLive(live, this.layout.live(id));
+    if (persistence !== undefined) await copy(persistence, this.layout.persistence(id));
+    for (const path of Object.values(this.layout.paths(id)) as string[]) {
+      await mkdir(path, { recursive: true });
+    }
+    this.volumes.set(id, { quotaBytes, snapshots: new Map(), frozen: new Map() });
+  }
+
+  /** A picture holds no snapshots, as on btrfs, where they are subvolumes of their own. */
+  private async copyLive(from: string, to: string): Promise<void> {
+    await mkdir(join(to, '.snapshots'), { recursive: true });
+    for (const part of ['home', '.local']) await copy(join(from, part), join(to, part));
+  }
+
+  deleteVolume(id: ProjectId): Promise<void> {
+    return this.locked(id, async () => {
+      this.volumes.delete(id);
+      const paths = [
+        this.layout.live(id),
+        this.layout.persistence(id),
+        this.layout.scratch(id),
+        this.layout.frozenFolder(id),
+      ];
+      for (const path of paths) await rm(path, { recursive: true, force: true });
+    });
+  }
+
+  async replaceVolume(from: ProjectId, to: ProjectId): Promise<void> {
+    const source = this.volumes.get(from);
+    if (!source) {
+      this.get(to);
+      return;
+    }
+    await this.deleteVolume(to);
+    for (const at of ['live', 'persistence', 'scratch'] as const) {
+      await rename(this.layout[at](from), this.layout[at](to));
+    }
+    this.volumes.set(to, {
+      quotaBytes: source.quotaBytes,
+      snapshots: new Map(),
+      frozen: new Map(),
+    });
+    await this.deleteVolume(from);
+  }
+
+  volume(id: ProjectId): Promise<Volume | undefined> {
+    return Promise.resolve(this.volumes.has(id) ? this.layout.asVolume(id) : undefined);
+  }
+
+  listVolumes(): Promise<Volume[]> {
+    return Promise.resolve([...this.volumes.keys()].map((id) => this.layout.asVolume(id)));
+  }
+
+  createSnapshot(id: ProjectId, name: string): Promise<Snapshot> {
+    return this.locked(id, async () => {
+      const { snapshots } = this.get(id);
+      parseInput(StoredSnapshotName, name);
+      if (snapshots.has(name)) throw StorageErrors.SNAPSHOT_EXISTS({ name });
+      if (snapshots.size >= this.snapshotsMax) {
+        throw StorageErrors.SNAPSHOT_LIMIT({ count: snapshots.size });
+      }
+      return this.take(id, name);
+    });
+  }
+
+  private async take(id: ProjectId, name: string): Promise<Snapshot> {
+    await this.copyLive(this.layout.live(id), this.layout.snapshot(id, name));
+    return this.remember(id, { name, locked: false, uuid: newId(), createdAt: this.clock.now() });
+  }
+
+  private remember(
+    id: ProjectId,
+    facts: { name: string; locked: boolean; uuid: string; createdAt: number },
+  ): Snapshot {
+    const snapshot = { projectId: id, generation: (this.generation += 1), ...facts };
+    this.get(id).snapshots.set(facts.name, snapshot);
+    return snapshot;
+  }
+
+  listSnapshots(id: ProjectId): Promise<Snapshot[]> {
+    return this.locked(id, async () =>
+      [...this.get(id).snapshots.values()].sort((a, b) => a.generation - b.generation),
+    );
+  }
+
+  setSnapshotLocked(id: ProjectId, name: string, locked: boolean): Promise<Snapshot> {
+    return this.locked(id, async () => {
+      const snapshot = { ...this.snapshotOf(id, name), locked };
+      this.get(id).snapshots.set(name, snapshot);
+      return snapshot;
+    });
+  }
+
+  deleteSnapshot(id: ProjectId, name: string): Promise<void> {
+    return this.locked(id, async () => {
+      const { snapshots } = this.get(id);
+      if (snapshots.get(name)?.locked) throw StorageErrors.SNAPSHOT_LOCKED({ name });
+      snapshots.delete(name);
+      await rm(this.layout.snapshot(id, name), { recursive: true, force: true });
+    });
+  }
+
+  restoreSnapshot(id: ProjectId, name: string): Promise<{ previous: string }> {
+    return this.locked(id, async () => {
+      this.snapshotOf(id, name);
+      const previous = `before-restore-${(this.generation += 1)}`;
+      await this.take(id, previous);
+      for (const part of ['home', '.local']) {
+        const target = join(this.layout.live(id), part);
+        await rm(target, { recursive: true });
+        await copy(join(this.layout.snapshot(id, name), part), target);
+      }
+      return { previous };
+    });
+  }
+
+  restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void> {
+    return this.locked(id, async () => {
+      this.snapshotOf(id, name);
+      const relative = normalize(parseInput(RelativePath, path));
+      if (relative === '.') throw CoreErrors.PATH_OUTSIDE({ path });
+      const from = join(this.layout.snapshot(id, name), 'home', relative);
+      if (!(await exists(from))) throw StorageErrors.SNAPSHOT_PATH_NOT_FOUND({ name, path });
+      const to = join(this.layout.home(id), relative);
+      await mkdir(dirname(to), { recursive: true });
+      await rm(to, { recursive: true, force: true });
+      await copy(from, to);
+    });
+  }
+
+  freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
+    return this.locked(id, async () => {
+      const { frozen } = this.get(id);
+      const root = this.layout.frozen(id, parseInput(FrozenName, name));
+      const persistence = this.layout.frozenPersistence(id, name);
+      if (!frozen.has(name)) {
+        await this.copyLive(this.layout.live(id), root);
+        await copy(this.layout.persistence(id), persistence);
+        const createdAt = this.clock.now();
+        frozen.set(name, { uuid: newId(), persistenceUuid: newId(), createdAt });
+      }
+      const release = (): Promise<void> => this.releaseFrozen(id, name);
+      const { uuid = '', persistenceUuid = '' } = frozen.get(name) ?? {};
+      return {
+        projectId: id,
+        name,
+        uuid,
+        persistenceUuid,
+        root,
+        persistence,
+        release,
+        [Symbol.asyncDispose]: release,
+      };
+    });
+  }
+
+  private async releaseFrozen(id: ProjectId, name: string): Promise<void> {
+    this.volumes.get(id)?.frozen.delete(name);
+    await rm(this.layout.frozen(id, name), { recursive: true, force: true });
+    await rm(this.layout.frozenPersistence(id, name), { recursive: true, force: true });
+  }
+
+  async listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]> {
+    const frozen = this.volumes.get(id)?.frozen ?? new Map<string, never>();
+    return [...frozen].map(([name, { uuid, createdAt }]) => ({ name, uuid, createdAt }));
+  }
+
+  setQuota(
+    id: ProjectId,
+    quotaBytes: number,
+    options: { allowBelowUse?: boolean } = {},
+  ): Promise<void> {
+    return this.locked(id, async () => {
+      const used = await this.used(id);
+      if (used > quotaBytes && !options.allowBelowUse) {
+        throw StorageErrors.QUOTA_BELOW_USE({
+          used: formatBytes(used),
+          wanted: formatBytes(quotaBytes),
+        });
+      }
+      this.get(id).quotaBytes = quotaBytes;
+    });
+  }
+
+  async usage(id: ProjectId): Promise<{ usedBytes: number; limitBytes?: number }> {
+    const { quotaBytes } = this.get(id);
+    return { usedBytes: await this.used(id), limitBytes: quotaBytes };
+  }
+
+  private async used(id: ProjectId): Promise<number> {
+    return (await sizeOf(this.layout.live(id))) + (await sizeOf(this.layout.persistence(id)));
+  }
+
+  send(source: StreamSource, options: SendOptions = {}): Readable {
+    return Readable.from(this.pack(source, options), { objectMode: false });
+  }
+
+  private async *pack(source: StreamSource, options: SendOptions): AsyncGenerator<Buffer> {
+    const { uuid, path } = this.find(source);
+    const parentUuid = options.parent && this.find(options.parent).uuid;
+    yield await packFolder(path, { uuid, ...(parentUuid !== undefined && { parentUuid }) });
+  }
+
+  private find(source: StreamSource): { uuid: string; path: string } {
+    if (source.kind === 'image') {
+      const uuid = this.images.get(source.digest);
+      if (uuid === undefined) throw StorageErrors.IMAGE_NOT_FOUND({ digest: source.digest });
+      return { uuid, path: this.layout.image(source.digest) };
+    }
+    const { kind, projectId, name } = source;
+    if (kind === 'snapshot') {
+      const { uuid } = this.snapshotOf(projectId, name);
+      return { uuid, path: this.layout.snapshot(projectId, name) };
+    }
+    const frozen = this.get(projectId).frozen.get(name);
+    if (!frozen) throw StorageErrors.SNAPSHOT_NOT_FOUND({ name });
+    return kind === 'frozen'
+      ? { uuid: frozen.uuid, path: this.layout.frozen(projectId, name) }
+      : { uuid: frozen.persistenceUuid, path: this.layout.frozenPersistence(projectId, name) };
+  }
+
+  async prepareLanding(moveId: MoveId, id: ProjectId): Promise<void> {
+    if (this.volumes.has(id)) throw StorageErrors.VOLUME_EXISTS({ projectId: id });
+    await mkdir(this.layout.landing(moveId), { recursive: true });
+    if (!this.landings.has(moveId)) this.landings.set(moveId, { projectId: id, items: new Map() });
+  }
+
+  async receive(
+    stream: Readable,
+    landing: { moveId: MoveId; item: string },
+    options: { signal?: AbortSignal } = {},
+  ): Promise<ReceivedSubvolume> {
+    const { moveId, item } = landing;
+    parseInput(LandingItem, item);
+    const area = this.landings.get(moveId);
+    if (!area) throw StorageErrors.LANDING_NOT_FOUND({ moveId });
+    const invalid = (reason: string): Error => StorageErrors.STREAM_INVALID({ item, reason });
+    let parsed: FolderStream | undefined;
+    try {
+      const { signal } = options;
+      const bytes = await buffer(signal ? stream.compose(passOn, { signal }) : stream);
+      parsed = parseFolderStream(bytes);
+    } catch (error) {
+      if (options.signal?.aborted) throw CoreErrors.CANCELED({}, { cause: error });
+      throw invalid(String(error));
+    }
+    if (!parsed) throw invalid('it is cut off or changed');
+    const { uuid, parentUuid } = parsed;
+    const held = [...area.items.values()].some((each) => each.receivedUuid === parentUuid);
+    if (parentUuid !== undefined && !held) throw invalid('its parent is not here');
+    const target = join(this.layout.landing(moveId), item);
+    await rm(target, { recursive: true, force: true });
+    await unpackFolder(parsed, target);
+    const received = { item, receivedUuid: uuid, readOnly: true };
+    area.items.set(item, received);
+    return received;
+  }
+
+  listLanding(moveId: MoveId): Promise<ReceivedSubvolume[]> {
+    return Promise.resolve([...(this.landings.get(moveId)?.items.values() ?? [])]);
+  }
+
+  activateLanding(
+    moveId: MoveId,
+    id: ProjectId,
+    plan: ActivationPlan,
+  ): Promise<{ overQuota: boolean }> {
+    return this.locked(id, async () => {
+      const there = this.volumes.get(id);
+      if (there && there.activatedBy !== moveId) {
+        throw StorageErrors.VOLUME_EXISTS({ projectId: id });
+      }
+      if (!there) await this.activate(moveId, id, plan);
+      this.get(id).quotaBytes = plan.quotaBytes;
+      return { overQuota: (await this.used(id)) > plan.quotaBytes };
+    });
+  }
+
+  private async activate(moveId: MoveId, id: ProjectId, plan: ActivationPlan): Promise<void> {
+    const at = (item: string): string => this.arrived(moveId, item).path;
+    const persistence = plan.persistence !== undefined && { persistence: at(plan.persistence) };
+    const snapshots = plan.snapshots.map((each) => ({
+      ...each,
+      ...this.arrived(moveId, each.item),
+    }));
+    await this.build(id, plan.quotaBytes, { live: at(plan.live), ...persistence });
+    this.get(id).activatedBy = moveId;
+    for (const { name, locked, uuid, path, createdAt = this.clock.now() } of snapshots) {
+      await copy(path, this.layout.snapshot(id, name));
+      this.remember(id, { name, locked, uuid, createdAt });
+    }
+  }
+
+  private arrived(moveId: MoveId, item: string): { uuid: string; path: string } {
+    const received = this.landings.get(moveId)?.items.get(item);
+    if (!received) throw StorageErrors.LANDING_INCOMPLETE({ moveId, item });
+    return { uuid: received.receivedUuid, path: join(this.layout.landing(moveId), item) };
+  }
+
+  async dropLanding(moveId: MoveId): Promise<void> {
+    this.landings.delete(moveId);
+    await rm(this.layout.landing(moveId), { recursive: true, force: true });
+  }
+
+  async stageImage(): Promise<StagedImage> {
+    const path = this.layout.staging(newId());
+    await mkdir(path);
+    const abort = (): Promise<void> => rm(path, { recursive: true, force: true });
+    const commit = async (digest: string): Promise<void> => {
+      const target = this.layout.image(digest);
+      if (!this.images.has(digest)) {
+        await rename(path, target);
+        this.images.set(digest, newId());
+      }
+      await abort();
+    };
+    return { path, commit, abort, [Symbol.asyncDispose]: abort };
+  }
+
+  async adoptImage(moveId: MoveId, item: string, digest: string): Promise<void> {
+    if (this.images.has(digest)) return;
+    const { path, uuid } = this.arrived(moveId, item);
+    await copy(path, this.layout.image(digest));
+    this.images.set(digest, uuid);
+  }
+
+  imagePath(digest: string): Promise<string | undefined> {
+    return Promise.resolve(this.images.has(digest) ? this.layout.image(digest) : undefined);
+  }
+
+  listImages(): Promise<string[]> {
+    return Promise.resolve([...this.images.keys()].sort());
+  }
+
+  async deleteImage(digest: string): Promise<void> {
+    this.images.delete(digest);
+    await rm(this.layout.image(digest), { recursive: true, force: true });
+  }
+
+  async reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
+    const repairs: StorageRepair[] = [];
+    const wanted = new Map(desired.projects.map((each) => [each.projectId, each.quotaBytes]));
+    for (const [id, volume] of [...this.volumes]) {
+      const quotaBytes = wanted.get(id);
+      if (quotaBytes === undefined && desired.retired.includes(id)) {
+        await this.deleteVolume(id);
+        repairs.push({ kind: 'retired-volume-deleted', subject: id });
+        continue;
+      }
+      if (quotaBytes === undefined) {
+        repairs.push({ kind: 'unknown-volume-found', subject: id });
+      } else if (quotaBytes !== volume.quotaBytes) {
+        volume.quotaBytes = quotaBytes;
+        repairs.push({ kind: 'quota-set', subject: id });
+      }
+      for (const name of volume.frozen.keys()) {
+        if (desired.frozen.some((each) => each.projectId === id && each.name === name)) continue;
+        await this.releaseFrozen(id, name);
+        repairs.push({ kind: 'frozen-dropped', subject: `${id}/${name}` });
+      }
+    }
+    for (const moveId of [...this.landings.keys()]) {
+      if (desired.moves.includes(moveId)) continue;
+      await this.dropLanding(moveId);
+      repairs.push({ kind: 'landing-dropped', subject: moveId });
+    }
+    return repairs;
+  }
+
+  /** Path checks of the real layout apply: a wrong id is refused before anything happens. */
+  private async locked<T>(id: ProjectId, task: () => Promise<T>): Promise<T> {
+    this.layout.live(id);
+    return this.locks.run(id, task);
+  }
+
+  private get(id: ProjectId): MemoryVolume {
+    const volume = this.volumes.get(id);
+    if (!volume) throw StorageErrors.VOLUME_NOT_FOUND({ projectId: id });
+    return volume;
+  }
+
+  private snapshotOf(id: ProjectId, name: string): Snapshot {
+    const snapshot = this.get(id).snapshots.get(name);
+    if (!snapshot) throw StorageErrors.SNAPSHOT_NOT_FOUND({ name });
+    return snapshot;
+  }
+}
+
+async function copy(from: string, to: string): Promise<void> {
+  await cp(from, to, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+}
+
+async function sizeOf(folder: string): Promise<number> {
+  let bytes = 0;
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile()) bytes += (await lstat(join(entry.parentPath, entry.name))).size;
+  }
+  return bytes;
+}
+
+async function* passOn(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  yield* chunks;
+}
