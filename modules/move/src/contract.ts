@@ -46,7 +46,15 @@ export const landingItem = (stream: MoveStream): string => `${stream.kind}.${str
 
 /** A snapshot as the destination must have it before ownership changes. */
 export const MoveManifest = z.object({
-  snapshots: z.array(z.object({ name: z.string(), uuid: z.string(), locked: z.boolean() })),
+  snapshots: z.array(
+    z.object({
+      name: z.string(),
+      uuid: z.string(),
+      locked: z.boolean(),
+      /** Milliseconds since the epoch: arriving must not make a snapshot younger. */
+      createdAt: z.int().min(0).optional(),
+    }),
+  ),
   /** The last delta: what becomes the live volume. */
   final: z.object({ name: z.string(), uuid: z.string() }).optional(),
   persistence: z.object({ name: z.string(), uuid: z.string() }).optional(),

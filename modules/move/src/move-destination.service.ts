@@ -222,10 +222,9 @@ function planOf(manifest: MoveManifest, quotaBytes: number): ActivationPlan {
   if (!final)
     throw MoveErrors.MOVE_VERIFY_FAILED({ reason: 'the manifest names no final picture' });
   return {
-    snapshots: manifest.snapshots.map(({ name, uuid, locked }) => ({
+    snapshots: manifest.snapshots.map(({ uuid, ...facts }) => ({
       item: landingItem({ kind: 'snapshot', name: uuid }),
-      name,
-      locked,
+      ...facts,
     })),
     live: landingItem({ kind: 'delta', name: final.uuid }),
     ...(persistence && {

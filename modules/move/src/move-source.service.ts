@@ -110,7 +110,9 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
       );
       return {
         manifest: {
-          snapshots: snapshots.map(({ name, uuid, locked }) => ({ name, uuid, locked })),
+          snapshots: snapshots.map(({ name, uuid, locked, createdAt }) => {
+            return { name, uuid, locked, createdAt: Math.round(createdAt) };
+          }),
           final: { name: final.name, uuid: final.uuid },
           persistence: { name: final.name, uuid: final.persistenceUuid },
           ...(imageDigest !== undefined && { imageDigest }),

@@ -130,6 +130,7 @@ describe('moving a project between two btrfs volumes', () => {
     const hosts: Hosts = new TwoHosts(one, other, { deltaBytesGoal: 0 });
     await image(hosts);
     const paths = await project(hosts);
+    const taken = await hosts.from.storage.driver.listSnapshots(hosts.projectId);
     // What is fsynced while it runs must arrive.
     let written = 0;
     const writes: Promise<void>[] = [];
@@ -151,9 +152,9 @@ describe('moving a project between two btrfs volumes', () => {
     expect(written).toBeGreaterThan(2);
     await expectSame(before!, there!.paths);
     const snapshots = await hosts.to.storage.driver.listSnapshots(hosts.projectId);
-    expect(snapshots.map(({ name, locked }) => [name, locked])).toEqual([
-      ['monday', false],
-      ['tuesday', true],
+    expect(snapshots.map(({ name, locked, createdAt }) => [name, locked, createdAt])).toEqual([
+      ['monday', false, taken[0]?.createdAt],
+      ['tuesday', true, taken[1]?.createdAt],
     ]);
     const { usedBytes, limitBytes } = await hosts.to.storage.driver.usage(hosts.projectId);
     expect(limitBytes).toBe(hosts.spec.quota.diskBytes);
