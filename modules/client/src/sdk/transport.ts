@@ -144,7 +144,7 @@ async function readJson(response: Response, request: HttpRequest): Promise<unkno
     return await response.json();
   } catch (error) {
     // A connection that broke inside the answer: the answer is lost, ask again with the same key.
-    if (!(error instanceof SyntaxError)) {
+    if ((error as Error).name !== 'SyntaxError') {
       const reason = reasonOf(error);
       throw ClientErrors.HUB_UNREACHABLE({ url: response.url, reason }, { cause: error });
     }
@@ -200,15 +200,13 @@ function parseOrUndefined(text: string): unknown {
   }
 }
 
-/** `fetch failed` alone helps nobody: the cause says ECONNREFUSED, and undici nests it. */
+/** `fetch failed` alone helps nobody: its cause says ECONNREFUSED. */
 function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const { cause } = error as { cause?: unknown };
-  if (cause instanceof Error) {
-    const { code } = cause as { code?: unknown };
-    return typeof code === 'string' ? code : cause.message;
-  }
-  return error.name === 'TimeoutError' ? 'no answer in time' : error.message;
+  const { name, message, cause } = error as Partial<Error>;
+  const { code, message: causeText } = (cause ?? {}) as { code?: unknown; message?: unknown };
+  if (typeof code === 'string') return code;
+  if (typeof causeText === 'string') return causeText;
+  return name === 'TimeoutError' ? 'no answer in time' : (message ?? String(error));
 }
 
 /** @throws CANCELED */

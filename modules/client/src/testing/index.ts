@@ -1,1 +1,6 @@
-export {};
+export {
+  ContractServer,
+  type ContractFault,
+  type ContractHandlers,
+  type ContractRequest,
+} from './contract-server.js';

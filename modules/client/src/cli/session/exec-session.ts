@@ -14,6 +14,8 @@ export interface ExecPlan {
 const forwardedSignals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const;
 /** That many Ctrl-C give up a command that does not react. */
 const interruptsMax = 3;
+/** What a shell shows for a program that wrote to a pipe without a reader: 128 + SIGPIPE. */
+const exitBrokenPipe = 141;
 const defaultSize: TerminalSize = { columns: 80, rows: 24 };
 
 /**
@@ -35,15 +37,22 @@ export async function passThroughExec(
   const undo = [...forwardSignals(io, call), tty ? followTerminal(io, call) : () => undefined];
   try {
     feed(io.stdin, call);
-    const [{ exit }, outputRead] = await Promise.all([
-      call.result,
+    let readerGone = false;
+    const [exit] = await Promise.all([
+      call.result.then(
+        (result) => result.exit,
+        (error: unknown) => {
+          if (readerGone) return exitBrokenPipe;
+          throw error;
+        },
+      ),
       pipeOut(call.stdout, io.stdout).then((read) => {
-        if (!read) call.cancel();
-        return read;
+        readerGone = !read;
+        if (readerGone) call.cancel();
       }),
       pipeOut(call.stderr, io.stderr),
     ]);
-    return outputRead || exit !== 0 ? exit : 0;
+    return exit;
   } finally {
     for (const step of undo) step();
     io.stdin.unpipe(call.stdin);

@@ -5,6 +5,8 @@ import { CliErrors } from '../cli.errors.js';
 /** With `--json` a command's output is one document: bounded. */
 export const capturedBytesMax = 16 * 1024 * 1024;
 
+const readerGone: ReadonlySet<string> = new Set(['EPIPE', 'ERR_STREAM_DESTROYED']);
+
 /**
  * Copies with backpressure; leaves the target open.
  * @returns false when the target's reader went away
@@ -15,7 +17,8 @@ export async function pipeOut(from: Readable, to: Writable): Promise<boolean> {
     return true;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED') return false;
+    if (code !== undefined && readerGone.has(code)) return false;
+    if (code === 'ERR_STREAM_PREMATURE_CLOSE' && to.destroyed) return false;
     throw error;
   }
 }

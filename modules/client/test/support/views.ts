@@ -1,0 +1,80 @@
+import { randomUUID } from 'node:crypto';
+import type { HostView, OperationView, ProjectView } from '@rookery/client/contract';
+
+const at = '2026-01-02T03:04:05.000Z';
+
+export const hostView = (name: string): HostView => ({
+  id: randomUUID(),
+  name,
+  region: 'default',
+  status: 'online',
+  schedulable: true,
+  publicUrl: 'http://127.0.0.1:7710',
+  version: '0.1.0',
+  capabilities: {
+    storageDriver: 'btrfs',
+    quota: 'simple',
+    snapshots: true,
+    sendReceive: true,
+    sendProtocol: 2,
+    backupDrivers: ['restic'],
+  },
+  capacity: {
+    diskBytes: 50 * 1024 ** 3,
+    diskFreeBytes: 40 * 1024 ** 3,
+    memoryBytes: 8 * 1024 ** 3,
+    memoryFreeBytes: 6 * 1024 ** 3,
+    cpus: 2,
+    projectsRunning: 1,
+  },
+  projects: 1,
+  lastSeenAt: at,
+  createdAt: at,
+});
+
+export function projectView(name: string, host: HostView, hubUrl: string): ProjectView {
+  const id = randomUUID();
+  return {
+    id,
+    name,
+    state: 'stopped',
+    desiredState: 'stopped',
+    hostId: host.id,
+    host: host.name,
+    url: `${hubUrl}/${id}/port/`,
+    placementGeneration: 1,
+    image: 'localhost/rookery/debian:13',
+    imageDigest: null,
+    quota: { diskBytes: 10 * 1024 ** 3, memoryBytes: 2 * 1024 ** 3, cpus: 2, pidsMax: 4096 },
+    diskUsedBytes: null,
+    publicPorts: [],
+    role: 'owner',
+    lastBackupAt: null,
+    createdAt: at,
+    move: null,
+    error: null,
+  };
+}
+
+export const operationView = (
+  kind: string,
+  projectId: string | null,
+  more: Partial<OperationView> = {},
+): OperationView => ({
+  id: randomUUID(),
+  kind,
+  projectId,
+  hostId: null,
+  state: 'pending',
+  step: null,
+  progress: null,
+  attempt: 1,
+  cancelRequested: false,
+  error: null,
+  result: null,
+  parentId: null,
+  createdAt: at,
+  startedAt: at,
+  endedAt: null,
+  ...more,
+});
