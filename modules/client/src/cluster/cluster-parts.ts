@@ -33,9 +33,7 @@ export async function findParts(
     applianceMain: join(repositoryRoot, 'appliance/dist/main.js'),
     baseImage: join(cacheDir, 'images/debian-13.tar'),
     toolsDir: join(cacheDir, 'tools'),
-    btrfsProgram: (await exists(join(cacheDir, 'bin/btrfs')))
-      ? join(cacheDir, 'bin/btrfs')
-      : 'btrfs',
+    btrfsProgram: await firstOf(join(cacheDir, 'bin/btrfs'), 'btrfs'),
     ...overrides,
   };
   for (const path of [parts.hubMain, parts.applianceMain, parts.baseImage, parts.toolsDir]) {
@@ -43,6 +41,9 @@ export async function findParts(
   }
   return parts;
 }
+
+const firstOf = async (wanted: string, otherwise: string): Promise<string> =>
+  (await exists(wanted)) ? wanted : otherwise;
 
 const exists = (path: string): Promise<boolean> =>
   access(path).then(

@@ -34,7 +34,7 @@ const exitsBeforeReadyMax = 4;
 const timeouts = {
   hubReadyMs: 180_000,
   hostReadyMs: 180_000,
-  partStopMs: 30_000,
+  partStopMs: 60_000,
   leftoverMs: 20_000,
   projectStopMs: 12_000,
   monitorMs: 8000,
