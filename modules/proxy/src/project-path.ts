@@ -1,4 +1,3 @@
-import { ProjectId } from '@rookery/core/contract';
 import { ProxyErrors } from './proxy.errors.js';
 
 /** A request's address, checked. */
@@ -26,6 +25,8 @@ export interface ProjectPathRedirect {
 
 export const queryTokenName = 'rookery_token';
 
+/** The form of core's `ProjectId`, in any case; a schema would cost more than all the rest here. */
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i;
 const urlCharsMax = 16 * 1024;
 const claimed =
   /^\/+(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![0-9a-z])|(?:[^/?#]+\/)?(?:port|server)\/[+-]?\d)/i;
@@ -46,11 +47,10 @@ export function parseProjectPath(url: string): ProjectPath | ProjectPathRedirect
   const query = mark < 0 ? '' : url.slice(mark);
   checkWhole(url, path);
   const [, id = '', mode = '', portText = '', ...rest] = path.split('/');
-  const parsed = ProjectId.safeParse(id);
-  if (!parsed.success || id.length !== 36) throw invalid('it names no project');
+  if (!uuid.test(id)) throw invalid('it names no project');
   if (mode !== 'port' && mode !== 'server') throw invalid('after the project comes port or server');
   const port = parsePort(portText);
-  const projectId = parsed.data;
+  const projectId = id.toLowerCase();
   const base = `/${projectId}/${mode}/${port}/`;
   if (rest.length === 0) return { kind: 'redirect', location: base + query };
   const tail = rest.join('/');
@@ -75,13 +75,18 @@ function checkWhole(url: string, path: string): void {
   if (!/^[\x21-\x7e]*$/.test(url) || url.includes('#')) throw invalid('it holds odd characters');
   if (path.includes('//')) throw invalid('it holds //');
   if (path.includes('\\')) throw invalid('it holds a backslash');
-  if (/%(?![0-9a-f]{2})/i.test(path)) throw invalid('it holds a broken % escape');
-  if (/%(?:2f|5c)/i.test(path)) throw invalid('it holds an encoded slash');
-  if (/%(?:[01][0-9a-f]|7f)/i.test(path)) throw invalid('it holds an encoded control character');
+  if (path.includes('%')) checkEscapes(path);
+  else if (!path.includes('/.')) return;
   for (const segment of path.split('/')) {
     const plain = segment.replace(/%2e/gi, '.');
     if (plain === '.' || plain === '..') throw invalid('it holds . or ..');
   }
+}
+
+function checkEscapes(path: string): void {
+  if (/%(?![0-9a-f]{2})/i.test(path)) throw invalid('it holds a broken % escape');
+  if (/%(?:2f|5c)/i.test(path)) throw invalid('it holds an encoded slash');
+  if (/%(?:[01][0-9a-f]|7f)/i.test(path)) throw invalid('it holds an encoded control character');
 }
 
 function parsePort(text: string): number {

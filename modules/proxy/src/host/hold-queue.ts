@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import type { ProxyLimits } from '../limits.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import type { HostRoute, RouteTable } from './route-table.js';
@@ -24,17 +25,25 @@ export class HoldQueue {
 
   /**
    * The project's route once it is not held any more.
+   * @param client emits `close` when nobody waits for the answer any more
    * @throws PROXY_PROJECT_HELD when that takes too long, or too many wait already
    */
-  async settledRoute(projectId: string, signal: AbortSignal): Promise<HostRoute | undefined> {
+  async settledRoute(projectId: string, client: EventEmitter): Promise<HostRoute | undefined> {
     let route = this.routes.lookup(projectId);
     if (route?.state !== 'held') return route;
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.limits.holdMs)]);
-    while (route?.state === 'held') {
-      await this.change(projectId, deadline);
-      route = this.routes.lookup(projectId);
+    const gone = new AbortController();
+    const onClose = (): void => gone.abort();
+    client.once('close', onClose);
+    try {
+      const deadline = AbortSignal.any([gone.signal, AbortSignal.timeout(this.limits.holdMs)]);
+      while (route?.state === 'held') {
+        await this.change(projectId, deadline);
+        route = this.routes.lookup(projectId);
+      }
+      return route;
+    } finally {
+      client.off('close', onClose);
     }
-    return route;
   }
 
   count(): number {

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIPv6 } from 'node:net';
 import type { AccessTokenVerifier, Clock } from '@rookery/core';
@@ -67,11 +68,7 @@ export class HostIngress extends ProxyRole {
     const claims = await this.gate.claimsOf(req, path);
     own(connection, claims);
     if (this.opensSession(req, res, path)) return;
-    const gone = new AbortController();
-    const onClose = (): void => gone.abort();
-    res.once('close', onClose);
-    const address = await this.address(path, gone.signal);
-    res.off('close', onClose);
+    const address = await this.address(path, res);
     if (res.destroyed) return;
     const headers = outgoingHeaders(req, path, claims);
     await this.forwarder.request(req, res, forwardTo(address, path, headers));
@@ -81,11 +78,7 @@ export class HostIngress extends ProxyRole {
     const { req, socket, head, path, connection } = exchange;
     const claims = await this.gate.claimsOf(req, path);
     own(connection, claims);
-    const gone = new AbortController();
-    const onClose = (): void => gone.abort();
-    socket.once('close', onClose);
-    const address = await this.address(path, gone.signal);
-    socket.off('close', onClose);
+    const address = await this.address(path, socket);
     const headers = {
       ...outgoingHeaders(req, path, claims),
       connection: 'Upgrade',
@@ -95,8 +88,8 @@ export class HostIngress extends ProxyRole {
   }
 
   /** @throws PROXY_PROJECT_HELD, PROXY_PROJECT_NOT_RUNNING, PROXY_PROJECT_MOVED, PROXY_NOT_HERE */
-  private async address({ projectId }: ProjectPath, signal: AbortSignal): Promise<string> {
-    const route = await this.holds.settledRoute(projectId, signal);
+  private async address({ projectId }: ProjectPath, client: EventEmitter): Promise<string> {
+    const route = await this.holds.settledRoute(projectId, client);
     if (!route) throw ProxyErrors.PROXY_NOT_HERE({ projectId });
     switch (route.state) {
       case 'running':
@@ -134,15 +127,33 @@ export class HostIngress extends ProxyRole {
 }
 
 function forwardTo(address: string, path: ProjectPath, headers: HeaderBag): Forward {
-  const host = isIPv6(address) ? `[${address}]` : address;
-  const confine = { ...path, stripped: path.mode === 'server' };
+  const confine = {
+    projectId: path.projectId,
+    base: path.base,
+    stripped: path.mode === 'server',
+  };
   return {
-    target: new URL(`http://${host}:${path.port}`),
+    target: targetOf(address, path.port),
     url: path.upstreamUrl,
     headers,
     port: path.port,
     responseHeaders: (response) => cleanResponseHeaders(response.headers, confine),
   };
+}
+
+const targetsMax = 10_000;
+const targets = new Map<string, URL>();
+
+/** Parsing a URL costs as much as checking a request; the same ones come again and again. */
+function targetOf(address: string, port: number): URL {
+  const text = isIPv6(address) ? `http://[${address}]:${port}` : `http://${address}:${port}`;
+  let target = targets.get(text);
+  if (!target) {
+    if (targets.size >= targetsMax) targets.clear();
+    target = new URL(text);
+    targets.set(text, target);
+  }
+  return target;
 }
 
 function outgoingHeaders(req: IncomingMessage, path: ProjectPath, claims: AccessClaims): HeaderBag {

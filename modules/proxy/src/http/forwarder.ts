@@ -116,7 +116,6 @@ export class Forwarder {
 
   private begin(req: IncomingMessage, forward: Forward): Attempt {
     const settled = Promise.withResolvers<void>();
-    settled.promise.catch(() => undefined);
     const attempt: Attempt = {
       forward,
       settled,
@@ -144,7 +143,8 @@ export class Forwarder {
       selfHandleResponse: true,
     };
     try {
-      await Promise.race([this.proxy.web(req, res, options), attempt.settled.promise]);
+      this.proxy.web(req, res, options).then(attempt.settled.resolve, attempt.settled.reject);
+      await attempt.settled.promise;
     } catch (error) {
       attempt.failure = this.failure(error, attempt);
     }
