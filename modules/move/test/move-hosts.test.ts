@@ -181,7 +181,7 @@ describe('the source of a move', () => {
   it('finishes by itself what a crash left of a retirement', async () => {
     const busy = await started();
     const { storage } = busy.from;
-    const { deleteVolume } = storage;
+    const deleteVolume = storage.deleteVolume.bind(storage);
     storage.deleteVolume = () => Promise.reject(new Error('power cut'));
     await expect(busy.source(busy.from.hostId).retire(call(busy))).rejects.toThrow('power cut');
     storage.deleteVolume = deleteVolume;

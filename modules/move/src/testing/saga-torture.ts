@@ -16,7 +16,7 @@ export interface TortureWorld<T extends SagaTypes> {
 
 export interface TortureCase {
   readonly name: string;
-  run(): Promise<void>;
+  readonly run: () => Promise<void>;
 }
 
 /** What happens to one `do` or `undo`; gets the real one, and how often it was called. */
