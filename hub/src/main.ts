@@ -1,1 +1,23 @@
-export {};
+import { createLogger, toCodedError } from '@rookery/core';
+import { configFromEnvironment } from './config/config.js';
+import { createHub } from './hub.js';
+
+/** Starts one hub process; what is wrong with its settings is one line on stderr. */
+async function main(): Promise<void> {
+  const config = configFromEnvironment();
+  const app = await createHub(config);
+  app.enableShutdownHooks();
+  await app.listen(config.port, config.listen);
+  createLogger('hub', config.logLevel).info(
+    { url: config.publicUrl, roles: config.roles },
+    'ready',
+  );
+}
+
+try {
+  await main();
+} catch (error) {
+  const { code, message } = toCodedError(error);
+  process.stderr.write(`rookery-hub: ${code}: ${message}\n`);
+  process.exit(1);
+}

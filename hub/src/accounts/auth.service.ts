@@ -1,0 +1,127 @@
+import { createHash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import { Injectable } from '@nestjs/common';
+import { newSecret } from '@rookery/core';
+import { DataSource } from 'typeorm';
+import { HubErrors } from '../hub.errors.js';
+
+/** Who asks. */
+export interface Caller {
+  readonly accountId: string;
+  readonly email: string;
+  readonly name: string;
+  readonly admin: boolean;
+  readonly createdAt: Date;
+  readonly via: 'key' | 'session';
+}
+
+export const sessionCookie = 'rookery_session';
+const tokenPattern = /^rookery_[A-Za-z0-9_-]{43}$/;
+const sessionPattern = /^session_[A-Za-z0-9_-]{43}$/;
+/** `lastUsedAt` is written at most this often. */
+const usedEveryS = 60;
+
+export const hashOf = (secret: string): Buffer => createHash('sha256').update(secret).digest();
+export const newApiToken = (): string => newSecret('rookery');
+
+/** `account:<id>` as audit rows and token subjects name it. */
+export const actorOf = (caller: Pick<Caller, 'accountId'>): string => `account:${caller.accountId}`;
+
+/** Tells who a request comes from: an API key, or a browser's session cookie. */
+@Injectable()
+export class AuthService {
+  constructor(private readonly dataSource: DataSource) {}
+
+  /**
+   * The caller, or undefined for a request that carries no credentials at all.
+   * @throws UNAUTHENTICATED for credentials that are wrong, CSRF_REFUSED.
+   */
+  async callerOf(request: IncomingMessage): Promise<Caller | undefined> {
+    const { authorization } = request.headers;
+    if (authorization !== undefined) {
+      const [, token] = /^Bearer +(\S+) *$/i.exec(authorization) ?? [];
+      const caller = token === undefined ? undefined : await this.byToken(token);
+      if (!caller) throw HubErrors.UNAUTHENTICATED();
+      return caller;
+    }
+    const cookie = cookieOf(request, sessionCookie);
+    if (cookie === undefined) return undefined;
+    const caller = await this.bySession(cookie);
+    if (!caller) throw HubErrors.UNAUTHENTICATED();
+    refuseForeignChange(request);
+    return caller;
+  }
+
+  /** @throws UNAUTHENTICATED */
+  async require(request: IncomingMessage): Promise<Caller> {
+    const caller = await this.callerOf(request);
+    if (!caller) throw HubErrors.UNAUTHENTICATED();
+    return caller;
+  }
+
+  async byToken(token: string): Promise<Caller | undefined> {
+    if (!tokenPattern.test(token)) return undefined;
+    const [found] = await this.dataSource.query<(CallerRow & { stale: boolean; key_id: string })[]>(
+      `SELECT a.*, k.id AS key_id,
+         k.last_used_at IS NULL OR k.last_used_at < now() - make_interval(secs => $2) AS stale
+       FROM api_keys k JOIN accounts a ON a.id = k.account_id
+       WHERE k.token_hash = $1 AND (k.expires_at IS NULL OR k.expires_at > now())`,
+      [hashOf(token), usedEveryS],
+    );
+    if (!found) return undefined;
+    if (found.stale) {
+      await this.dataSource.query('UPDATE api_keys SET last_used_at = now() WHERE id = $1', [
+        found.key_id,
+      ]);
+    }
+    return toCaller(found, 'key');
+  }
+
+  async bySession(secret: string): Promise<Caller | undefined> {
+    if (!sessionPattern.test(secret)) return undefined;
+    const [found] = await this.dataSource.query<CallerRow[]>(
+      `SELECT a.* FROM sessions s JOIN accounts a ON a.id = s.account_id
+       WHERE s.token_hash = $1 AND s.expires_at > now()`,
+      [hashOf(secret)],
+    );
+    return found && toCaller(found, 'session');
+  }
+}
+
+interface CallerRow {
+  readonly id: string;
+  readonly email: string;
+  readonly name: string;
+  readonly admin: boolean;
+  readonly created_at: Date;
+}
+
+const toCaller = (row: CallerRow, via: Caller['via']): Caller => ({
+  accountId: row.id,
+  email: row.email,
+  name: row.name,
+  admin: row.admin,
+  createdAt: row.created_at,
+  via,
+});
+
+export function cookieOf(request: IncomingMessage, name: string): string | undefined {
+  for (const part of (request.headers.cookie ?? '').split(';')) {
+    const [key, ...value] = part.split('=');
+    if (key?.trim() === name) return value.join('=').trim();
+  }
+  return undefined;
+}
+
+/**
+ * A cookie is sent by every page of the world; SameSite=Lax keeps most of them out and this the
+ * rest (same-site subdomains, where projects may live).
+ */
+export function refuseForeignChange(request: IncomingMessage): void {
+  if (['GET', 'HEAD', 'OPTIONS'].includes(request.method ?? 'GET')) return;
+  const { origin, host } = request.headers;
+  const site = request.headers['sec-fetch-site'];
+  const ownOrigin = origin !== undefined && URL.parse(origin)?.host === host;
+  const trusted = site === undefined ? ownOrigin : site === 'same-origin' && origin !== 'null';
+  if (!trusted || (origin !== undefined && !ownOrigin)) throw HubErrors.CSRF_REFUSED();
+}

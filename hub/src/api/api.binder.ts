@@ -1,0 +1,132 @@
+import { Injectable } from '@nestjs/common';
+import {
+  api,
+  apiPrefix,
+  idempotencyHeader,
+  type OperationName,
+  type Route,
+} from '@rookery/client/contract';
+import { CoreErrors, parseInput, toCodedError } from '@rookery/core';
+import type { Request, Response } from 'express';
+import { AuthService, type Caller } from '../accounts/auth.service.js';
+import { ApiParts } from './api.parts.js';
+import { readJson } from './body.js';
+import type { ApiCall, ApiHandlers } from './handlers.js';
+import { IdempotencyService } from './idempotency.service.js';
+import { problemOf } from './problem.js';
+
+const idempotencyKeyPattern = /^[\x21-\x7e]{1,200}$/;
+
+type AnyHandler = (call: ApiCall<Route>) => Promise<unknown> | AsyncIterable<unknown>;
+
+export interface ApiBinderOptions {
+  /** Parse what handlers return, too: for tests. */
+  readonly checkResponses: boolean;
+}
+
+/** Carries a request of the contract to its handler: credentials, parsing, idempotency, answer. */
+@Injectable()
+export class ApiBinder {
+  private readonly handlers: ApiHandlers;
+
+  constructor(
+    private readonly auth: AuthService,
+    private readonly idempotency: IdempotencyService,
+    private readonly options: ApiBinderOptions,
+    parts: ApiParts,
+  ) {
+    this.handlers = {
+      ...parts.accounts.handlers,
+      ...parts.audit.handlers,
+      ...parts.backups.handlers,
+      ...parts.collaborators.handlers,
+      ...parts.health.handlers,
+      ...parts.hosts.handlers,
+      ...parts.operations.handlers,
+      ...parts.projects.handlers,
+      ...parts.snapshots.handlers,
+      ...parts.work.handlers,
+    };
+  }
+
+  async handle(name: OperationName, request: Request, response: Response): Promise<void> {
+    const route: Route = api[name];
+    const caller = route.authenticated ? await this.auth.require(request) : undefined;
+    const call = await this.parse(route, request, response, caller);
+    const handler = this.handlers[name] as AnyHandler;
+    if (route.kind === 'events') {
+      await this.stream(route, handler(call) as AsyncIterable<unknown>, response, call.signal);
+      return;
+    }
+    const run = async (): Promise<unknown> =>
+      this.checked(route, await (handler(call) as Promise<unknown>));
+    const answer =
+      call.idempotencyKey === undefined
+        ? { status: route.status, body: await run() }
+        : await this.idempotency.once(name, call, run);
+    response.status(answer.status).set('cache-control', 'no-store').json(answer.body);
+  }
+
+  private async parse(
+    route: Route,
+    request: Request,
+    response: Response,
+    caller: Caller | undefined,
+  ): Promise<ApiCall<Route>> {
+    const key = route.method === 'POST' ? request.headers[idempotencyHeader] : undefined;
+    if (key !== undefined && (typeof key !== 'string' || !idempotencyKeyPattern.test(key))) {
+      throw CoreErrors.INVALID_INPUT({
+        reason: `${idempotencyHeader}: use 1 to 200 printable characters`,
+      });
+    }
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    const hasBody = route.method !== 'GET' && route.method !== 'DELETE';
+    return {
+      params: parseInput(route.params, request.params),
+      query: parseInput(route.query, request.query),
+      body: parseInput(route.body, hasBody ? await readJson(request) : {}),
+      // Routes without authentication have handlers that do not look at the caller.
+      caller: caller as Caller,
+      idempotencyKey: key,
+      signal: gone.signal,
+    };
+  }
+
+  /** Server-sent events, one view each; an error after the first byte is an `error` event. */
+  private async stream(
+    route: Route,
+    views: AsyncIterable<unknown>,
+    response: Response,
+    signal: AbortSignal,
+  ): Promise<void> {
+    let begun = false;
+    try {
+      for await (const view of views) {
+        if (signal.aborted) return;
+        if (!begun) {
+          response.status(route.status).set({
+            'content-type': 'text/event-stream',
+            'cache-control': 'no-store',
+            'x-accel-buffering': 'no',
+          });
+          begun = true;
+        }
+        response.write(`data: ${JSON.stringify(this.checked(route, view))}\n\n`);
+      }
+    } catch (error) {
+      if (!begun) throw error;
+      const problem = problemOf(toCodedError(error));
+      response.write(`event: error\ndata: ${JSON.stringify(problem)}\n\n`);
+    }
+    response.end();
+  }
+
+  private checked(route: Route, value: unknown): unknown {
+    return this.options.checkResponses ? route.response.parse(value) : value;
+  }
+}
+
+/** `/projects/{projectId}` as express writes it. */
+export const expressPath = (route: Route): string =>
+  apiPrefix + route.path.replace(/\{(\w+)\}/g, ':$1');

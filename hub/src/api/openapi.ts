@@ -1,0 +1,149 @@
+import {
+  AccountView,
+  api,
+  apiPrefix,
+  ApiKeyView,
+  AuditView,
+  BackupView,
+  CollaboratorView,
+  HostView,
+  idempotencyHeader,
+  MoveView,
+  OperationView,
+  PlacementView,
+  Problem,
+  ProjectView,
+  Started,
+  type Route,
+} from '@rookery/client/contract';
+import { z } from 'zod';
+import { hubVersion } from './health.api.js';
+
+type Json = Record<string, unknown>;
+
+/** Views that the document names once and refers to. */
+const named = {
+  Account: AccountView,
+  ApiKey: ApiKeyView,
+  Audit: AuditView,
+  Backup: BackupView,
+  Collaborator: CollaboratorView,
+  Host: HostView,
+  Move: MoveView,
+  Operation: OperationView,
+  Placement: PlacementView,
+  Problem,
+  Project: ProjectView,
+  Started,
+};
+
+/** The OpenAPI 3.1 document of the contract: nothing is described twice. */
+export function openApiDocument(serverUrl: string): Json {
+  const schemas = new SchemaWriter();
+  const paths: Record<string, Json> = {};
+  for (const [operationId, route] of Object.entries(api) as [string, Route][]) {
+    const path = (paths[apiPrefix + route.path] ??= {});
+    path[route.method.toLowerCase()] = operationOf(operationId, route, schemas);
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      ...{ title: 'Rookery', version: hubVersion, license: { name: 'Apache-2.0' } },
+      description: 'Projects, the hosts that they live on, and the work done for them.',
+    },
+    servers: [{ url: serverUrl }],
+    paths,
+    components: {
+      schemas: schemas.components(),
+      securitySchemes: {
+        apiKey: { type: 'http', scheme: 'bearer' },
+        session: { type: 'apiKey', in: 'cookie', name: 'rookery_session' },
+      },
+    },
+  };
+}
+
+function operationOf(operationId: string, route: Route, schemas: SchemaWriter): Json {
+  const idempotency = {
+    ...{ name: idempotencyHeader, in: 'header', required: false },
+    description: 'Repeated with the same key, a request gives the first answer again.',
+    schema: { type: 'string', maxLength: 200 },
+  };
+  const hasBody = route.method !== 'GET' && route.method !== 'DELETE';
+  const media = route.kind === 'events' ? 'text/event-stream' : 'application/json';
+  return {
+    ...{ operationId, summary: route.summary, tags: [route.tag] },
+    security: route.authenticated ? [{ apiKey: [] }, { session: [] }] : [],
+    parameters: [
+      ...schemas.parameters(route.params, 'path'),
+      ...schemas.parameters(route.query, 'query'),
+      ...(route.method === 'POST' ? [idempotency] : []),
+    ],
+    ...(hasBody && {
+      requestBody: {
+        required: !route.body.safeParse({}).success,
+        content: { 'application/json': { schema: schemas.write(route.body, 'input') } },
+      },
+    }),
+    responses: {
+      [route.status]: {
+        description: route.summary,
+        content: { [media]: { schema: schemas.write(route.response, 'output') } },
+      },
+      default: {
+        description: ['A problem.', ...route.errors].join(' '),
+        content: {
+          'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } },
+        },
+      },
+    },
+  };
+}
+
+/** Writes zod schemas as JSON Schema 2020-12, the dialect of OpenAPI 3.1. */
+class SchemaWriter {
+  private readonly registry = z.registry<{ id: string }>();
+  private readonly written: Record<string, unknown> = {};
+
+  constructor() {
+    for (const [id, schema] of Object.entries(named)) this.registry.add(schema, { id });
+    for (const schema of Object.values(named)) this.write(schema, 'output');
+  }
+
+  components(): Json {
+    return this.written;
+  }
+
+  write(schema: z.ZodType, io: 'input' | 'output'): Json {
+    const json = this.convert(schema, io);
+    const { $schema: _dialect, $defs, ...own } = json;
+    for (const [id, part] of Object.entries(($defs ?? {}) as Record<string, Json>)) {
+      this.written[id] ??= part;
+    }
+    const id = this.registry.get(schema)?.id;
+    if (id === undefined) return own;
+    const { id: _id, ...body } = own as Json & { id?: string };
+    this.written[id] ??= body;
+    return { $ref: `#/components/schemas/${id}` };
+  }
+
+  parameters(schema: z.ZodType, where: 'path' | 'query'): Json[] {
+    const json = this.convert(schema, 'input') as {
+      properties?: Record<string, Json>;
+      required?: string[];
+    };
+    return Object.entries(json.properties ?? {}).map(([name, property]) => ({
+      ...{ name, in: where, schema: property },
+      required: where === 'path' || (json.required ?? []).includes(name),
+    }));
+  }
+
+  private convert(schema: z.ZodType, io: 'input' | 'output'): Json {
+    const json = z.toJSONSchema(schema, {
+      ...{ target: 'draft-2020-12', io, metadata: this.registry, reused: 'inline' },
+      unrepresentable: 'any',
+    });
+    const text = JSON.stringify(json).replaceAll('"#/$defs/', '"#/components/schemas/');
+    return JSON.parse(text) as Json;
+  }
+}

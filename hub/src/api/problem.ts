@@ -1,0 +1,70 @@
+import type { ServerResponse } from 'node:http';
+import { ArgumentsHost, Catch, HttpException, type ExceptionFilter } from '@nestjs/common';
+import type { Problem } from '@rookery/client/contract';
+import { CodedError, CoreErrors, newId, toCodedError, type Logger } from '@rookery/core';
+import type { Request } from 'express';
+import { HubErrors } from '../hub.errors.js';
+
+/** RFC 9457; `type` points into docs/ERRORS.md by its fragment. */
+export function problemOf(error: CodedError): Problem {
+  return {
+    type: `https://rookery.dev/errors#${error.code.toLowerCase()}`,
+    title: error.code.toLowerCase().replaceAll('_', ' '),
+    status: error.status,
+    detail: error.message,
+    code: error.code,
+    retryable: error.retryable,
+    ...(Object.keys(error.details).length > 0 && { details: definedOnly(error.details) }),
+  };
+}
+
+export function sendProblem(response: ServerResponse, error: CodedError): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  const text = JSON.stringify(problemOf(error));
+  response.writeHead(error.status, {
+    'content-type': 'application/problem+json',
+    'content-length': Buffer.byteLength(text),
+    'cache-control': 'no-store',
+    ...(error.status === 401 && { 'www-authenticate': 'Bearer realm="rookery"' }),
+  });
+  response.end(text);
+}
+
+/** The one place where errors become HTTP. */
+@Catch()
+export class ProblemFilter implements ExceptionFilter {
+  constructor(private readonly log: Logger) {}
+
+  catch(error: unknown, host: ArgumentsHost): void {
+    const http = host.switchToHttp();
+    const request = http.getRequest<Request>();
+    sendProblem(http.getResponse<ServerResponse>(), this.coded(error, request));
+  }
+
+  private coded(error: unknown, request: Request): CodedError {
+    if (error instanceof HttpException) return ofNest(error, request);
+    const coded = toCodedError(error);
+    if (coded.code !== 'INTERNAL') return coded;
+    // What broke inside is for the log; the caller gets a number to ask for.
+    const reference = newId();
+    this.log.error({ err: error, reference, method: request.method, path: request.path }, 'failed');
+    return CoreErrors.INTERNAL({ reason: `see ${reference} in the hub’s log` }, { cause: error });
+  }
+}
+
+/** Nest throws for paths it does not know and for URLs that do not decode. */
+function ofNest(error: HttpException, request: Request): CodedError {
+  const status = error.getStatus();
+  const { method, path } = request;
+  if (status === 404) return HubErrors.ROUTE_UNKNOWN({ method, path });
+  return CoreErrors.INVALID_INPUT({ reason: error.message });
+}
+
+function definedOnly(details: CodedError['details']): NonNullable<Problem['details']> {
+  return Object.fromEntries(
+    Object.entries(details).filter(([, value]) => value !== undefined),
+  ) as NonNullable<Problem['details']>;
+}

@@ -1,0 +1,112 @@
+import { Broker, ConatClient, createServiceClient } from '@rookery/conat';
+import { hostBackups } from '@rookery/backup/contract';
+import type { OnApplicationShutdown } from '@nestjs/common';
+import { backoffMs, CodedError, SystemClock, type Logger } from '@rookery/core';
+import type { ServiceClient, ServiceContract } from '@rookery/core/contract';
+import { moveDestination, moveSource } from '@rookery/move/contract';
+import { hostProjects } from '@rookery/runner/contract';
+import { hostSnapshots } from '@rookery/storage/contract';
+import { HostConnections, type HostCallOptions } from '../hosts/host-connections.js';
+import { HubErrors } from '../hub.errors.js';
+
+const retry = { firstMs: 100, maxMs: 1000 };
+
+export interface HubConatOptions {
+  /** This process's broker, or another hub's URL. */
+  readonly servers: Broker | string;
+  readonly hubSecret: string;
+  /** How long a call waits for a host that is not connected. */
+  readonly patienceMs: number;
+  readonly log: Logger;
+}
+
+/** This process's connection to the control network; made at the first need, shared by all. */
+export class HubConat extends HostConnections implements OnApplicationShutdown {
+  private connecting: Promise<ConatClient> | undefined;
+  private connected: ConatClient | undefined;
+  private readonly clock = new SystemClock();
+
+  constructor(private readonly options: HubConatOptions) {
+    super();
+  }
+
+  client(): Promise<ConatClient> {
+    this.connecting ??= this.connect();
+    return this.connecting;
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.connected?.close();
+  }
+
+  projects(hostId: string, options?: HostCallOptions) {
+    return this.of(hostProjects, hostId, options);
+  }
+  snapshots(hostId: string, options?: HostCallOptions) {
+    return this.of(hostSnapshots, hostId, options);
+  }
+  backups(hostId: string, options?: HostCallOptions) {
+    return this.of(hostBackups, hostId, options);
+  }
+  source(hostId: string, options?: HostCallOptions) {
+    return this.of(moveSource, hostId, options);
+  }
+  destination(hostId: string, options?: HostCallOptions) {
+    return this.of(moveDestination, hostId, options);
+  }
+
+  private async connect(): Promise<ConatClient> {
+    const { servers, hubSecret, log } = this.options;
+    this.connected = await ConatClient.connect({
+      servers,
+      identity: 'hub',
+      credentials: { hubSecret },
+      logger: log,
+    });
+    return this.connected;
+  }
+
+  /**
+   * The transport's retries: nobody listening means that the host never got the call, so it may be
+   * sent again whatever it does.
+   */
+  private of<C extends ServiceContract>(
+    contract: C,
+    hostId: string,
+    options: HostCallOptions = {},
+  ): ServiceClient<C> {
+    const { patienceMs = this.options.patienceMs } = options;
+    const methods: Record<string, unknown> = {};
+    for (const name of Object.keys(contract.methods)) {
+      methods[name] = (input: unknown, callOptions?: { signal?: AbortSignal }) =>
+        this.patiently(hostId, patienceMs, callOptions?.signal, async () => {
+          const client = createServiceClient(await this.client(), contract, { hostId } as never);
+          const method = (client as unknown as Record<string, AnyMethod>)[name]!;
+          return method(input, callOptions);
+        });
+    }
+    return methods as ServiceClient<C>;
+  }
+
+  private async patiently<T>(
+    hostId: string,
+    patienceMs: number,
+    signal: AbortSignal | undefined,
+    task: () => Promise<T>,
+  ): Promise<T> {
+    const giveUpAt = this.clock.now() + patienceMs;
+    for (let n = 0; ; n += 1) {
+      try {
+        return await task();
+      } catch (error) {
+        if (!CodedError.is(error, 'SERVICE_UNAVAILABLE')) throw error;
+        if (this.clock.now() >= giveUpAt) {
+          throw HubErrors.HOST_OFFLINE({ host: hostId }, { cause: error });
+        }
+        await this.clock.delay(20 + backoffMs(n, retry), signal);
+      }
+    }
+  }
+}
+
+type AnyMethod = (input: unknown, options?: unknown) => Promise<never>;

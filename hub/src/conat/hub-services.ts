@@ -1,0 +1,70 @@
+import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
+import { createServiceClient, relayDuplex, serve, type ServiceServer } from '@rookery/conat';
+import { hostRegistration, hostReports } from '@rookery/conat/contract';
+import type { DuplexContext, Handlers, ProjectRole } from '@rookery/core/contract';
+import { hostProjects, projectStreams } from '@rookery/runner/contract';
+import { DataSource } from 'typeorm';
+import { AuditService } from '../audit/audit.service.js';
+import { HostRegistry } from '../hosts/host-registry.service.js';
+import { HubErrors } from '../hub.errors.js';
+import { ProjectQueries } from '../projects/project.queries.js';
+import { HubConat } from './hub-conat.js';
+
+/** What the hub serves over the control network. Hub processes share the requests. */
+@Injectable()
+export class HubServices implements OnApplicationBootstrap, OnModuleDestroy {
+  private servers: ServiceServer[] = [];
+
+  /** Exec and logs as users reach them: relayed to the host that has the project. */
+  private readonly streams: Handlers<typeof projectStreams> = {
+    exec: async (input, context) => {
+      const { host, projectId, accountId } = await this.enter(context, 'editor');
+      await this.audit.record(this.dataSource.manager, {
+        ...{ actor: `account:${accountId}`, action: 'project.exec' },
+        ...{ subject: `project:${projectId}`, details: { command: input.command[0] ?? '' } },
+      });
+      return relayDuplex(context, await host.exec({ ...input, projectId }));
+    },
+    logs: async (input, context) => {
+      const { host, projectId } = await this.enter(context, 'viewer');
+      return relayDuplex(context, await host.logs({ ...input, projectId }));
+    },
+  };
+
+  constructor(
+    private readonly conat: HubConat,
+    private readonly registry: HostRegistry,
+    private readonly dataSource: DataSource,
+    private readonly queries: ProjectQueries,
+    private readonly audit: AuditService,
+  ) {}
+
+  async onApplicationBootstrap(): Promise<void> {
+    const client = await this.conat.client();
+    const { registration, reports } = this.registry;
+    this.servers = [
+      await serve(client, hostRegistration, registration),
+      await serve(client, hostReports, reports, { wildcardParams: ['hostId'] }),
+      await serve(client, projectStreams, this.streams, { wildcardParams: ['projectId'] }),
+    ];
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    await Promise.all(this.servers.map((server) => server.close()));
+  }
+
+  /** Who calls, checked against the collaborators of now, and the host to relay to. */
+  private async enter<C>(context: DuplexContext<C>, role: ProjectRole) {
+    const projectId = context.params['projectId'] ?? '';
+    const [, accountId] = /^account-([0-9a-f-]{36})$/.exec(context.caller) ?? [];
+    if (accountId === undefined) {
+      const { caller } = context;
+      throw HubErrors.CALLER_REFUSED({ caller, subject: `project ${projectId}` });
+    }
+    const { project } = await this.queries.require({ accountId }, projectId, role);
+    const { hostId } = project;
+    if (hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+    const host = createServiceClient(await this.conat.client(), hostProjects, { hostId });
+    return { host, projectId, accountId };
+  }
+}

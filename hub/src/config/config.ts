@@ -1,0 +1,84 @@
+import { parseConfig, CoreErrors } from '@rookery/core';
+import { z } from 'zod';
+
+const Role = z.enum(['api', 'worker', 'proxy']);
+export type HubRole = z.infer<typeof Role>;
+
+const Roles = z
+  .string()
+  .transform((text) => text.split(',').map((role) => role.trim()))
+  .pipe(z.array(Role).min(1))
+  .default(['api', 'worker', 'proxy']);
+
+/** Every setting of the hub; the environment is read here and nowhere else. */
+const HubEnvironment = z.object({
+  /** Data folder: embedded Postgres, the hub's own secret. */
+  ROOKERY_DATA: z.string().min(1),
+  ROOKERY_PORT: z.coerce.number().int().min(0).max(65535).default(7700),
+  ROOKERY_LISTEN: z.string().min(1).default('127.0.0.1'),
+  /** How browsers reach this hub; default `http://<listen>:<port>`. */
+  ROOKERY_PUBLIC_URL: z
+    .url({ protocol: /^https?$/ })
+    .transform((url) => url.replace(/\/+$/, ''))
+    .optional(),
+  /** Absent: Postgres runs in the data folder. */
+  ROOKERY_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
+  ROOKERY_ROLES: Roles,
+  /** Another hub process's /conat; absent: this process hosts the broker. */
+  ROOKERY_CONAT_URL: z.url({ protocol: /^wss?$/ }).optional(),
+  ROOKERY_CONAT_SECRET: z.string().min(16).max(200).optional(),
+  ROOKERY_LOG_LEVEL: z
+    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
+    .default('info'),
+  ROOKERY_HOST_OFFLINE_AFTER_MS: z.coerce.number().int().min(500).max(3_600_000).default(15_000),
+  /** The first start writes the first administrator's token here (0600). */
+  ROOKERY_BOOTSTRAP_FILE: z.string().min(1).optional(),
+});
+
+export interface HubConfig {
+  readonly dataDir: string;
+  readonly port: number;
+  readonly listen: string;
+  readonly publicUrl: string;
+  readonly databaseUrl: string | undefined;
+  readonly roles: readonly HubRole[];
+  readonly conatUrl: string | undefined;
+  readonly conatSecret: string | undefined;
+  readonly logLevel: string;
+  readonly hostOfflineAfterMs: number;
+  readonly bootstrapFile: string | undefined;
+}
+
+/** Injection token of the parsed settings. */
+export const HUB_CONFIG = Symbol('HUB_CONFIG');
+
+/**
+ * Parses the environment once.
+ * @throws INVALID_CONFIG naming everything that is wrong, unknown ROOKERY_ names included.
+ */
+export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): HubConfig {
+  const ours = Object.fromEntries(Object.entries(env).filter(([name]) => isOurs(name)));
+  const unknown = Object.keys(ours).filter((name) => !(name in HubEnvironment.shape));
+  if (unknown.length > 0) {
+    throw CoreErrors.INVALID_CONFIG({ reason: `unknown names: ${unknown.sort().join(', ')}` });
+  }
+  const parsed = parseConfig(HubEnvironment, ours);
+  const host = parsed.ROOKERY_LISTEN.includes(':')
+    ? `[${parsed.ROOKERY_LISTEN}]`
+    : parsed.ROOKERY_LISTEN;
+  return Object.freeze({
+    dataDir: parsed.ROOKERY_DATA,
+    port: parsed.ROOKERY_PORT,
+    listen: parsed.ROOKERY_LISTEN,
+    publicUrl: parsed.ROOKERY_PUBLIC_URL ?? `http://${host}:${parsed.ROOKERY_PORT}`,
+    databaseUrl: parsed.ROOKERY_DATABASE_URL,
+    roles: parsed.ROOKERY_ROLES,
+    conatUrl: parsed.ROOKERY_CONAT_URL,
+    conatSecret: parsed.ROOKERY_CONAT_SECRET,
+    logLevel: parsed.ROOKERY_LOG_LEVEL,
+    hostOfflineAfterMs: parsed.ROOKERY_HOST_OFFLINE_AFTER_MS,
+    bootstrapFile: parsed.ROOKERY_BOOTSTRAP_FILE,
+  });
+}
+
+const isOurs = (name: string): boolean => name.startsWith('ROOKERY_');

@@ -1,0 +1,52 @@
+import { DataSource, DefaultNamingStrategy, type DataSourceOptions } from 'typeorm';
+import { Account, ApiKey, LoginTicket, Session, SshKey } from './entities/account.entity.js';
+import { HostKey, JoinToken, ProjectHost } from './entities/host.entity.js';
+import { IdempotencyRecord, Operation, ProjectMove } from './entities/operation.entity.js';
+import { PlacementDecision, PlacementReservation } from './entities/placement.entity.js';
+import { Collaborator, Project } from './entities/project.entity.js';
+import { AuditRow, Backup, SigningKey, UsageRecord } from './entities/record.entity.js';
+import { Tables1700000000001 } from './migrations/0001-tables.js';
+
+/** Hub processes on one Postgres take turns at migrating. */
+const migrationLock = 728_401;
+const poolConnectionsMax = 20;
+
+/** Properties are camelCase, columns snake_case. */
+class SnakeNaming extends DefaultNamingStrategy {
+  override columnName(property: string, custom: string | undefined): string {
+    return custom ?? property.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  }
+}
+
+export function dataSourceOptions(url: string): DataSourceOptions {
+  return {
+    type: 'postgres',
+    url,
+    namingStrategy: new SnakeNaming(),
+    synchronize: false,
+    logging: false,
+    poolSize: poolConnectionsMax,
+    entities: [
+      ...[Account, ApiKey, Session, LoginTicket, SshKey, Project, Collaborator],
+      ...[ProjectHost, HostKey, JoinToken, Operation, ProjectMove, IdempotencyRecord],
+      ...[PlacementDecision, PlacementReservation, Backup, UsageRecord, AuditRow, SigningKey],
+    ],
+    migrations: [Tables1700000000001],
+  };
+}
+
+/** Connects and migrates, one process at a time. */
+export async function openDataSource(dataSource: DataSource): Promise<void> {
+  await dataSource.initialize();
+  const lock = dataSource.createQueryRunner();
+  try {
+    await lock.query('SELECT pg_advisory_lock($1)', [migrationLock]);
+    await dataSource.runMigrations({ transaction: 'each' });
+  } catch (error) {
+    await lock.release();
+    await dataSource.destroy();
+    throw error;
+  }
+  await lock.query('SELECT pg_advisory_unlock($1)', [migrationLock]);
+  await lock.release();
+}

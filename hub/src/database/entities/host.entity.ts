@@ -1,0 +1,44 @@
+import type { HostCapabilities, HostCapacity } from '@rookery/conat/contract';
+import { Column, Entity, PrimaryColumn } from 'typeorm';
+
+@Entity('project_hosts')
+export class ProjectHost {
+  @PrimaryColumn('uuid') id!: string;
+  @Column('text') name!: string;
+  @Column('text') region!: string;
+  @Column('text') publicUrl!: string;
+  @Column('text') internalUrl!: string;
+  @Column('jsonb') sshEndpoint!: { host: string; port: number };
+  @Column('jsonb', { nullable: true }) tunnel!: Record<string, unknown> | null;
+  /** What a heartbeat owns: version, capabilities, capacity, images, lastSeen, status. */
+  @Column('text') status!: 'active' | 'removed';
+  @Column('text') version!: string;
+  @Column('jsonb') capabilities!: HostCapabilities;
+  @Column('jsonb') capacity!: HostCapacity;
+  @Column('jsonb') images!: string[];
+  @Column('timestamptz', { nullable: true }) lastSeen!: Date | null;
+  /** What an operator owns. */
+  @Column('boolean') schedulable!: boolean;
+  @Column('text') trust!: 'trusted' | 'untrusted';
+  @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
+}
+
+@Entity('host_keys')
+export class HostKey {
+  @PrimaryColumn('uuid') id!: string;
+  @Column('uuid') hostId!: string;
+  @Column('text') purpose!: 'ingress' | 'transfer' | 'identity';
+  @Column('text') publicKey!: string;
+  @Column('timestamptz', { nullable: true }) notAfter!: Date | null;
+  @Column('timestamptz', { nullable: true }) retiredAt!: Date | null;
+  @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
+}
+
+@Entity('join_tokens')
+export class JoinToken {
+  @PrimaryColumn('bytea') tokenHash!: Buffer;
+  @Column('uuid') createdBy!: string;
+  @Column('timestamptz') expiresAt!: Date;
+  @Column('timestamptz', { nullable: true }) usedAt!: Date | null;
+  @Column('uuid', { nullable: true }) hostId!: string | null;
+}

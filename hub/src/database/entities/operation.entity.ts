@@ -1,0 +1,78 @@
+import type { MoveState } from '@rookery/move/contract';
+import type { CodedErrorView, Progress } from '@rookery/core/contract';
+import { Column, Entity, PrimaryColumn } from 'typeorm';
+
+export type OperationState =
+  'pending' | 'running' | 'undoing' | 'succeeded' | 'failed' | 'canceled' | 'stuck';
+
+/** The generic record of long work. */
+@Entity('operations')
+export class Operation {
+  @PrimaryColumn('uuid') id!: string;
+  @Column('text') kind!: string;
+  @Column('uuid', { nullable: true }) projectId!: string | null;
+  @Column('uuid', { nullable: true }) hostId!: string | null;
+  @Column('text') state!: OperationState;
+  @Column('text', { nullable: true }) step!: string | null;
+  @Column('jsonb', { nullable: true }) progress!: Progress | null;
+  @Column('integer') attempt!: number;
+  @Column('uuid', { nullable: true }) leaseOwner!: string | null;
+  @Column('timestamptz', { nullable: true }) leaseExpiresAt!: Date | null;
+  /** Not claimed before this. */
+  @Column('timestamptz', { default: () => 'now()' }) runAt!: Date;
+  @Column('boolean') cancelRequested!: boolean;
+  /** At most one active operation a project and lane (partial unique index). */
+  @Column('text', { nullable: true }) lane!: 'lifecycle' | 'backup' | null;
+  @Column('text', { nullable: true }) idempotencyKey!: string | null;
+  @Column('uuid', { nullable: true }) parentId!: string | null;
+  @Column('uuid', { nullable: true }) createdBy!: string | null;
+  @Column('jsonb') input!: Record<string, unknown>;
+  /** The saga's own record: which steps are done and what they returned. */
+  @Column('jsonb', { nullable: true }) saga!: Record<string, unknown> | null;
+  @Column('jsonb', { nullable: true }) error!: CodedErrorView | null;
+  @Column('jsonb', { nullable: true }) result!: Record<string, unknown> | null;
+  @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
+  @Column('timestamptz', { nullable: true }) startedAt!: Date | null;
+  @Column('timestamptz', { nullable: true }) endedAt!: Date | null;
+}
+
+/** `stuck` is a mark of its own, so that the state underneath is not forgotten. */
+export type StoredMoveState = Exclude<MoveState, 'stuck'>;
+
+/**
+ * A change of owner: a move, or a restore in place of a live project. The row is what the commit
+ * transaction asks (invariant 1); one active row a project.
+ */
+@Entity('project_moves')
+export class ProjectMove {
+  @PrimaryColumn('uuid') id!: string;
+  @Column('uuid') operationId!: string;
+  @Column('uuid') projectId!: string;
+  @Column('text') reason!: 'move' | 'restore';
+  @Column('text') state!: StoredMoveState;
+  @Column('boolean', { default: false }) stuck!: boolean;
+  /** Null when the project had no owner (archived). */
+  @Column('uuid', { nullable: true }) fromHostId!: string | null;
+  @Column('uuid') toHostId!: string;
+  @Column('integer') fromGeneration!: number;
+  /** Sizes and rounds, to be shown. */
+  @Column('jsonb') details!: Record<string, unknown>;
+  /** Set by the commit. */
+  @Column('integer', { nullable: true }) newGeneration!: number | null;
+  @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
+  @Column('timestamptz', { nullable: true }) committedAt!: Date | null;
+  @Column('timestamptz', { nullable: true }) endedAt!: Date | null;
+}
+
+/** The first answer to a POST that carried an idempotency key. */
+@Entity('idempotency_records')
+export class IdempotencyRecord {
+  @PrimaryColumn('uuid') accountId!: string;
+  @PrimaryColumn('text') key!: string;
+  @PrimaryColumn('text') route!: string;
+  @Column('bytea') requestHash!: Buffer;
+  /** Null while the first request is being answered. */
+  @Column('integer', { nullable: true }) status!: number | null;
+  @Column('jsonb', { nullable: true }) response!: unknown;
+  @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
+}

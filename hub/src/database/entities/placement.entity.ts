@@ -1,0 +1,22 @@
+import type { PlacementView } from '@rookery/client/contract';
+import { Column, Entity, PrimaryColumn } from 'typeorm';
+import { asNumber } from './columns.js';
+
+@Entity('placement_decisions')
+export class PlacementDecision {
+  @PrimaryColumn('uuid') id!: string;
+  @Column('uuid') projectId!: string;
+  @Column('uuid', { nullable: true }) chosenHostId!: string | null;
+  @Column('jsonb') candidates!: PlacementView['candidates'];
+  @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
+}
+
+/** Room promised to an operation that the host's own figures do not show yet. */
+@Entity('placement_reservations')
+export class PlacementReservation {
+  @PrimaryColumn('uuid') operationId!: string;
+  @PrimaryColumn('uuid') hostId!: string;
+  @Column('bigint', { transformer: asNumber }) diskBytes!: number;
+  @Column('bigint', { transformer: asNumber }) memoryBytes!: number;
+  @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
+}

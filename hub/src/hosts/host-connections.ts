@@ -1,0 +1,26 @@
+import type { hostBackups } from '@rookery/backup/contract';
+import type { ServiceClient } from '@rookery/core/contract';
+import type { MoveDestinationClient, MoveSourceClient } from '@rookery/move';
+import type { hostProjects } from '@rookery/runner/contract';
+import type { hostSnapshots } from '@rookery/storage/contract';
+
+export interface HostCallOptions {
+  /** How long to wait for a host that is not connected; 0: not at all. */
+  readonly patienceMs?: number;
+}
+
+/**
+ * The services of hosts, over the control network.
+ * `source` and `destination` are the two sides of a move.
+ * A call to a host that is not connected waits for it for a bounded time, then fails HOST_OFFLINE.
+ */
+export abstract class HostConnections {
+  abstract projects(hostId: string, options?: HostCallOptions): ServiceClient<typeof hostProjects>;
+  abstract snapshots(
+    hostId: string,
+    options?: HostCallOptions,
+  ): ServiceClient<typeof hostSnapshots>;
+  abstract backups(hostId: string, options?: HostCallOptions): ServiceClient<typeof hostBackups>;
+  abstract source(hostId: string, options?: HostCallOptions): MoveSourceClient;
+  abstract destination(hostId: string, options?: HostCallOptions): MoveDestinationClient;
+}

@@ -1,0 +1,213 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { hostRegistration, hostReports, ProjectReport } from '@rookery/conat/contract';
+import { identityNames } from '@rookery/conat/contract';
+import { joiningIdentityName } from '@rookery/conat';
+import { newId } from '@rookery/core';
+import type { CallContext, Handlers } from '@rookery/core/contract';
+import { DataSource, IsNull, type EntityManager } from 'typeorm';
+import type { z } from 'zod';
+import { hashOf } from '../accounts/auth.service.js';
+import { AuditService } from '../audit/audit.service.js';
+import { HUB_CONFIG, type HubConfig } from '../config/config.js';
+import { HostKey, JoinToken, ProjectHost } from '../database/entities/host.entity.js';
+import { HubErrors } from '../hub.errors.js';
+import { SigningKeys } from '../keys/signing-keys.service.js';
+
+type Registration = z.output<(typeof hostRegistration)['methods']['register']['input']>;
+type Heartbeat = z.output<(typeof hostReports)['methods']['heartbeat']['input']>;
+
+/** A report that left its host this long before an operation set the state is not believed. */
+const staleReportMs = 1000;
+const heartbeatsBeforeOffline = 5;
+const heartbeatMs = { min: 100, max: 5000 };
+
+/** What hosts say of themselves: that they join, and how they and their projects are. */
+@Injectable()
+export class HostRegistry {
+  readonly registration: Handlers<typeof hostRegistration> = {
+    register: async (input, context) => ({
+      hostId: await this.register(input, context),
+      verificationKeys: await this.keys.published(),
+    }),
+  };
+
+  readonly reports: Handlers<typeof hostReports> = {
+    heartbeat: async (input, context) => {
+      const hostId = context.params['hostId'] ?? '';
+      refuseOthers(context, identityNames.host(hostId), hostId);
+      const owned = await this.heartbeat(hostId, input);
+      const everyMs = Math.floor(this.config.hostOfflineAfterMs / heartbeatsBeforeOffline);
+      return {
+        verificationKeys: await this.keys.published(),
+        owned,
+        heartbeatEveryMs: Math.min(heartbeatMs.max, Math.max(heartbeatMs.min, everyMs)),
+      };
+    },
+  };
+
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly keys: SigningKeys,
+    private readonly audit: AuditService,
+    @Inject(HUB_CONFIG) private readonly config: HubConfig,
+  ) {}
+
+  /** The registered host of an identity key, or null. */
+  async hostOf(identityKey: string): Promise<string | null> {
+    const key = await this.dataSource.manager.findOneBy(HostKey, {
+      ...{ purpose: 'identity', publicKey: identityKey, retiredAt: IsNull() },
+    });
+    return key?.hostId ?? null;
+  }
+
+  /** Used tokens may connect again until they expire: the reply to the first use may be lost. */
+  async isJoinToken(token: string): Promise<boolean> {
+    const [row] = await this.dataSource.query<unknown[]>(
+      'SELECT 1 FROM join_tokens WHERE token_hash = $1 AND expires_at > now()',
+      [hashOf(token)],
+    );
+    return row !== undefined;
+  }
+
+  /**
+   * Uses the token up and makes the host; the same token with the same keys gives the host again.
+   * @throws JOIN_TOKEN_INVALID, CALLER_REFUSED
+   */
+  private async register(input: Registration, context: CallContext): Promise<string> {
+    refuseOthers(context, joiningIdentityName(input.joinToken), 'a joining host');
+    return this.dataSource.transaction(async (manager) => {
+      const token = await manager
+        .createQueryBuilder(JoinToken, 'token')
+        .setLock('pessimistic_write')
+        .where('token.tokenHash = :hash AND token.expiresAt > now()', {
+          hash: hashOf(input.joinToken),
+        })
+        .getOne();
+      if (!token) throw HubErrors.JOIN_TOKEN_INVALID();
+      if (token.hostId !== null) return this.registerAgain(manager, token.hostId, input);
+      const hostId = await this.insertHost(manager, input);
+      await manager.query(
+        'UPDATE join_tokens SET used_at = now(), host_id = $2 WHERE token_hash = $1',
+        [token.tokenHash, hostId],
+      );
+      await this.audit.record(manager, {
+        ...{ actor: `host:${hostId}`, action: 'host.register', subject: `host:${hostId}` },
+        details: { name: input.name, region: input.region, version: input.version },
+      });
+      return hostId;
+    });
+  }
+
+  private async registerAgain(
+    manager: EntityManager,
+    hostId: string,
+    input: Registration,
+  ): Promise<string> {
+    const known = await manager.findOneBy(HostKey, {
+      ...{ hostId, purpose: 'identity', publicKey: input.identityKey, retiredAt: IsNull() },
+    });
+    if (!known) throw HubErrors.JOIN_TOKEN_INVALID();
+    return hostId;
+  }
+
+  private async insertHost(manager: EntityManager, input: Registration): Promise<string> {
+    const id = newId();
+    await manager.insert(ProjectHost, {
+      ...{ id, name: await freeName(manager, input.name), region: input.region, status: 'active' },
+      ...{ publicUrl: input.publicUrl, internalUrl: input.internalUrl, version: input.version },
+      sshEndpoint: { host: input.sshHost, port: input.sshPort },
+      ...{ capabilities: input.capabilities, capacity: input.capacity, images: [] },
+      ...{ lastSeen: () => 'now()', schedulable: true, trust: 'trusted' },
+    });
+    const keys = [
+      ['identity', input.identityKey],
+      ['transfer', input.transferKey],
+      ['ingress', input.ingressKey],
+    ] as const;
+    for (const [purpose, publicKey] of keys) {
+      await manager.insert(HostKey, { id: newId(), hostId: id, purpose, publicKey });
+    }
+    return id;
+  }
+
+  /** Updates what a heartbeat owns, and nothing else. @returns what the host owns by our books */
+  private async heartbeat(hostId: string, input: Heartbeat) {
+    await this.dataSource.transaction(async (manager) => {
+      const { version, capabilities, capacity, images } = input;
+      const [rows] = await manager.query<[unknown[], number]>(
+        `UPDATE project_hosts SET last_seen = now(), version = $2, capabilities = $3,
+           capacity = $4, images = $5
+         WHERE id = $1 AND status = 'active' RETURNING id`,
+        [hostId, version, ...[capabilities, capacity, images].map((each) => JSON.stringify(each))],
+      );
+      if (rows.length === 0) throw HubErrors.HOST_UNKNOWN({ host: hostId });
+      // What an ended operation used shows in this very heartbeat's figures.
+      await manager.query(
+        `DELETE FROM placement_reservations r USING operations o
+         WHERE r.host_id = $1 AND o.id = r.operation_id AND o.ended_at < now()`,
+        [hostId],
+      );
+    });
+    await this.believe(hostId, input.projects);
+    return this.dataSource.query<{ projectId: string; generation: number }[]>(
+      `SELECT id AS "projectId", placement_generation AS generation FROM projects
+       WHERE host_id = $1 AND deleted_at IS NULL`,
+      [hostId],
+    );
+  }
+
+  /**
+   * Takes over the states of projects, all in one statement. Ignored is who does not own the
+   * project or speaks of an older generation; while an operation works on a project, that operation
+   * says what its state is.
+   */
+  private async believe(hostId: string, reports: readonly ProjectReport[]): Promise<void> {
+    if (reports.length === 0) return;
+    const rows = reports.map((report) => ({
+      id: report.projectId,
+      generation: report.generation,
+      state: report.state,
+      digest: report.imageDigest ?? null,
+      error: report.error ?? null,
+      used: report.diskUsedBytes ?? null,
+    }));
+    await this.dataSource.query(
+      `UPDATE projects p SET
+         disk_used_bytes = coalesce(f.used, p.disk_used_bytes),
+         image_digest = coalesce(f.digest, p.image_digest),
+         state = CASE WHEN f.settled THEN f.state ELSE p.state END,
+         error = CASE WHEN f.settled AND f.error IS NOT NULL THEN f.error ELSE p.error END
+       FROM (
+         SELECT DISTINCT ON (q.id) q.id, s.state, s.digest, s.error, s.used, (
+           q.state <> 'archived' AND coalesce(
+             q.state_set_at < now() - make_interval(secs => $3::float8 / 1000), true)
+           AND NOT EXISTS (SELECT 1 FROM operations o
+             WHERE o.project_id = q.id AND o.lane = 'lifecycle' AND o.ended_at IS NULL)
+         ) AS settled
+         FROM projects q JOIN jsonb_to_recordset($2::jsonb) AS s(id uuid, generation integer,
+           state text, digest text, error jsonb, used bigint) ON s.id = q.id
+         WHERE q.host_id = $1 AND q.placement_generation = s.generation AND q.deleted_at IS NULL
+       ) AS f
+       WHERE p.id = f.id AND p.host_id = $1`,
+      [hostId, JSON.stringify(rows), staleReportMs],
+    );
+  }
+}
+
+/** @throws CALLER_REFUSED */
+function refuseOthers(context: CallContext, expected: string, subject: string): void {
+  const { caller } = context;
+  if (caller !== expected) throw HubErrors.CALLER_REFUSED({ caller, subject });
+}
+
+/** `name`, or with a number when another host has it. */
+async function freeName(manager: EntityManager, name: string): Promise<string> {
+  const rows = await manager.query<{ name: string }[]>(
+    `SELECT lower(name) AS name FROM project_hosts WHERE status = 'active'`,
+  );
+  const taken = new Set(rows.map((row) => row.name));
+  for (let n = 1; ; n += 1) {
+    const candidate = n === 1 ? name : `${name}-${n}`;
+    if (!taken.has(candidate.toLowerCase())) return candidate;
+  }
+}

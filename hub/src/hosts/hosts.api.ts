@@ -1,0 +1,170 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { HostView } from '@rookery/client/contract';
+import { newSecret } from '@rookery/core';
+import { DataSource, In, type EntityManager } from 'typeorm';
+import type { z } from 'zod';
+import { requireAdmin } from '../accounts/accounts.api.js';
+import { actorOf, hashOf, type Caller } from '../accounts/auth.service.js';
+import type { ApiHandlers, ApiPart } from '../api/handlers.js';
+import { pageOfRows } from '../api/pages.js';
+import { AuditService } from '../audit/audit.service.js';
+import { HUB_CONFIG, type HubConfig } from '../config/config.js';
+import { ProjectHost } from '../database/entities/host.entity.js';
+import { HubErrors } from '../hub.errors.js';
+import { OperationsService } from '../operations/operations.service.js';
+import { HostRemovals } from './host-removals.js';
+
+type Names =
+  'listHosts' | 'getHost' | 'createJoinToken' | 'updateHost' | 'drainHost' | 'removeHost';
+
+/** The fleet, for administrators. */
+@Injectable()
+export class HostsApi implements ApiPart<Names> {
+  readonly handlers: ApiHandlers<Names> = {
+    listHosts: async ({ caller, query }) => {
+      requireAdmin(caller);
+      const page = await pageOfRows<{ id: string }>(
+        this.dataSource.manager,
+        {
+          select: `SELECT id, created_at FROM project_hosts WHERE status = 'active'`,
+          ...{ parameters: [], by: ['created_at', 'id'], newestFirst: false },
+        },
+        query,
+      );
+      const items = await this.views(page.items.map(({ id }) => id));
+      return { items, nextCursor: page.nextCursor };
+    },
+    getHost: async ({ caller, params }) => {
+      requireAdmin(caller);
+      return this.view(params.hostId);
+    },
+    createJoinToken: async ({ caller, body }) => {
+      requireAdmin(caller);
+      const token = newSecret('join');
+      const expiresAt = await this.dataSource.transaction(async (manager) => {
+        const [row] = await manager.query<[{ expires_at: Date }]>(
+          `INSERT INTO join_tokens (token_hash, created_by, expires_at)
+           VALUES ($1, $2, now() + make_interval(mins => $3)) RETURNING expires_at`,
+          [hashOf(token), caller.accountId, body.expiresInMinutes],
+        );
+        await this.record(manager, caller, 'join-token.create', 'new');
+        return row.expires_at;
+      });
+      return { token, expiresAt: expiresAt.toISOString() };
+    },
+    updateHost: async ({ caller, params, body }) => {
+      requireAdmin(caller);
+      await this.dataSource.transaction(async (manager) => {
+        const host = await lockHost(manager, params.hostId);
+        await manager.update(ProjectHost, host.id, { schedulable: body.schedulable });
+        await this.record(manager, caller, body.schedulable ? 'uncordon' : 'cordon', host.id);
+      });
+      return this.view(params.hostId);
+    },
+    drainHost: async ({ caller, idempotencyKey, params, body }) => {
+      requireAdmin(caller);
+      const { hostId } = params;
+      const operation = await this.dataSource.transaction(async (manager) => {
+        const host = await lockHost(manager, hostId);
+        await manager.update(ProjectHost, host.id, { schedulable: false });
+        return this.operations.insert(manager, {
+          ...{ kind: 'host.drain', caller, idempotencyKey, hostId },
+          input: { hostId, parallel: body.parallel },
+        });
+      });
+      this.operations.nudge();
+      return this.operations.started(operation, caller);
+    },
+    removeHost: async ({ caller, params }) => {
+      requireAdmin(caller);
+      await this.dataSource.transaction(async (manager) => {
+        const host = await lockHost(manager, params.hostId);
+        await refuseNeeded(manager, host);
+        await manager.update(ProjectHost, host.id, { status: 'removed', schedulable: false });
+        await manager.query('UPDATE host_keys SET retired_at = now() WHERE host_id = $1', [
+          host.id,
+        ]);
+        await this.record(manager, caller, 'remove', host.id);
+      });
+      this.removals.removed(params.hostId);
+      return {};
+    },
+  };
+
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly operations: OperationsService,
+    private readonly audit: AuditService,
+    private readonly removals: HostRemovals,
+    @Inject(HUB_CONFIG) private readonly config: HubConfig,
+  ) {}
+
+  private async view(hostId: string) {
+    const [view] = await this.views([hostId]);
+    if (!view) throw HubErrors.HOST_UNKNOWN({ host: hostId });
+    return view;
+  }
+
+  private async views(ids: string[]): Promise<z.input<typeof HostView>[]> {
+    const { manager } = this.dataSource;
+    const rows = await manager.findBy(ProjectHost, { id: In(ids), status: 'active' });
+    const figures = await manager.query<{ id: string; projects: number; online: boolean }[]>(
+      `SELECT h.id, (SELECT count(*)::int FROM projects p
+         WHERE p.host_id = h.id AND p.deleted_at IS NULL) AS projects,
+         coalesce(h.last_seen > now() - make_interval(secs => $2::float8 / 1000), false) AS online
+       FROM project_hosts h WHERE h.id = ANY($1)`,
+      [ids, this.config.hostOfflineAfterMs],
+    );
+    return ids.flatMap((id) => {
+      const row = rows.find((each) => each.id === id);
+      const figure = figures.find((each) => each.id === id);
+      return row && figure ? [toView(row, figure)] : [];
+    });
+  }
+
+  private record(
+    manager: EntityManager,
+    caller: Caller,
+    verb: string,
+    hostId: string,
+  ): Promise<void> {
+    const actor = actorOf(caller);
+    return this.audit.record(manager, { actor, action: `host.${verb}`, subject: `host:${hostId}` });
+  }
+}
+
+async function lockHost(manager: EntityManager, id: string): Promise<ProjectHost> {
+  const host = await manager.findOne(ProjectHost, {
+    where: { id, status: 'active' },
+    lock: { mode: 'pessimistic_write' },
+  });
+  if (!host) throw HubErrors.HOST_UNKNOWN({ host: id });
+  return host;
+}
+
+/** @throws HOST_NOT_EMPTY, HOST_BUSY */
+async function refuseNeeded(manager: EntityManager, host: ProjectHost): Promise<void> {
+  const [{ projects, moves }] = await manager.query<[{ projects: number; moves: number }]>(
+    `SELECT
+       (SELECT count(*)::int FROM projects WHERE host_id = $1 AND deleted_at IS NULL) AS projects,
+       (SELECT count(*)::int FROM project_moves
+         WHERE ended_at IS NULL AND (from_host_id = $1 OR to_host_id = $1)) AS moves`,
+    [host.id],
+  );
+  if (projects > 0) throw HubErrors.HOST_NOT_EMPTY({ host: host.name, projects });
+  if (moves > 0) throw HubErrors.HOST_BUSY({ host: host.name });
+}
+
+function toView(
+  row: ProjectHost,
+  figure: { projects: number; online: boolean },
+): z.input<typeof HostView> {
+  const { id, name, region, schedulable, publicUrl, version, capabilities, capacity } = row;
+  return {
+    ...{ id, name, region, schedulable, publicUrl, version, capabilities, capacity },
+    status: figure.online ? 'online' : 'offline',
+    projects: figure.projects,
+    lastSeenAt: row.lastSeen?.toISOString() ?? null,
+    createdAt: row.createdAt.toISOString(),
+  };
+}

@@ -1,0 +1,100 @@
+import { formatBytes } from '@rookery/core';
+
+/** One host's figures, what is already promised taken off. */
+export interface HostFigures {
+  readonly hostId: string;
+  readonly host: string;
+  readonly region: string;
+  readonly online: boolean;
+  readonly schedulable: boolean;
+  readonly projects: number;
+  readonly images: readonly string[];
+  readonly diskBytes: number;
+  readonly diskFreeBytes: number;
+  readonly memoryBytes: number;
+  readonly memoryFreeBytes: number;
+}
+
+export interface Need {
+  readonly diskBytes: number;
+  readonly memoryBytes: number;
+  /** Digest or reference that the host may have cached. */
+  readonly image: string;
+  readonly region: string | undefined;
+}
+
+export interface Candidate {
+  readonly hostId: string;
+  readonly host: string;
+  readonly eligible: boolean;
+  readonly score: number;
+  readonly reasons: string[];
+  readonly online: boolean;
+  readonly schedulable: boolean;
+  readonly free: { readonly diskBytes: number; readonly memoryBytes: number };
+}
+
+/** What counts how much; free disk and memory as a part of the host's whole. */
+const weights = { disk: 40, memory: 30, image: 10, region: 15 } as const;
+/** Fewer projects first where the rest is alike: one point for each project. */
+const projectPenalty = 1;
+
+/** Judges every host; the best first, then those that cannot take the project. */
+export function rankHosts(hosts: readonly HostFigures[], need: Need): Candidate[] {
+  return hosts
+    .map((host) => judge(host, need))
+    .sort(
+      (a, b) =>
+        Number(b.eligible) - Number(a.eligible) ||
+        b.score - a.score ||
+        (a.hostId < b.hostId ? -1 : 1),
+    );
+}
+
+function judge(host: HostFigures, need: Need): Candidate {
+  const against = objections(host, need);
+  const part = (free: number, whole: number): number => (whole > 0 ? Math.max(0, free) / whole : 0);
+  const cached = host.images.includes(need.image);
+  const near = need.region !== undefined && host.region === need.region;
+  const score =
+    weights.disk * part(host.diskFreeBytes - need.diskBytes, host.diskBytes) +
+    weights.memory * part(host.memoryFreeBytes - need.memoryBytes, host.memoryBytes) +
+    (cached ? weights.image : 0) +
+    (near ? weights.region : 0) -
+    projectPenalty * host.projects;
+  return {
+    hostId: host.hostId,
+    host: host.host,
+    eligible: against.length === 0,
+    score: Math.round(score * 10) / 10,
+    reasons: against.length > 0 ? against : favours(host, { cached, near }),
+    online: host.online,
+    schedulable: host.schedulable,
+    free: { diskBytes: host.diskFreeBytes, memoryBytes: host.memoryFreeBytes },
+  };
+}
+
+function objections(host: HostFigures, need: Need): string[] {
+  const against: string[] = [];
+  if (!host.online) against.push('offline');
+  if (!host.schedulable) against.push('cordoned');
+  if (host.diskFreeBytes < need.diskBytes) {
+    const free = formatBytes(Math.max(0, host.diskFreeBytes));
+    against.push(`needs ${formatBytes(need.diskBytes)} of disk, has ${free} unpromised`);
+  }
+  if (host.memoryFreeBytes < need.memoryBytes) {
+    const free = formatBytes(Math.max(0, host.memoryFreeBytes));
+    against.push(`needs ${formatBytes(need.memoryBytes)} of memory, has ${free} unpromised`);
+  }
+  return against;
+}
+
+function favours(host: HostFigures, has: { cached: boolean; near: boolean }): string[] {
+  return [
+    `${formatBytes(host.diskFreeBytes)} of disk free`,
+    `${formatBytes(host.memoryFreeBytes)} of memory free`,
+    `${host.projects} projects`,
+    ...(has.cached ? ['image cached'] : []),
+    ...(has.near ? [`region ${host.region}`] : []),
+  ];
+}

@@ -1,0 +1,82 @@
+import { catalogue } from '@rookery/core';
+
+export const HubErrors = catalogue('hub', {
+  // Who asks
+  UNAUTHENTICATED: { status: 401, message: 'Sign in, or send an API key as a bearer token.' },
+  FORBIDDEN: { status: 403, message: 'This needs the role {role}.' },
+  CSRF_REFUSED: {
+    status: 403,
+    message: 'A change with a session cookie must come from this site’s own pages.',
+  },
+  LOGIN_TICKET_INVALID: {
+    status: 401,
+    message: 'The sign-in link is used up or expired. Make a new one.',
+  },
+  ACCOUNT_EXISTS: { status: 409, message: 'There is already an account for {email}.' },
+  ACCOUNT_UNKNOWN: { status: 404, message: 'There is no account {id}.' },
+  LAST_OWNER: { status: 409, message: 'A project needs an owner. Name another one first.' },
+
+  // Requests
+  PAYLOAD_TOO_LARGE: { status: 413, message: 'The body is larger than {bytesMax} bytes.' },
+  INVALID_JSON: { status: 400, message: 'The body is not valid JSON: {reason}' },
+  ROUTE_UNKNOWN: { status: 404, message: 'There is no {method} {path}.' },
+  IDEMPOTENCY_CONFLICT: {
+    status: 409,
+    message: 'This idempotency key was used with another request. Use a new key.',
+  },
+  IDEMPOTENCY_IN_PROGRESS: {
+    status: 409,
+    message: 'The first request with this idempotency key is still being answered. Ask again.',
+    retryable: true,
+  },
+
+  // Projects
+  PROJECT_UNKNOWN: { status: 404, message: 'There is no project {id}.' },
+  PROJECT_BUSY: {
+    status: 409,
+    message: 'The project is busy with {kind}. Wait for operation {operationId}.',
+  },
+  PROJECT_RUNNING: {
+    status: 409,
+    message: 'The project is running. Stop it first, or delete it with force.',
+  },
+  PROJECT_ARCHIVED: { status: 409, message: 'The project is archived. Rehydrate it first.' },
+  PROJECT_NOT_ARCHIVED: { status: 409, message: 'The project is not archived.' },
+  PROJECT_STATE_CHANGED: {
+    status: 409,
+    message: 'The project changed hands meanwhile; operation {operationId} may not go on.',
+  },
+  BACKUP_UNVERIFIED: {
+    status: 502,
+    message: 'The new backup is not in the repository’s list. Nothing was deleted.',
+  },
+
+  // Hosts and placement
+  HOST_UNKNOWN: { status: 404, message: 'There is no host {host}.' },
+  HOST_OFFLINE: { status: 409, message: 'The host {host} is offline.' },
+  HOST_CORDONED: { status: 409, message: 'The host {host} takes no new projects (cordoned).' },
+  HOST_NOT_EMPTY: { status: 409, message: 'The host {host} still owns {projects} projects.' },
+  HOST_BUSY: { status: 409, message: 'The host {host} takes part in unfinished work.' },
+  NO_HOST: { status: 409, message: 'No host can take the project. {reasons}' },
+  CALLER_REFUSED: { status: 403, message: '{caller} may not speak for {subject}.' },
+  JOIN_TOKEN_INVALID: {
+    status: 401,
+    message: 'The join token is unknown, expired or used up. Make a new one.',
+  },
+
+  // Operations
+  ARCHIVE_NEEDS_BACKUP: { status: 409, message: 'The project has no backup to come back from.' },
+
+  DRAIN_INCOMPLETE: {
+    status: 409,
+    message: '{failed} projects could not be moved off the host; the first: {reason}',
+  },
+
+  // Own parts
+  POSTGRES_FAILED: { status: 500, message: 'Postgres does not start: {reason}' },
+  POSTGRES_UNREACHABLE_FOLDER: {
+    status: 500,
+    message:
+      'User {user} cannot enter {path}. Choose a data folder below one that everybody may enter.',
+  },
+});

@@ -1,0 +1,183 @@
+import { Module, type DynamicModule, type Provider } from '@nestjs/common';
+import { APP_FILTER } from '@nestjs/core';
+import { accountPermissions, Broker, ConatModule } from '@rookery/conat';
+import { identityNames } from '@rookery/conat/contract';
+import type { Logger } from '@rookery/core';
+import { CachingTokenSource, HubProxy, TokenSource } from '@rookery/proxy';
+import { DataSource } from 'typeorm';
+import { AccountsApi } from './accounts/accounts.api.js';
+import { AccountsService } from './accounts/accounts.service.js';
+import { AuthService } from './accounts/auth.service.js';
+import { LoginService } from './accounts/login.service.js';
+import { ApiBinder } from './api/api.binder.js';
+import { ApiParts } from './api/api.parts.js';
+import { ApiController } from './api/api.controller.js';
+import { HealthApi } from './api/health.api.js';
+import { IdempotencyService } from './api/idempotency.service.js';
+import { ProblemFilter } from './api/problem.js';
+import { AuditApi } from './audit/audit.api.js';
+import { AuditService } from './audit/audit.service.js';
+import { AccessChanges } from './conat/access-changes.js';
+import { HubAuthenticator } from './conat/hub-authenticator.js';
+import { HubConat } from './conat/hub-conat.js';
+import { HUB_SECRET } from './conat/hub-secret.js';
+import { HubServices } from './conat/hub-services.js';
+import { SettingsModule, type HubSettings } from './config/settings.module.js';
+import { HUB_LOGGER } from './config/tuning.js';
+import { HostConnections } from './hosts/host-connections.js';
+import { HostRemovals } from './hosts/host-removals.js';
+import { HostsApi } from './hosts/hosts.api.js';
+import { PlacementService } from './hosts/placement.service.js';
+import { IdentityModule } from './identity.module.js';
+import { SigningKeys } from './keys/signing-keys.service.js';
+import { Maintenance } from './maintenance.service.js';
+import { PostgresChildOperations } from './operations/child-operations.service.js';
+import { OperationStore } from './operations/operation.store.js';
+import { OperationWatcher } from './operations/operation-watcher.js';
+import { OperationWorker } from './operations/operation.worker.js';
+import { OperationsApi } from './operations/operations.api.js';
+import { OperationsService } from './operations/operations.service.js';
+import { PostgresPlacementAuthority } from './operations/postgres-placement-authority.js';
+import { WorkSignal } from './operations/work-signal.js';
+import { PagesController } from './pages/pages.controller.js';
+import { BackupsApi } from './projects/backups.api.js';
+import { CollaboratorsApi } from './projects/collaborators.api.js';
+import { ProjectQueries } from './projects/project.queries.js';
+import { ProjectRecords } from './projects/project.records.js';
+import { ProjectWorkApi } from './projects/project-work.api.js';
+import { ProjectWork } from './projects/project-work.service.js';
+import { ProjectsApi } from './projects/projects.api.js';
+import { RestoreWork } from './projects/restore-work.service.js';
+import { SnapshotsApi } from './projects/snapshots.api.js';
+import { HubRequestAuthenticator, HubRouteResolver } from './proxy/hub-routes.js';
+
+const api = [
+  ...[AccountsApi, AuditApi, BackupsApi, CollaboratorsApi, HealthApi, HostsApi, OperationsApi],
+  ...[ProjectsApi, ProjectWorkApi, SnapshotsApi, ApiParts, IdempotencyService],
+];
+const services = [
+  ...[AccountsService, LoginService, AccessChanges, HostRemovals, PlacementService],
+  ...[OperationsService, OperationStore, OperationWatcher, WorkSignal],
+  ...[PostgresChildOperations, PostgresPlacementAuthority],
+  ...[ProjectQueries, ProjectRecords, ProjectWork, RestoreWork],
+];
+
+/** One hub process; its roles say which parts do something. */
+@Module({})
+export class HubModule {
+  static of(settings: HubSettings): DynamicModule {
+    const { config } = settings;
+    const hasApi = config.roles.includes('api');
+    const broker = config.conatUrl === undefined ? [brokerModule()] : [];
+    return {
+      module: HubModule,
+      imports: [SettingsModule.of(settings), IdentityModule, ...broker],
+      controllers: hasApi ? [ApiController, PagesController] : [],
+      providers: [
+        ...services,
+        ...api,
+        ...composed(settings),
+        ...(hasApi ? [HubServices] : []),
+        ...(config.conatUrl === undefined ? [brokerNews] : []),
+      ],
+    };
+  }
+}
+
+const brokerModule = (): DynamicModule =>
+  ConatModule.forRootAsync({
+    imports: [IdentityModule],
+    inject: [HubAuthenticator],
+    useFactory: (authenticator: HubAuthenticator) => ({ authenticator, name: 'rookery-hub' }),
+  });
+
+/** What is made of several parts, or needs settings. */
+function composed({ config, tuning, log }: HubSettings): Provider[] {
+  const works = config.roles.includes('worker');
+  return [
+    { provide: APP_FILTER, useFactory: () => new ProblemFilter(log) },
+    {
+      provide: ApiBinder,
+      inject: [AuthService, IdempotencyService, ApiParts],
+      useFactory: (auth: AuthService, idempotency: IdempotencyService, parts: ApiParts) =>
+        new ApiBinder(auth, idempotency, { checkResponses: tuning.checkResponses }, parts),
+    },
+    {
+      provide: HubConat,
+      inject: [HUB_SECRET, ...(config.conatUrl === undefined ? [Broker] : [])],
+      useFactory: (hubSecret: string, broker?: Broker) =>
+        new HubConat({
+          ...{ servers: config.conatUrl ?? broker!, hubSecret, log },
+          patienceMs: config.hostOfflineAfterMs,
+        }),
+    },
+    { provide: HostConnections, useExisting: HubConat },
+    {
+      provide: OperationWorker,
+      inject: [
+        ...[DataSource, OperationStore, HostConnections, ProjectRecords, WorkSignal],
+        ...[PostgresPlacementAuthority, PostgresChildOperations],
+      ],
+      useFactory: (
+        ...[dataSource, store, hosts, records, signal, authority, children]: [
+          DataSource,
+          OperationStore,
+          HostConnections,
+          ProjectRecords,
+          WorkSignal,
+          PostgresPlacementAuthority,
+          PostgresChildOperations,
+        ]
+      ) => {
+        const options = { enabled: works, leaseMs: tuning.leaseMs };
+        const ports = { hosts, records, authority, children };
+        return new OperationWorker(dataSource, store, ports, signal, options, log);
+      },
+    },
+    {
+      provide: Maintenance,
+      inject: [AuditService, IdempotencyService, HUB_LOGGER],
+      useFactory: (audit: AuditService, idempotency: IdempotencyService, logger: Logger) =>
+        new Maintenance(audit, idempotency, works, logger),
+    },
+    HubRequestAuthenticator,
+    HubRouteResolver,
+    {
+      provide: TokenSource,
+      inject: [SigningKeys],
+      useFactory: (keys: SigningKeys) => new CachingTokenSource(keys),
+    },
+    {
+      provide: HubProxy,
+      inject: [HubRequestAuthenticator, HubRouteResolver, TokenSource],
+      useFactory: (
+        authenticator: HubRequestAuthenticator,
+        routes: HubRouteResolver,
+        tokens: TokenSource,
+      ) => new HubProxy({ authenticator, routes, tokens }),
+    },
+  ];
+}
+
+/** Connections hear at once of rights that changed and hosts that are gone. */
+const brokerNews: Provider = {
+  provide: 'BROKER_NEWS',
+  inject: [Broker, HubAuthenticator, AccessChanges, HostRemovals],
+  useFactory: (
+    broker: Broker,
+    authenticator: HubAuthenticator,
+    changes: AccessChanges,
+    removals: HostRemovals,
+  ) => {
+    removals.onRemoved((hostId) => broker.disconnect(identityNames.host(hostId)));
+    changes.onChange((accountId) => {
+      const name = identityNames.account(accountId);
+      authenticator.projectsOf(accountId).then(
+        (projects) => broker.updatePermissions(name, accountPermissions(accountId, projects ?? [])),
+        // Who cannot be asked about has no rights.
+        () => broker.disconnect(name),
+      );
+    });
+    return true;
+  },
+};

@@ -1,0 +1,53 @@
+import type { Server } from 'node:http';
+import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
+import { SwaggerModule, type OpenAPIObject } from '@nestjs/swagger';
+import { ConatWsAdapter, UpgradeDispatcher } from '@rookery/conat';
+import { createLogger } from '@rookery/core';
+import { attachProxy, hardenServer, HubProxy } from '@rookery/proxy';
+import { AccountsService } from './accounts/accounts.service.js';
+import { openApiDocument } from './api/openapi.js';
+import type { HubConfig } from './config/config.js';
+import { NestLogger } from './config/nest-logger.js';
+import { defaultTuning, type HubTuning } from './config/tuning.js';
+import { HubModule } from './hub.module.js';
+
+/**
+ * Composes a hub process, ready to listen. One HTTP server serves all: projects' requests go to the
+ * proxy before anything of the framework sees them, `/conat` to the broker, the rest to Nest.
+ */
+export async function createHub(
+  config: HubConfig,
+  tuning: Partial<HubTuning> = {},
+): Promise<NestExpressApplication> {
+  const log = createLogger('hub', config.logLevel);
+  const settings = { config, log, tuning: { ...defaultTuning, ...tuning } };
+  const app = await NestFactory.create<NestExpressApplication>(HubModule.of(settings), {
+    logger: new NestLogger(log),
+    bodyParser: false,
+    abortOnError: false,
+  });
+  app.disable('x-powered-by');
+  const server = app.getHttpServer();
+  const hosted = config.conatUrl === undefined;
+  const dispatcher = hosted ? app.get(UpgradeDispatcher) : new UpgradeDispatcher();
+  if (hosted) app.useWebSocketAdapter(new ConatWsAdapter(app, dispatcher));
+  else dispatcher.attach(server);
+  if (config.roles.includes('proxy')) {
+    const proxy = app.get(HubProxy);
+    hardenServer(server);
+    attachProxy(server, proxy, { upgrades: 'none' });
+    dispatcher.register(
+      (_path, request) => proxy.matches(request.url),
+      (request, socket, head) => void proxy.handleUpgrade(request, socket, head),
+    );
+  }
+  if (config.roles.includes('api')) {
+    const document = openApiDocument(config.publicUrl) as unknown as OpenAPIObject;
+    SwaggerModule.setup('api/docs', app, document, {
+      ...{ jsonDocumentUrl: 'api/openapi.json', customSiteTitle: 'Rookery API' },
+    });
+    await app.get(AccountsService).bootstrap();
+  }
+  return app;
+}

@@ -1,0 +1,41 @@
+import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
+import type { Logger } from '@rookery/core';
+import { IdempotencyService } from './api/idempotency.service.js';
+import { AuditService } from './audit/audit.service.js';
+
+const sealEveryMs = 5000;
+const forgetEveryMs = 3_600_000;
+
+/** What a worker does now and then. */
+@Injectable()
+export class Maintenance implements OnApplicationBootstrap, OnModuleDestroy {
+  private readonly timers: NodeJS.Timeout[] = [];
+  private under: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly audit: AuditService,
+    private readonly idempotency: IdempotencyService,
+    private readonly enabled: boolean,
+    private readonly log: Logger,
+  ) {}
+
+  onApplicationBootstrap(): void {
+    if (!this.enabled) return;
+    this.every(sealEveryMs, () => this.audit.seal());
+    this.every(forgetEveryMs, () => this.idempotency.forgetOld());
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    for (const timer of this.timers) clearInterval(timer);
+    await this.under;
+  }
+
+  private every(ms: number, task: () => Promise<unknown>): void {
+    const run = (): void => {
+      this.under = this.under
+        .then(task)
+        .catch((error: unknown) => this.log.warn({ err: error }, 'maintenance failed'));
+    };
+    this.timers.push(setInterval(run, ms));
+  }
+}

@@ -1,0 +1,139 @@
+import { Injectable } from '@nestjs/common';
+import type { Progress } from '@rookery/core/contract';
+import { LeaseGuard, SagaErrors, SagaStore, type SagaRecord } from '@rookery/move';
+import { DataSource } from 'typeorm';
+import type { OperationState } from '../database/entities/operation.entity.js';
+
+/** A stuck operation is tried again after this: a host may have come back. */
+const stuckRetryS = 60;
+
+/** Records of sagas in `operations`; time is Postgres'. */
+@Injectable()
+export class OperationStore extends SagaStore {
+  constructor(private readonly dataSource: DataSource) {
+    super();
+  }
+
+  async load(operationId: string): Promise<SagaRecord | undefined> {
+    const [row] = await this.dataSource.query<{ saga: SagaRecord; attempt: number }[]>(
+      'SELECT saga, attempt FROM operations WHERE id = $1',
+      [operationId],
+    );
+    return row && { ...row.saga, attempt: row.attempt };
+  }
+
+  async save(record: SagaRecord): Promise<{ cancelRequested: boolean }> {
+    const state = stateOf(record);
+    const ended = ['succeeded', 'failed', 'canceled'].includes(state);
+    const error = record.error ?? (state === 'stuck' ? record.retry?.error : undefined);
+    const [rows] = await this.dataSource.query<[{ cancel_requested: boolean }[], number]>(
+      `UPDATE operations SET saga = $3, state = $4, step = $5, error = $6, result = $7,
+         ended_at = CASE WHEN $8 THEN now() END,
+         run_at = CASE WHEN $4 = 'stuck' THEN now() + make_interval(secs => $9) ELSE run_at END
+       WHERE id = $1 AND attempt = $2 AND lease_expires_at > now() AND ended_at IS NULL
+       RETURNING cancel_requested`,
+      [
+        record.operationId,
+        record.attempt,
+        JSON.stringify(record),
+        state,
+        record.step,
+        error ? JSON.stringify(error) : null,
+        record.result === undefined ? null : JSON.stringify(record.result),
+        ended,
+        stuckRetryS,
+      ],
+    );
+    const row = rows[0];
+    if (!row) throw SagaErrors.LEASE_LOST({ operationId: record.operationId });
+    return { cancelRequested: row.cancel_requested };
+  }
+
+  async saveProgress(operationId: string, attempt: number, progress: Progress): Promise<void> {
+    await this.dataSource.query(
+      'UPDATE operations SET progress = $3 WHERE id = $1 AND attempt = $2 AND ended_at IS NULL',
+      [operationId, attempt, JSON.stringify(progress)],
+    );
+  }
+
+  async requestCancel(operationId: string): Promise<void> {
+    const [rows] = await this.dataSource.query<[unknown[], number]>(
+      `UPDATE operations SET cancel_requested = true
+       WHERE id = $1 AND ended_at IS NULL AND (saga->>'cancelable')::boolean RETURNING id`,
+      [operationId],
+    );
+    if (rows.length > 0) return;
+    const known = await this.load(operationId);
+    if (!known) throw SagaErrors.OPERATION_UNKNOWN({ operationId });
+    throw SagaErrors.CANCEL_TOO_LATE();
+  }
+}
+
+function stateOf(record: SagaRecord): OperationState {
+  if (record.status !== 'running') return record.status;
+  return record.direction === 'undoing' ? 'undoing' : 'running';
+}
+
+/** What a claim gives. */
+export interface ClaimedOperation {
+  readonly id: string;
+  readonly kind: string;
+  readonly attempt: number;
+}
+
+/**
+ * Claims what waits, and what a dead worker left: the row lock lasts only for the claim, the lease
+ * goes on from there.
+ */
+export async function claimOperations(
+  dataSource: DataSource,
+  worker: string,
+  options: { leaseMs: number; limit: number },
+): Promise<ClaimedOperation[]> {
+  const [rows] = await dataSource.query<[ClaimedOperation[], number]>(
+    `UPDATE operations SET attempt = attempt + 1, lease_owner = $1,
+       lease_expires_at = now() + make_interval(secs => $2::float8 / 1000),
+       started_at = coalesce(started_at, now()),
+       state = CASE WHEN state = 'pending' THEN 'running' ELSE state END
+     WHERE id IN (
+       SELECT id FROM operations
+       WHERE ended_at IS NULL AND run_at <= now()
+         AND (lease_expires_at IS NULL OR lease_expires_at <= now())
+       ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+     RETURNING id, kind, attempt`,
+    [worker, options.leaseMs, options.limit],
+  );
+  return rows;
+}
+
+/** Gives a claim back at once, so that another worker goes on where this one stopped. */
+export async function releaseOperation(dataSource: DataSource, lease: LeaseGuard): Promise<void> {
+  await dataSource.query(
+    'UPDATE operations SET lease_expires_at = now() WHERE id = $1 AND attempt = $2',
+    [lease.operationId, lease.attempt],
+  );
+}
+
+/** A lease on one claimed operation. */
+export class OperationLease extends LeaseGuard {
+  constructor(
+    private readonly dataSource: DataSource,
+    readonly operationId: string,
+    readonly attempt: number,
+    readonly leaseMs: number,
+  ) {
+    super();
+  }
+
+  async renew(): Promise<{ cancelRequested: boolean }> {
+    const [rows] = await this.dataSource.query<[{ cancel_requested: boolean }[], number]>(
+      `UPDATE operations SET lease_expires_at = now() + make_interval(secs => $3::float8 / 1000)
+       WHERE id = $1 AND attempt = $2 AND lease_expires_at > now() AND ended_at IS NULL
+       RETURNING cancel_requested`,
+      [this.operationId, this.attempt, this.leaseMs],
+    );
+    const row = rows[0];
+    if (!row) throw SagaErrors.LEASE_LOST({ operationId: this.operationId });
+    return { cancelRequested: row.cancel_requested };
+  }
+}

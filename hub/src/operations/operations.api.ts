@@ -1,0 +1,99 @@
+import { Injectable } from '@nestjs/common';
+import type { OperationView } from '@rookery/client/contract';
+import { SagaErrors } from '@rookery/move';
+import { DataSource, In } from 'typeorm';
+import type { z } from 'zod';
+import { actorOf, type Caller } from '../accounts/auth.service.js';
+import type { ApiHandlers, ApiPart } from '../api/handlers.js';
+import { pageOfRows } from '../api/pages.js';
+import { AuditService } from '../audit/audit.service.js';
+import { Operation } from '../database/entities/operation.entity.js';
+import { HubErrors } from '../hub.errors.js';
+import { ProjectQueries } from '../projects/project.queries.js';
+import { OperationStore } from './operation.store.js';
+import { OperationWatcher } from './operation-watcher.js';
+import { toOperationView } from './operation.views.js';
+import { WorkSignal } from './work-signal.js';
+
+type Names = 'listOperations' | 'getOperation' | 'watchOperation' | 'cancelOperation';
+
+/** A caller sees what it began, and what happens to its projects; administrators see all. */
+@Injectable()
+export class OperationsApi implements ApiPart<Names> {
+  readonly handlers: ApiHandlers<Names> = {
+    listOperations: async ({ caller, query }) => {
+      const page = await pageOfRows<{ id: string }>(
+        this.dataSource.manager,
+        {
+          select: `SELECT o.id, o.created_at FROM operations o
+            WHERE ($1 OR o.created_by = $2 OR EXISTS (SELECT 1 FROM collaborators c
+              WHERE c.project_id = o.project_id AND c.account_id = $2))
+            AND ($3::uuid IS NULL OR o.project_id = $3) AND ($4::text IS NULL OR o.state = $4)`,
+          parameters: [
+            ...[caller.admin, caller.accountId, query.projectId ?? null, query.state ?? null],
+          ],
+          ...{ by: ['created_at', 'id'], newestFirst: true },
+        },
+        query,
+      );
+      const ids = page.items.map(({ id }) => id);
+      const rows = await this.dataSource.manager.findBy(Operation, { id: In(ids) });
+      const byId = new Map(rows.map((row) => [row.id, row]));
+      return {
+        items: ids.map((id) => toOperationView(byId.get(id)!)),
+        nextCursor: page.nextCursor,
+      };
+    },
+    getOperation: async ({ caller, params }) =>
+      toOperationView(await this.require(caller, params.operationId)),
+    watchOperation: ({ caller, params, signal }) => this.watch(caller, params.operationId, signal),
+    cancelOperation: async ({ caller, params }) => {
+      const operation = await this.require(caller, params.operationId);
+      await this.refuseViewer(caller, operation);
+      await this.store.requestCancel(operation.id);
+      await this.audit.record(this.dataSource.manager, {
+        ...{ actor: actorOf(caller), action: 'operation.cancel' },
+        subject: `operation:${operation.id}`,
+      });
+      this.signal.ring();
+      return toOperationView(await this.require(caller, operation.id));
+    },
+  };
+
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly queries: ProjectQueries,
+    private readonly store: OperationStore,
+    private readonly watcher: OperationWatcher,
+    private readonly audit: AuditService,
+    private readonly signal: WorkSignal,
+  ) {}
+
+  private async *watch(
+    caller: Caller,
+    operationId: string,
+    signal: AbortSignal,
+  ): AsyncGenerator<z.input<typeof OperationView>> {
+    await this.require(caller, operationId);
+    yield* this.watcher.watch(operationId, signal);
+  }
+
+  /** @throws OPERATION_UNKNOWN also for what the caller may not see. */
+  private async require(caller: Caller, operationId: string): Promise<Operation> {
+    const operation = await this.dataSource.manager.findOneBy(Operation, { id: operationId });
+    if (operation && (await this.mayRead(caller, operation))) return operation;
+    throw SagaErrors.OPERATION_UNKNOWN({ operationId });
+  }
+
+  private async mayRead(caller: Caller, operation: Operation): Promise<boolean> {
+    if (caller.admin || operation.createdBy === caller.accountId) return true;
+    if (operation.projectId === null) return false;
+    return (await this.queries.roleOf(caller.accountId, operation.projectId)) !== undefined;
+  }
+
+  private async refuseViewer(caller: Caller, operation: Operation): Promise<void> {
+    if (caller.admin || operation.projectId === null) return;
+    const role = await this.queries.roleOf(caller.accountId, operation.projectId);
+    if (role !== 'owner' && role !== 'editor') throw HubErrors.FORBIDDEN({ role: 'editor' });
+  }
+}

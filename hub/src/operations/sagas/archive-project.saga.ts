@@ -1,0 +1,92 @@
+import { never, nothing, saga, step, type StepContext } from '@rookery/move';
+import { HubErrors } from '../../hub.errors.js';
+import { backUp } from './backup.saga.js';
+import {
+  jobOptions,
+  placed,
+  showFailure,
+  startProject,
+  stopProject,
+  type ProjectSagaTypes,
+} from './common.js';
+
+export interface Types extends ProjectSagaTypes {
+  readonly input: {
+    readonly projectId: string;
+    readonly wasRunning: boolean;
+    readonly hostId: string;
+    readonly fromGeneration: number;
+  };
+  readonly state: { readonly backupId?: string };
+  readonly result: { readonly projectId: string; readonly backupId: string };
+}
+type Context = StepContext<Types>;
+
+const archived = never('the project is archived: its backup is the only copy');
+
+/**
+ * Backs a project up, verifies that the backup is there, and frees the disk. The volume is deleted
+ * only after the hub's books say `archived`, so a project is never shown on a host that has lost it.
+ */
+export const archiveProject = saga<Types>(
+  'project.archive',
+  [
+    step('stopping', {
+      do: async (context) => {
+        if (context.input.wasRunning) await stopProject(context);
+      },
+      undo: async (context) => {
+        if (context.input.wasRunning) await startProject(context);
+      },
+    }),
+    step('backing-up', {
+      do: async (context) => ({ backupId: (await backUp(context, ['archive'])).backupId }),
+      undo: nothing('one backup more does no harm'),
+    }),
+    step('verifying', { do: verifyListed, undo: nothing('reads only') }),
+    step('archiving', { do: giveUpOwner, pointOfNoReturn: askWhetherArchived, undo: archived }),
+    step('freeing', { do: freeDisk, undo: archived }),
+  ],
+  {
+    start: () => ({}),
+    result: (state, input) => ({ projectId: input.projectId, backupId: state.backupId ?? '' }),
+    ended: showFailure,
+  },
+);
+
+async function verifyListed(context: Context): Promise<void> {
+  const project = await placed(context);
+  const { backups } = await context.ports.hosts
+    .backups(project.hostId)
+    .list({ projectId: project.id }, { signal: context.signal });
+  if (!backups.some((each) => each.backupId === context.state.backupId)) {
+    throw HubErrors.BACKUP_UNVERIFIED();
+  }
+}
+
+async function giveUpOwner(context: Context): Promise<void> {
+  const { projectId, fromGeneration } = context.input;
+  const { records } = context.ports;
+  if ((await records.load(projectId)).state === 'archived') return;
+  await records.change(
+    context,
+    { id: projectId, placementGeneration: fromGeneration },
+    {
+      ...{ state: 'archived', desiredState: 'archived', hostId: null, host: null, error: null },
+      ...{ placementGeneration: fromGeneration + 1, provisioned: false },
+    },
+  );
+}
+
+/** A superseded worker cannot archive any more: the write asks for the newest attempt. */
+async function askWhetherArchived(context: Context): Promise<'undo' | 'forward'> {
+  const project = await context.ports.records.load(context.input.projectId);
+  return project.state === 'archived' ? 'forward' : 'undo';
+}
+
+async function freeDisk(context: Context): Promise<void> {
+  const { projectId, hostId, fromGeneration } = context.input;
+  const { operationId, attempt } = context;
+  const fence = { projectId, generation: fromGeneration + 1, operationId, attempt };
+  await context.ports.hosts.projects(hostId).delete({ fence }, jobOptions(context));
+}

@@ -1,0 +1,132 @@
+import { CodedError } from '@rookery/core';
+import type { CodedErrorView, Fence } from '@rookery/core/contract';
+import type { SagaEnding, StepContext, SagaTypes } from '@rookery/move';
+import type { Project } from '../../database/entities/project.entity.js';
+import type { HostConnections } from '../../hosts/host-connections.js';
+import { HubErrors } from '../../hub.errors.js';
+import { specOf } from '../../projects/project.queries.js';
+import type { ProjectRecords } from '../../projects/project.records.js';
+
+/** What the hub's own sagas work with. */
+export interface HubPorts {
+  readonly hosts: HostConnections;
+  readonly records: ProjectRecords;
+}
+
+/** A saga about one project. */
+export interface ProjectSagaTypes extends SagaTypes {
+  readonly ports: HubPorts;
+  readonly input: { readonly projectId: string };
+  readonly state: object;
+}
+
+export type ProjectContext = StepContext<ProjectSagaTypes>;
+
+export interface PlacedProject extends Project {
+  readonly hostId: string;
+}
+
+/** The project of this saga, on a host. @throws PROJECT_ARCHIVED */
+export async function placed(context: ProjectContext): Promise<PlacedProject> {
+  const project = await context.ports.records.load(context.input.projectId);
+  if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+  return project as PlacedProject;
+}
+
+export const fenceFor = (
+  context: Pick<ProjectContext, 'operationId' | 'attempt'>,
+  project: Pick<Project, 'id' | 'placementGeneration'>,
+): Fence => ({
+  projectId: project.id,
+  generation: project.placementGeneration,
+  operationId: context.operationId,
+  attempt: context.attempt,
+});
+
+export const jobOptions = (context: ProjectContext) => ({
+  signal: context.signal,
+  onProgress: (progress: Parameters<ProjectContext['progress']>[0]) => context.progress(progress),
+});
+
+/** Starts the project, making its volume first where no host has it yet. */
+export async function startProject(context: ProjectContext): Promise<void> {
+  const { hosts, records } = context.ports;
+  let project = await placed(context);
+  if (!project.provisioned) {
+    await createOnHost(context);
+    project = await placed(context);
+  }
+  if (project.state !== 'running') {
+    await records.change(context, project, { state: 'starting', error: null });
+  }
+  const view = await hosts
+    .projects(project.hostId)
+    .start({ fence: fenceFor(context, project), spec: specOf(project) }, jobOptions(context));
+  await records.fromHost(context, project, view);
+}
+
+export async function createOnHost(context: ProjectContext): Promise<void> {
+  const project = await placed(context);
+  const { hosts, records } = context.ports;
+  const view = await hosts
+    .projects(project.hostId)
+    .create({ fence: fenceFor(context, project), spec: specOf(project) }, jobOptions(context));
+  await records.fromHost(context, project, view);
+}
+
+export async function stopProject(context: ProjectContext, graceMs?: number): Promise<void> {
+  const { hosts, records } = context.ports;
+  const project = await placed(context);
+  if (!project.provisioned) return;
+  await records.change(context, project, { state: 'stopping' });
+  const view = await hosts
+    .projects(project.hostId)
+    .stop(
+      { fence: fenceFor(context, project), ...(graceMs !== undefined && { graceMs }) },
+      jobOptions(context),
+    );
+  await records.fromHost(context, project, view);
+}
+
+/**
+ * Shows on the project why its operation failed. What the host says of the project's state is
+ * believed first; when it cannot be asked, what was before still holds.
+ */
+export async function showFailure(
+  context: ProjectContext,
+  ending: SagaEnding,
+  before?: Project['state'],
+): Promise<void> {
+  if (ending !== 'failed' && ending !== 'canceled') return;
+  const { records } = context.ports;
+  const project = await records.load(context.input.projectId);
+  if (project.deletedAt !== null) return;
+  const { error } = await records.operation(context.operationId);
+  const fallback = isOwnFault(error) ? 'error' : (before ?? project.state);
+  await records.change(context, project, {
+    state: (await stateAtHost(context, project)) ?? fallback,
+    ...(ending === 'failed' && { error }),
+  });
+}
+
+async function stateAtHost(
+  context: ProjectContext,
+  project: Project,
+): Promise<Project['state'] | undefined> {
+  if (project.hostId === null) return project.state;
+  try {
+    const host = context.ports.hosts.projects(project.hostId, { patienceMs: 0 });
+    const view = await host.get({ projectId: project.id });
+    return view.generation === project.placementGeneration ? view.state : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const passing = ['HOST_OFFLINE', 'TIMEOUT', 'CANCELED', 'PROJECT_MOVING'];
+
+/** False for what says nothing about the project itself. */
+const isOwnFault = (error: CodedErrorView | null): boolean =>
+  error !== null && !error.retryable && !passing.includes(error.code);
+
+export const isOffline = (error: unknown): boolean => CodedError.is(error, 'HOST_OFFLINE');

@@ -1,0 +1,198 @@
+import { CodedError } from '@rookery/core';
+import type { Fence } from '@rookery/core/contract';
+import { never, saga, step, type PlacementAuthority, type StepContext } from '@rookery/move';
+import { specOf } from '../../projects/project.queries.js';
+import {
+  isOffline,
+  jobOptions,
+  showFailure,
+  startProject,
+  stopProject,
+  type HubPorts,
+  type ProjectSagaTypes,
+} from './common.js';
+
+export interface ReplacePorts extends HubPorts {
+  readonly authority: PlacementAuthority;
+}
+
+export interface Types extends ProjectSagaTypes {
+  readonly ports: ReplacePorts;
+  readonly input: {
+    readonly projectId: string;
+    /** Row in `project_moves` that the commit asks. */
+    readonly moveId: string;
+    /** Null for an archived project, which has no owner. */
+    readonly fromHostId: string | null;
+    readonly toHostId: string;
+    readonly fromGeneration: number;
+    readonly fromProjectId: string;
+    readonly backupId: string;
+    readonly wasRunning: boolean;
+    readonly start: boolean;
+  };
+  readonly state: { readonly newGeneration?: number };
+  readonly result: { readonly projectId: string; readonly hostId: string };
+}
+type Context = StepContext<Types>;
+
+const options = {
+  start: () => ({}),
+  result: (_state: object, input: Types['input']) => ({
+    projectId: input.projectId,
+    hostId: input.toHostId,
+  }),
+  ended: async (context: Context, ending: 'succeeded' | 'failed' | 'canceled' | 'stuck') => {
+    const state = { succeeded: 'done', failed: 'failed', canceled: 'canceled', stuck: 'stuck' };
+    const { moveId } = context.input;
+    const { authority } = context.ports;
+    await authority.setState(moveId, context.attempt, state[ending] as 'done');
+    await showFailure(context, ending);
+  },
+};
+const ownerChanged = never('the owner has changed: the restored content is the project now');
+
+/**
+ * Puts a backup's content in a project's place, on another host than the one that owns it: the way
+ * back when a host lost its data, and the way out of the archive.
+ *
+ * The new host restores at the next generation while the old one still owns the project; only when
+ * the content is complete does one transaction change the owner. The old owner may be gone or have
+ * lost everything, so nothing depends on it: a copy that turns up later is of an older generation.
+ */
+export const replaceElsewhere = saga<Types>(
+  'backup.replace',
+  [
+    step('stopping', { do: stopOldOwner, undo: restartOldOwner }),
+    step('restoring', { do: restoreAtNextGeneration, undo: dropRestored }),
+    step('committing', { do: changeOwner, pointOfNoReturn: barCommit, undo: ownerChanged }),
+    step('starting', { do: startHere, undo: ownerChanged }),
+    // Last and best effort: a host that is away hears at its next heartbeat what it owns.
+    step('cleaning', { do: retireOldCopy, undo: ownerChanged }),
+  ],
+  options,
+);
+
+/**
+ * The same on the host that owns the project. There the content is swapped by the restore itself,
+ * which also raises the host's generation: from that moment there is only forward. Whether it was
+ * reached, when the reply is lost, the host alone knows.
+ */
+export const replaceHere = saga<Types>(
+  'backup.replace-here',
+  [
+    step('stopping', { do: stopOldOwner, undo: restartOldOwner }),
+    step('restoring', {
+      do: restoreAtNextGeneration,
+      pointOfNoReturn: askWhetherSwapped,
+      undo: ownerChanged,
+    }),
+    step('committing', { do: changeOwner, undo: ownerChanged }),
+    step('starting', { do: startHere, undo: ownerChanged }),
+  ],
+  options,
+);
+
+const nextGeneration = (context: Context): number => context.input.fromGeneration + 1;
+
+const fenceAt = (context: Context, generation: number): Fence => ({
+  projectId: context.input.projectId,
+  generation,
+  operationId: context.operationId,
+  attempt: context.attempt,
+});
+
+/** What the old owner still runs would be lost at the commit; if it is gone, so is that. */
+async function stopOldOwner(context: Context): Promise<void> {
+  const { fromHostId, wasRunning, moveId } = context.input;
+  await context.ports.authority.setState(moveId, context.attempt, 'preparing');
+  if (fromHostId === null || !wasRunning) return;
+  try {
+    await stopProject(context);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+}
+
+async function restartOldOwner(context: Context): Promise<void> {
+  if (context.input.fromHostId === null || !context.input.wasRunning) return;
+  try {
+    await startProject(context);
+  } catch (error) {
+    // It was stopped because it is away, or has nothing left to start.
+    if (!isGone(error)) throw error;
+  }
+}
+
+async function restoreAtNextGeneration(context: Context): Promise<void> {
+  const { projectId, toHostId, fromProjectId, backupId, moveId } = context.input;
+  await context.ports.authority.setState(moveId, context.attempt, 'copying');
+  const project = await context.ports.records.load(projectId);
+  const fence = fenceAt(context, nextGeneration(context));
+  await context.ports.hosts
+    .backups(toHostId)
+    .restore(
+      { fence, fromProjectId, backupId, spec: specOf(project), replace: true },
+      jobOptions(context),
+    );
+}
+
+async function dropRestored(context: Context): Promise<void> {
+  const fence = fenceAt(context, nextGeneration(context));
+  const host = context.ports.hosts.projects(context.input.toHostId);
+  await host.delete({ fence }, { signal: context.signal });
+}
+
+async function changeOwner(context: Context): Promise<{ newGeneration: number }> {
+  const { moveId, projectId, toHostId, fromGeneration } = context.input;
+  const { authority, records } = context.ports;
+  await authority.setState(moveId, context.attempt, 'committing');
+  const newGeneration = await authority.commit({
+    ...{ moveId, projectId, toHostId, attempt: context.attempt },
+    expectedGeneration: fromGeneration,
+  });
+  const at = { id: projectId, placementGeneration: newGeneration };
+  await records.change(context, at, { state: 'stopped', error: null, provisioned: true });
+  return { newGeneration };
+}
+
+async function barCommit(context: Context): Promise<'undo' | 'forward'> {
+  const answer = await context.ports.authority.beginUndo(context.input.moveId, context.attempt);
+  return answer === 'committed' ? 'forward' : 'undo';
+}
+
+async function askWhetherSwapped(context: Context): Promise<'undo' | 'forward'> {
+  const { projectId, toHostId } = context.input;
+  const view = await context.ports.hosts
+    .projects(toHostId)
+    .get({ projectId })
+    .catch((error: unknown) => {
+      if (isGone(error) && !isOffline(error)) return undefined;
+      throw error;
+    });
+  if (view && view.generation >= nextGeneration(context)) return 'forward';
+  return barCommit(context);
+}
+
+async function startHere(context: Context): Promise<void> {
+  const { wasRunning, start, moveId } = context.input;
+  await context.ports.authority.setState(moveId, context.attempt, 'activating');
+  if (wasRunning || start) await startProject(context);
+}
+
+async function retireOldCopy(context: Context): Promise<void> {
+  const { fromHostId, moveId } = context.input;
+  await context.ports.authority.setState(moveId, context.attempt, 'cleaning');
+  if (fromHostId === null) return;
+  const fence = fenceAt(context, nextGeneration(context));
+  try {
+    const host = context.ports.hosts.projects(fromHostId, { patienceMs: 0 });
+    await host.delete({ fence }, { signal: context.signal });
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+}
+
+/** The host is away, or has no such project (any more). */
+const isGone = (error: unknown): boolean =>
+  isOffline(error) || (error instanceof CodedError && error.status === 404);

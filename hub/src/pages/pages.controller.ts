@@ -1,0 +1,132 @@
+import { Controller, Get, Post, Query, Req, Res } from '@nestjs/common';
+import { CodedError } from '@rookery/core';
+import type { Request, Response } from 'express';
+import { DataSource } from 'typeorm';
+import { z } from 'zod';
+import {
+  AuthService,
+  cookieOf,
+  refuseForeignChange,
+  sessionCookie,
+} from '../accounts/auth.service.js';
+import { LoginService, sessionSeconds } from '../accounts/login.service.js';
+import { formBytesMax, readBody } from '../api/body.js';
+import { HubErrors } from '../hub.errors.js';
+import { homePage, loginPage, type HomeProject } from './pages.js';
+
+/** A path of this site: not `//elsewhere`, not `/\elsewhere`. */
+const OwnPath = z
+  .string()
+  .max(2000)
+  .regex(/^\/(?![/\\])[\x21-\x7e]*$/)
+  .catch('/');
+
+/** The few pages that the hub has itself: signing in, and a list of projects. */
+@Controller()
+export class PagesController {
+  constructor(
+    private readonly login: LoginService,
+    private readonly auth: AuthService,
+    private readonly dataSource: DataSource,
+  ) {}
+
+  @Get('/login')
+  async signIn(
+    @Query('ticket') ticket: unknown,
+    @Query('next') next: unknown,
+    @Res() response: Response,
+  ): Promise<void> {
+    const path = OwnPath.parse(next);
+    if (typeof ticket !== 'string') {
+      page(response, 200, loginPage({ next: path }));
+      return;
+    }
+    try {
+      const { session, next: target } = await this.login.withTicket(ticket);
+      this.open(response, session, OwnPath.parse(target));
+    } catch (error) {
+      if (!CodedError.is(error, 'LOGIN_TICKET_INVALID')) throw error;
+      page(response, error.status, loginPage({ next: path, problem: error.message }));
+    }
+  }
+
+  @Post('/login')
+  async signInWithToken(@Req() request: Request, @Res() response: Response): Promise<void> {
+    refuseForeignChange(request);
+    const body = await readBody(request, formBytesMax);
+    const form = new URLSearchParams(body.toString('utf8'));
+    const next = OwnPath.parse(form.get('next') ?? '/');
+    try {
+      const { session } = await this.login.withToken((form.get('token') ?? '').trim());
+      this.open(response, session, next);
+    } catch (error) {
+      if (!CodedError.is(error, 'UNAUTHENTICATED')) throw error;
+      const problem = 'This token is not valid. Paste the whole of it.';
+      page(response, 401, loginPage({ next, problem }));
+    }
+  }
+
+  @Post('/logout')
+  async signOut(@Req() request: Request, @Res() response: Response): Promise<void> {
+    refuseForeignChange(request);
+    const session = cookieOf(request, sessionCookie);
+    if (session !== undefined) await this.login.end(session);
+    response.clearCookie(sessionCookie, { path: '/' }).redirect(303, '/login');
+  }
+
+  @Get('/')
+  async home(@Req() request: Request, @Res() response: Response): Promise<void> {
+    const caller = await this.auth.callerOf(request).catch((error: unknown) => {
+      if (CodedError.is(error, 'UNAUTHENTICATED')) return undefined;
+      throw error;
+    });
+    if (!caller) {
+      response.redirect(303, '/login');
+      return;
+    }
+    const projects = await this.dataSource.query<HomeProject[]>(
+      `SELECT p.id, p.title, p.state, p.host->>'name' AS host FROM projects p
+       JOIN collaborators c ON c.project_id = p.id AND c.account_id = $1
+       WHERE p.deleted_at IS NULL ORDER BY p.created_at LIMIT 200`,
+      [caller.accountId],
+    );
+    page(response, 200, homePage(caller, projects));
+  }
+
+  @Get('/healthz')
+  healthz(): string {
+    return 'ok\n';
+  }
+
+  @Get('/readyz')
+  async readyz(): Promise<string> {
+    try {
+      await this.dataSource.query('SELECT 1');
+      return 'ok\n';
+    } catch (error) {
+      throw HubErrors.POSTGRES_FAILED({ reason: 'it does not answer' }, { cause: error });
+    }
+  }
+
+  private open(response: Response, session: string, next: string): void {
+    const secure = response.req.secure;
+    response.cookie(sessionCookie, session, {
+      ...{ httpOnly: true, sameSite: 'lax', path: '/', secure },
+      maxAge: sessionSeconds * 1000,
+    });
+    response.set('cache-control', 'no-store').redirect(303, next);
+  }
+}
+
+function page(response: Response, status: number, html: string): void {
+  response
+    .status(status)
+    .set({
+      'content-security-policy': `default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`,
+      'cache-control': 'no-store',
+      'referrer-policy': 'same-origin',
+      'x-content-type-options': 'nosniff',
+    })
+    .type('html')
+    .send(html);
+}

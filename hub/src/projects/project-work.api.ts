@@ -1,0 +1,79 @@
+import { Injectable } from '@nestjs/common';
+import type { Route } from '@rookery/client/contract';
+import type { Caller } from '../accounts/auth.service.js';
+import type { ApiCall, ApiHandlers, ApiPart } from '../api/handlers.js';
+import type { Operation } from '../database/entities/operation.entity.js';
+import { OperationsService } from '../operations/operations.service.js';
+import { ProjectWork, quotaWith, type Asking } from './project-work.service.js';
+import { RestoreWork } from './restore-work.service.js';
+
+type Names =
+  | 'createProject'
+  | 'startProject'
+  | 'stopProject'
+  | 'deleteProject'
+  | 'moveProject'
+  | 'cloneProject'
+  | 'archiveProject'
+  | 'rehydrateProject';
+
+const asking = ({ caller, idempotencyKey }: ApiCall<Route>): Asking => ({ caller, idempotencyKey });
+
+/** Everything that a project's owner begins and then follows as an operation. */
+@Injectable()
+export class ProjectWorkApi implements ApiPart<Names> {
+  readonly handlers: ApiHandlers<Names> = {
+    createProject: async (call) => {
+      const { name, image, host, quota, start } = call.body;
+      const choice = { name, image, host, quota: quotaWith(quota) };
+      return this.startedWithProject(
+        await this.work.create(asking(call), choice, start),
+        call.caller,
+      );
+    },
+    startProject: async (call) =>
+      this.started(await this.work.start(asking(call), call.params.projectId), call.caller),
+    stopProject: async (call) => {
+      const { graceMs } = call.body;
+      const operation = await this.work.stop(asking(call), call.params.projectId, graceMs);
+      return this.started(operation, call.caller);
+    },
+    deleteProject: async (call) => {
+      const force = call.query.force === 'true';
+      const operation = await this.work.delete(asking(call), call.params.projectId, force);
+      return this.started(operation, call.caller);
+    },
+    moveProject: async (call) => {
+      const { host } = call.body;
+      const operation = await this.work.move(asking(call), call.params.projectId, host);
+      return this.started(operation, call.caller);
+    },
+    cloneProject: async (call) => {
+      const operation = await this.work.clone(asking(call), call.params.projectId, call.body);
+      return this.startedWithProject(operation, call.caller);
+    },
+    archiveProject: async (call) =>
+      this.started(await this.work.archive(asking(call), call.params.projectId), call.caller),
+    rehydrateProject: async (call) => {
+      const { projectId } = call.params;
+      const operation = await this.restores.rehydrate(asking(call), projectId, call.body);
+      return this.started(operation, call.caller);
+    },
+  };
+
+  constructor(
+    private readonly work: ProjectWork,
+    private readonly restores: RestoreWork,
+    private readonly operations: OperationsService,
+  ) {}
+
+  private started(operation: Operation, caller: Caller) {
+    return this.operations.started(operation, caller);
+  }
+
+  private async startedWithProject(operation: Operation, caller: Caller) {
+    const { project, ...started } = await this.operations.started(operation, caller);
+    if (!project) throw new TypeError(`operation ${operation.id} has no project to show`);
+    return { ...started, project };
+  }
+}

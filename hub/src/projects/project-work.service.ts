@@ -1,0 +1,313 @@
+import { Injectable } from '@nestjs/common';
+import { newId } from '@rookery/core';
+import { Quota, type ProjectRole } from '@rookery/core/contract';
+import { MoveErrors } from '@rookery/move';
+import { StorageErrors } from '@rookery/storage';
+import { DataSource, type EntityManager } from 'typeorm';
+import type { z } from 'zod';
+import type { QuotaInput } from '@rookery/client/contract';
+import { type Caller } from '../accounts/auth.service.js';
+import { Operation, ProjectMove } from '../database/entities/operation.entity.js';
+import { Collaborator, Project } from '../database/entities/project.entity.js';
+import { ProjectHost } from '../database/entities/host.entity.js';
+import {
+  PlacementService,
+  type ChosenHost,
+  type PlacementRequest,
+} from '../hosts/placement.service.js';
+import { HubErrors } from '../hub.errors.js';
+import { OperationsService } from '../operations/operations.service.js';
+import { defaultImage, imageOf, ProjectQueries } from './project.queries.js';
+
+/** Who asks for work, and under which idempotency key. */
+export interface Asking {
+  readonly caller: Caller;
+  readonly idempotencyKey: string | undefined;
+}
+
+export interface NewProject {
+  readonly name: string;
+  readonly image: string;
+  readonly imageDigest?: string | null;
+  readonly quota: Quota;
+  readonly publicPorts?: number[];
+  readonly host?: string | undefined;
+  /** The host is given, not chosen: a clone begins where its source lives. */
+  readonly onHost?: ChosenHost;
+  readonly usedBytes?: number | undefined;
+  readonly desiredState: 'running' | 'stopped';
+}
+
+/** Defaults, then what was there before, then what the caller chose. */
+export const quotaWith = (choice: z.output<typeof QuotaInput>, before?: Quota): Quota =>
+  Quota.parse({ ...before, ...definedOf(choice) });
+
+const definedOf = (choice: object): object =>
+  Object.fromEntries(Object.entries(choice).filter(([, value]) => value !== undefined));
+
+/** Begins the long work of projects: each method is one transaction with its checks inside. */
+@Injectable()
+export class ProjectWork {
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly operations: OperationsService,
+    private readonly placement: PlacementService,
+    private readonly queries: ProjectQueries,
+  ) {}
+
+  async create(
+    asking: Asking,
+    choice: { name: string; image: string | undefined; quota: Quota; host?: string | undefined },
+    start: boolean,
+  ): Promise<Operation> {
+    const { name, image = defaultImage, quota, host } = choice;
+    return this.begin(async (manager) => {
+      const fresh = {
+        name,
+        image,
+        quota,
+        host,
+        desiredState: start ? 'running' : 'stopped',
+      } as const;
+      return this.insertProject(manager, asking, fresh, (project) =>
+        this.operations.insert(manager, {
+          ...{ kind: 'project.create', lane: 'lifecycle', ...asking, projectId: project.id },
+          ...{ id: project.operationId, input: { projectId: project.id, start } },
+        }),
+      );
+    });
+  }
+
+  /** Starting what starts already is the same start. */
+  async start(asking: Asking, projectId: string): Promise<Operation> {
+    return this.begin(async (manager) => {
+      const project = await this.lock(manager, asking, projectId);
+      const active = await this.operations.active(manager, projectId);
+      if (active && startsIt(active)) return active;
+      const input = { projectId, before: project.state };
+      const operation = await this.operations.insert(manager, {
+        ...{ kind: 'project.start', lane: 'lifecycle', ...asking, projectId, input },
+      });
+      await manager.update(Project, projectId, { desiredState: 'running' });
+      return operation;
+    });
+  }
+
+  async stop(asking: Asking, projectId: string, graceMs: number): Promise<Operation> {
+    return this.begin(async (manager) => {
+      const project = await this.lock(manager, asking, projectId);
+      const active = await this.operations.active(manager, projectId);
+      if (active?.kind === 'project.stop') return active;
+      const input = { projectId, graceMs, before: project.state };
+      const operation = await this.operations.insert(manager, {
+        ...{ kind: 'project.stop', lane: 'lifecycle', ...asking, projectId, input },
+      });
+      await manager.update(Project, projectId, { desiredState: 'stopped' });
+      return operation;
+    });
+  }
+
+  async delete(asking: Asking, projectId: string, force: boolean): Promise<Operation> {
+    return this.begin(async (manager) => {
+      const { project } = await this.queries.require(asking.caller, projectId, 'owner', {
+        ...{ manager, lock: true },
+      });
+      await this.operations.refuseConflict(manager, projectId, {
+        ...{ kind: 'project.delete', lane: 'lifecycle' },
+      });
+      if (isAlive(project) && !force) throw HubErrors.PROJECT_RUNNING();
+      const input = { projectId, before: project.state };
+      return this.operations.insert(manager, {
+        ...{ kind: 'project.delete', lane: 'lifecycle', ...asking, projectId, input },
+      });
+    });
+  }
+
+  /** @throws MOVE_SAME_HOST, MOVE_UNSUPPORTED and what placement throws */
+  async move(asking: Asking, projectId: string, host: string | undefined): Promise<Operation> {
+    return this.begin(async (manager) => {
+      const project = await this.lock(manager, asking, projectId);
+      return this.insertMove(manager, project, { host, asking });
+    });
+  }
+
+  /** Begins a move in a transaction that holds the project's row. */
+  async insertMove(
+    manager: EntityManager,
+    project: Project,
+    options: { host?: string | undefined; asking?: Asking; parentId?: string },
+  ): Promise<Operation> {
+    const { host, asking, parentId } = options;
+    const { id: projectId, hostId } = project;
+    if (hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+    await this.operations.refuseConflict(manager, projectId, {
+      ...{ kind: 'project.move', lane: 'lifecycle' },
+    });
+    if (host !== undefined) await this.refuseSameHost(manager, host, hostId);
+    const request = this.placementOf(project, { host, exceptHostId: hostId });
+    const target = await this.placement.place(manager, request);
+    await this.refuseUnmovable(manager, [hostId, target.id]);
+    const moveId = newId();
+    const operation = await this.operations.insert(manager, {
+      ...{ kind: 'project.move', lane: 'lifecycle', ...asking, projectId, hostId: target.id },
+      ...{ id: request.operationId, ...(parentId !== undefined && { parentId }) },
+      input: { moveId, projectId, fromHostId: hostId, toHostId: target.id },
+    });
+    await this.insertMoveRow(manager, operation, project, {
+      ...{ moveId, toHostId: target.id, reason: 'move' },
+    });
+    await this.placement.reserve(manager, request, target.id);
+    return operation;
+  }
+
+  async clone(
+    asking: Asking,
+    fromProjectId: string,
+    choice: {
+      name: string;
+      snapshot?: string | undefined;
+      host?: string | undefined;
+      start: boolean;
+    },
+  ): Promise<Operation> {
+    const { name, snapshot, host, start } = choice;
+    return this.begin(async (manager) => {
+      const source = await this.lock(manager, asking, fromProjectId);
+      const owner = await this.placement.find(manager, source.hostId!);
+      if (!owner.online) throw HubErrors.HOST_OFFLINE({ host: owner.name });
+      const target = host === undefined ? undefined : await this.placement.find(manager, host);
+      const elsewhere = target !== undefined && target.id !== owner.id;
+      const fresh: NewProject = {
+        ...{ name, image: imageOf(source), imageDigest: source.imageDigest, onHost: owner },
+        ...{ quota: source.runQuota, desiredState: start ? 'running' : 'stopped' },
+      };
+      return this.insertProject(manager, asking, fresh, (project) =>
+        this.operations.insert(manager, {
+          ...{ kind: 'project.clone', lane: 'lifecycle', ...asking, projectId: project.id },
+          id: project.operationId,
+          input: {
+            ...{ projectId: project.id, fromProjectId, start },
+            ...(snapshot !== undefined && { snapshot }),
+            ...(elsewhere && { toHost: target.id }),
+          },
+        }),
+      );
+    });
+  }
+
+  async archive(asking: Asking, projectId: string): Promise<Operation> {
+    return this.begin(async (manager) => {
+      const project = await this.lock(manager, asking, projectId);
+      return this.operations.insert(manager, {
+        ...{ kind: 'project.archive', lane: 'lifecycle', ...asking, projectId },
+        input: {
+          ...{ projectId, wasRunning: isAlive(project), hostId: project.hostId! },
+          fromGeneration: project.placementGeneration,
+        },
+      });
+    });
+  }
+
+  /** The row that the commit transaction asks; one active a project. */
+  async insertMoveRow(
+    manager: EntityManager,
+    operation: Operation,
+    project: Project,
+    move: { moveId: string; toHostId: string; reason: 'move' | 'restore' },
+  ): Promise<void> {
+    await manager.insert(ProjectMove, {
+      ...{ id: move.moveId, operationId: operation.id, projectId: project.id },
+      ...{ reason: move.reason, state: 'queued', details: {}, toHostId: move.toHostId },
+      ...{ fromHostId: project.hostId, fromGeneration: project.placementGeneration },
+    });
+    if (move.reason === 'move') {
+      await manager.update(Project, project.id, {
+        moveStatus: { operationId: operation.id, state: 'queued' },
+      });
+    }
+  }
+
+  placementOf(
+    project: Project,
+    more: { host?: string | undefined; exceptHostId?: string | null },
+  ): PlacementRequest {
+    return {
+      ...{ operationId: newId(), projectId: project.id, quota: project.runQuota },
+      ...{ usedBytes: project.diskUsedBytes ?? undefined, image: imageOf(project) },
+      ...{ imageDigest: project.imageDigest, ...more },
+    };
+  }
+
+  /** A new project, placed, with its owner and room, and the operation that makes it. */
+  async insertProject(
+    manager: EntityManager,
+    asking: Asking,
+    fresh: NewProject,
+    operate: (made: { id: string; operationId: string }) => Promise<Operation>,
+  ): Promise<Operation> {
+    const request: PlacementRequest = {
+      ...{ operationId: newId(), projectId: newId(), quota: fresh.quota, host: fresh.host },
+      ...{ image: fresh.image, imageDigest: fresh.imageDigest ?? null },
+      usedBytes: fresh.usedBytes,
+    };
+    const host = fresh.onHost ?? (await this.placement.place(manager, request));
+    const id = request.projectId;
+    await manager.insert(Project, {
+      ...{ id, title: fresh.name, hostId: host.id, placementGeneration: 1 },
+      host: { name: host.name, publicUrl: host.publicUrl },
+      ...{
+        rootfsImage: fresh.image,
+        imageDigest: fresh.imageDigest ?? null,
+        runQuota: fresh.quota,
+      },
+      ...{ publicPorts: fresh.publicPorts ?? [], state: 'created', provisioned: false },
+      desiredState: fresh.desiredState,
+    });
+    const role: ProjectRole = 'owner';
+    const { accountId } = asking.caller;
+    await manager.insert(Collaborator, { projectId: id, accountId, role });
+    const operation = await operate({ id, operationId: request.operationId });
+    await this.placement.reserve(manager, request, host.id);
+    return operation;
+  }
+
+  /** A project that the caller may change, locked. @throws PROJECT_ARCHIVED */
+  private async lock(manager: EntityManager, asking: Asking, projectId: string): Promise<Project> {
+    const { project } = await this.queries.require(asking.caller, projectId, 'editor', {
+      ...{ manager, lock: true },
+    });
+    if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+    return project;
+  }
+
+  /** One transaction; the workers are told after its commit. */
+  async begin(task: (manager: EntityManager) => Promise<Operation>): Promise<Operation> {
+    const operation = await this.dataSource.transaction(task);
+    this.operations.nudge();
+    return operation;
+  }
+
+  private async refuseSameHost(
+    manager: EntityManager,
+    host: string,
+    hostId: string,
+  ): Promise<void> {
+    const target = await this.placement.find(manager, host);
+    if (target.id !== hostId) return;
+    throw MoveErrors.MOVE_SAME_HOST({ hostId, host: target.name });
+  }
+
+  private async refuseUnmovable(manager: EntityManager, hostIds: string[]): Promise<void> {
+    for (const id of hostIds) {
+      const host = await manager.findOneByOrFail(ProjectHost, { id });
+      if (!host.capabilities.sendReceive) throw StorageErrors.MOVE_UNSUPPORTED({ host: host.name });
+    }
+  }
+}
+
+export const isAlive = (project: Pick<Project, 'state'>): boolean =>
+  project.state === 'running' || project.state === 'starting';
+
+const startsIt = (operation: Operation): boolean =>
+  operation.kind === 'project.start' ||
+  (operation.kind === 'project.create' && operation.input['start'] === true);

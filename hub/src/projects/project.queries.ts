@@ -1,0 +1,137 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { ProjectView } from '@rookery/client/contract';
+import type { ProjectRole, ProjectSpec } from '@rookery/core/contract';
+import { DataSource, In, IsNull, type EntityManager } from 'typeorm';
+import type { z } from 'zod';
+import type { Caller } from '../accounts/auth.service.js';
+import { HUB_CONFIG, type HubConfig } from '../config/config.js';
+import { ProjectMove } from '../database/entities/operation.entity.js';
+import { Collaborator, Project } from '../database/entities/project.entity.js';
+import { HubErrors } from '../hub.errors.js';
+
+export const defaultImage = 'localhost/rookery/debian:13';
+
+export type ProjectViewInput = z.input<typeof ProjectView>;
+
+const rank: Record<ProjectRole, number> = { viewer: 0, editor: 1, owner: 2 };
+
+export const imageOf = (project: Project): string =>
+  project.rootfsImage ?? project.computeImage ?? defaultImage;
+
+/** What a host is told of a project. */
+export const specOf = (project: Project): ProjectSpec => ({
+  image: imageOf(project),
+  ...(project.imageDigest !== null && { imageDigest: project.imageDigest }),
+  quota: project.runQuota,
+  publicPorts: project.publicPorts,
+});
+
+/** Reads projects as callers may see them. */
+@Injectable()
+export class ProjectQueries {
+  constructor(
+    private readonly dataSource: DataSource,
+    @Inject(HUB_CONFIG) private readonly config: HubConfig,
+  ) {}
+
+  /**
+   * A project on which the caller has at least `role`.
+   * A project of others is as unknown as none at all.
+   * @param options.lock holds the row until the transaction ends.
+   * @throws PROJECT_UNKNOWN, FORBIDDEN
+   */
+  async require(
+    caller: Pick<Caller, 'accountId'>,
+    projectId: string,
+    role: ProjectRole,
+    options: { manager?: EntityManager; lock?: boolean } = {},
+  ): Promise<{ project: Project; role: ProjectRole }> {
+    const manager = options.manager ?? this.dataSource.manager;
+    const found = await manager.findOneBy(Collaborator, {
+      projectId,
+      accountId: caller.accountId,
+    });
+    const project =
+      found &&
+      (await manager.findOne(Project, {
+        where: { id: projectId, deletedAt: IsNull() },
+        ...(options.lock === true && { lock: { mode: 'pessimistic_write' } }),
+      }));
+    if (!found || !project) throw HubErrors.PROJECT_UNKNOWN({ id: projectId });
+    if (rank[found.role] < rank[role]) throw HubErrors.FORBIDDEN({ role });
+    return { project, role: found.role };
+  }
+
+  async roleOf(accountId: string, projectId: string): Promise<ProjectRole | undefined> {
+    const found = await this.dataSource.manager.findOneBy(Collaborator, { projectId, accountId });
+    return found?.role;
+  }
+
+  async view(
+    project: Project,
+    role: ProjectRole,
+    manager: EntityManager = this.dataSource.manager,
+  ): Promise<ProjectViewInput> {
+    const [view] = await this.views([project], new Map([[project.id, role]]), manager);
+    return view!;
+  }
+
+  async views(
+    projects: readonly Project[],
+    roles: ReadonlyMap<string, ProjectRole>,
+    manager: EntityManager = this.dataSource.manager,
+  ): Promise<ProjectViewInput[]> {
+    const ids = projects.map((project) => project.id);
+    const moves = await manager.findBy(ProjectMove, {
+      projectId: In(ids),
+      endedAt: IsNull(),
+      reason: 'move',
+    });
+    const moveOf = new Map(moves.map((move) => [move.projectId, move]));
+    return projects.map((project) =>
+      toProjectView(
+        project,
+        roles.get(project.id) ?? 'viewer',
+        moveOf.get(project.id),
+        this.config,
+      ),
+    );
+  }
+}
+
+function toProjectView(
+  project: Project,
+  role: ProjectRole,
+  move: ProjectMove | undefined,
+  config: HubConfig,
+): ProjectViewInput {
+  return {
+    id: project.id,
+    name: project.title,
+    state: project.state,
+    desiredState: project.desiredState,
+    hostId: project.hostId,
+    host: project.host?.name ?? null,
+    url: `${config.publicUrl}/${project.id}/port/`,
+    placementGeneration: project.placementGeneration,
+    image: imageOf(project),
+    imageDigest: project.imageDigest,
+    quota: project.runQuota,
+    diskUsedBytes: project.diskUsedBytes,
+    publicPorts: project.publicPorts,
+    role,
+    lastBackupAt: project.lastBackupAt?.toISOString() ?? null,
+    createdAt: project.createdAt.toISOString(),
+    move:
+      move && move.fromHostId !== null
+        ? {
+            id: move.id,
+            operationId: move.operationId,
+            state: move.stuck ? 'stuck' : move.state,
+            fromHostId: move.fromHostId,
+            toHostId: move.toHostId,
+          }
+        : null,
+    error: project.error,
+  };
+}

@@ -1,0 +1,125 @@
+import { Injectable } from '@nestjs/common';
+import type { BackupRecord } from '@rookery/backup/contract';
+import type { Fence } from '@rookery/core/contract';
+import type { HostProjectView } from '@rookery/runner/contract';
+import { DataSource, type EntityManager } from 'typeorm';
+import { AuditService } from '../audit/audit.service.js';
+import { Operation } from '../database/entities/operation.entity.js';
+import { Project } from '../database/entities/project.entity.js';
+import { Backup } from '../database/entities/record.entity.js';
+import { HubErrors } from '../hub.errors.js';
+
+export type ProjectChange = Partial<
+  Pick<
+    Project,
+    | 'state'
+    | 'error'
+    | 'imageDigest'
+    | 'provisioned'
+    | 'runQuota'
+    | 'publicPorts'
+    | 'desiredState'
+    | 'deletedAt'
+    | 'hostId'
+    | 'host'
+    | 'placementGeneration'
+    | 'moveStatus'
+  >
+>;
+
+/** Where a saga stands when it writes: a superseded attempt must change nothing. */
+export type Writer = Pick<Fence, 'operationId' | 'attempt'>;
+
+/** What sagas write about projects. Every write is refused to an attempt that was superseded. */
+@Injectable()
+export class ProjectRecords {
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly audit: AuditService,
+  ) {}
+
+  async load(projectId: string): Promise<Project> {
+    const project = await this.dataSource.manager.findOneBy(Project, { id: projectId });
+    if (!project) throw HubErrors.PROJECT_UNKNOWN({ id: projectId });
+    return project;
+  }
+
+  operation(id: string): Promise<Operation> {
+    return this.dataSource.manager.findOneByOrFail(Operation, { id });
+  }
+
+  /** @throws PROJECT_STATE_CHANGED for a superseded attempt or another generation. */
+  async change(
+    writer: Writer,
+    at: Pick<Project, 'id' | 'placementGeneration'>,
+    change: ProjectChange,
+  ): Promise<void> {
+    await this.dataSource.transaction(async (manager) => {
+      await this.holdAttempt(manager, writer);
+      const { affected } = await manager.update(
+        Project,
+        { id: at.id, placementGeneration: at.placementGeneration },
+        { ...change, ...(change.state !== undefined && { stateSetAt: () => 'now()' }) },
+      );
+      if (affected === 0) throw changed(writer);
+    });
+  }
+
+  /** Takes over what a host answered. */
+  async fromHost(
+    writer: Writer,
+    at: Pick<Project, 'id' | 'placementGeneration'>,
+    view: HostProjectView,
+    more: ProjectChange = {},
+  ): Promise<void> {
+    await this.change(writer, at, {
+      state: view.state,
+      error: view.error ?? null,
+      provisioned: true,
+      ...(view.spec.imageDigest !== undefined && { imageDigest: view.spec.imageDigest }),
+      ...more,
+    });
+  }
+
+  async addBackup(writer: Writer, hostId: string, record: BackupRecord): Promise<void> {
+    await this.dataSource.transaction(async (manager) => {
+      await this.holdAttempt(manager, writer);
+      const { projectId, driver, repository, bytes, files, bytesAdded, durationMs, tags } = record;
+      const createdAt = new Date(record.createdAt);
+      await manager.upsert(
+        Backup,
+        {
+          ...{ id: record.backupId, projectId, hostId, driver, repository },
+          ...{ bytes, files, bytesAdded, durationMs, tags, createdAt },
+        },
+        ['id', 'projectId'],
+      );
+      await manager.query(
+        `UPDATE projects SET last_backup_at = greatest(last_backup_at, $2) WHERE id = $1`,
+        [projectId, createdAt],
+      );
+      await this.audit.record(manager, {
+        actor: 'hub',
+        action: 'backup.recorded',
+        subject: `project:${projectId}`,
+        details: { backupId: record.backupId, repository, bytes },
+      });
+    });
+  }
+
+  /**
+   * Holds the operation's row until the transaction ends: while it does, nobody can claim it anew.
+   * @throws PROJECT_STATE_CHANGED
+   */
+  async holdAttempt(manager: EntityManager, writer: Writer): Promise<Operation> {
+    const operation = await manager.findOne(Operation, {
+      where: { id: writer.operationId, attempt: writer.attempt },
+      lock: { mode: 'pessimistic_write' },
+    });
+    if (!operation || operation.endedAt !== null) throw changed(writer);
+    return operation;
+  }
+}
+
+const changed = ({ operationId }: Writer): Error =>
+  HubErrors.PROJECT_STATE_CHANGED({ operationId });

@@ -1,0 +1,190 @@
+import { Injectable } from '@nestjs/common';
+import { BackupErrors } from '@rookery/backup';
+import { newId } from '@rookery/core';
+import { type EntityManager } from 'typeorm';
+import type { Operation } from '../database/entities/operation.entity.js';
+import { Project } from '../database/entities/project.entity.js';
+import { Backup } from '../database/entities/record.entity.js';
+import { PlacementService } from '../hosts/placement.service.js';
+import { HubErrors } from '../hub.errors.js';
+import { OperationsService } from '../operations/operations.service.js';
+import { imageOf, ProjectQueries } from './project.queries.js';
+import { isAlive, ProjectWork, type Asking } from './project-work.service.js';
+
+export interface RestoreChoice {
+  readonly host?: string | undefined;
+  readonly path?: string | undefined;
+  readonly replace: boolean;
+  readonly name?: string | undefined;
+  readonly start: boolean;
+}
+
+/** Begins what brings content back: from snapshots, from backups, from the archive. */
+@Injectable()
+export class RestoreWork {
+  constructor(
+    private readonly operations: OperationsService,
+    private readonly placement: PlacementService,
+    private readonly queries: ProjectQueries,
+    private readonly work: ProjectWork,
+  ) {}
+
+  async snapshot(
+    asking: Asking,
+    projectId: string,
+    name: string,
+    path: string | undefined,
+  ): Promise<Operation> {
+    return this.work.begin(async (manager) => {
+      const project = await this.lock(manager, asking, projectId, 'editor');
+      if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+      return this.operations.insert(manager, {
+        ...{ kind: 'snapshot.restore', lane: 'lifecycle', ...asking, projectId },
+        input: {
+          ...{ projectId, name, wasRunning: isAlive(project) },
+          ...(path !== undefined && { path }),
+        },
+      });
+    });
+  }
+
+  async backUp(asking: Asking, projectId: string): Promise<Operation> {
+    return this.work.begin(async (manager) => {
+      const project = await this.lock(manager, asking, projectId, 'editor');
+      if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+      return this.operations.insert(manager, {
+        ...{ kind: 'backup.run', lane: 'backup', ...asking, projectId },
+        input: { projectId, tags: [] },
+      });
+    });
+  }
+
+  /** Into a new project, in place of the old one, or one path of it. */
+  async backup(
+    asking: Asking,
+    projectId: string,
+    backupId: string,
+    choice: RestoreChoice,
+  ): Promise<Operation> {
+    return this.work.begin(async (manager) => {
+      const role = choice.replace ? 'owner' : 'editor';
+      const project = await this.lock(manager, asking, projectId, role);
+      const backup = await this.find(manager, projectId, backupId);
+      if (choice.path !== undefined) {
+        return this.path(manager, asking, project, { backup, path: choice.path });
+      }
+      if (choice.replace) return this.replace(manager, asking, project, { backup, ...choice });
+      return this.intoNew(manager, asking, project, { backup, ...choice });
+    });
+  }
+
+  async rehydrate(
+    asking: Asking,
+    projectId: string,
+    choice: { host?: string | undefined; start: boolean },
+  ): Promise<Operation> {
+    return this.work.begin(async (manager) => {
+      const project = await this.lock(manager, asking, projectId, 'editor');
+      if (project.state !== 'archived') throw HubErrors.PROJECT_NOT_ARCHIVED();
+      const backup = await this.find(manager, projectId, 'latest');
+      return this.replace(manager, asking, project, { backup, ...choice });
+    });
+  }
+
+  private async path(
+    manager: EntityManager,
+    asking: Asking,
+    project: Project,
+    what: { backup: Backup; path: string },
+  ): Promise<Operation> {
+    if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+    const { id: projectId } = project;
+    return this.operations.insert(manager, {
+      ...{ kind: 'backup.restore-path', lane: 'lifecycle', ...asking, projectId },
+      input: {
+        ...{ projectId, fromProjectId: projectId, backupId: what.backup.id, path: what.path },
+      },
+    });
+  }
+
+  private async intoNew(
+    manager: EntityManager,
+    asking: Asking,
+    project: Project,
+    choice: Omit<RestoreChoice, 'path' | 'replace'> & { backup: Backup },
+  ): Promise<Operation> {
+    const { backup, name = `${project.title} (restored)`.slice(0, 100), host, start } = choice;
+    const fresh = {
+      ...{ name, host, image: imageOf(project), imageDigest: project.imageDigest },
+      ...{ quota: project.runQuota, usedBytes: backup.bytes },
+      desiredState: start ? ('running' as const) : ('stopped' as const),
+    };
+    return this.work.insertProject(manager, asking, fresh, (made) =>
+      this.operations.insert(manager, {
+        ...{ kind: 'backup.restore', lane: 'lifecycle', ...asking },
+        ...{ id: made.operationId, projectId: made.id },
+        input: {
+          ...{ projectId: made.id, fromProjectId: project.id, backupId: backup.id, start },
+        },
+      }),
+    );
+  }
+
+  private async replace(
+    manager: EntityManager,
+    asking: Asking,
+    project: Project,
+    choice: { backup: Backup; host?: string | undefined; start: boolean },
+  ): Promise<Operation> {
+    const { id: projectId, hostId } = project;
+    await this.operations.refuseConflict(manager, projectId, {
+      ...{ kind: 'backup.replace', lane: 'lifecycle' },
+    });
+    const request = {
+      ...this.work.placementOf(project, { host: choice.host }),
+      usedBytes: choice.backup.bytes,
+    };
+    const target = await this.placement.place(manager, request);
+    const moveId = newId();
+    const here = target.id === hostId;
+    const operation = await this.operations.insert(manager, {
+      kind: here ? 'backup.replace-here' : 'backup.replace',
+      ...{ lane: 'lifecycle', ...asking, projectId, hostId: target.id, id: request.operationId },
+      input: {
+        ...{ projectId, moveId, fromHostId: hostId, toHostId: target.id },
+        ...{ fromGeneration: project.placementGeneration, fromProjectId: projectId },
+        ...{ backupId: choice.backup.id, wasRunning: isAlive(project), start: choice.start },
+      },
+    });
+    await this.work.insertMoveRow(manager, operation, project, {
+      ...{ moveId, toHostId: target.id, reason: 'restore' },
+    });
+    if (project.state === 'archived') {
+      await manager.update(Project, projectId, {
+        desiredState: choice.start ? 'running' : 'stopped',
+      });
+    }
+    await this.placement.reserve(manager, request, target.id);
+    return operation;
+  }
+
+  /** @throws BACKUP_NOT_FOUND */
+  private async find(manager: EntityManager, projectId: string, id: string): Promise<Backup> {
+    const backup = await manager.findOne(Backup, {
+      where: id === 'latest' ? { projectId } : { projectId, id },
+      order: { createdAt: 'DESC' },
+    });
+    if (!backup) throw BackupErrors.BACKUP_NOT_FOUND({ backupId: id, projectId });
+    return backup;
+  }
+
+  private async lock(
+    manager: EntityManager,
+    asking: Asking,
+    projectId: string,
+    role: 'owner' | 'editor',
+  ): Promise<Project> {
+    const options = { manager, lock: true };
+    return (await this.queries.require(asking.caller, projectId, role, options)).project;
+  }
+}

@@ -1,0 +1,115 @@
+import type { IncomingMessage } from 'node:http';
+import { Injectable } from '@nestjs/common';
+import type { ProjectRole } from '@rookery/core/contract';
+import {
+  RequestAuthenticator,
+  RouteResolver,
+  type Principal,
+  type ProjectRoute,
+} from '@rookery/proxy';
+import { DataSource } from 'typeorm';
+import { AuthService, cookieOf, sessionCookie, type Caller } from '../accounts/auth.service.js';
+
+/** Verdicts are asked of Postgres again after this: a removed collaborator is out in seconds. */
+const cacheMs = 2000;
+const cacheEntriesMax = 10_000;
+
+/** Remembers answers for a moment, so that a page's hundred requests are one query. */
+class MomentCache<T> {
+  private readonly entries = new Map<string, { value: Promise<T>; until: number }>();
+
+  get(key: string, make: () => Promise<T>, options: { fresh?: boolean } = {}): Promise<T> {
+    const now = Date.now();
+    const hit = this.entries.get(key);
+    if (hit && hit.until > now && options.fresh !== true) return hit.value;
+    const value = make();
+    this.entries.delete(key);
+    this.entries.set(key, { value, until: now + cacheMs });
+    value.catch(() => this.entries.delete(key));
+    const [oldest] = this.entries.keys();
+    if (this.entries.size > cacheEntriesMax && oldest !== undefined) this.entries.delete(oldest);
+    return value;
+  }
+}
+
+/** Cookie, bearer or query token: who sends a request to a project. */
+@Injectable()
+export class HubRequestAuthenticator extends RequestAuthenticator {
+  private readonly cache = new MomentCache<Caller | undefined>();
+
+  constructor(private readonly auth: AuthService) {
+    super();
+  }
+
+  async authenticate(request: IncomingMessage): Promise<Principal> {
+    const [via, secret] = credentialOf(request);
+    if (via === undefined || secret === undefined) return {};
+    const caller = await this.cache.get(`${via === 'cookie' ? 'c' : 't'} ${secret}`, () =>
+      via === 'cookie' ? this.auth.bySession(secret) : this.auth.byToken(secret),
+    );
+    return caller ? { accountId: caller.accountId, via } : {};
+  }
+}
+
+function credentialOf(
+  request: IncomingMessage,
+): [NonNullable<Principal['via']> | undefined, string | undefined] {
+  const [, bearer] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
+  if (bearer !== undefined) return ['bearer', bearer];
+  const [, query] = /[?&]rookery_token=([^&]*)/.exec(request.url ?? '') ?? [];
+  if (query !== undefined && query !== '') return ['query', query];
+  const cookie = cookieOf(request, sessionCookie);
+  return cookie === undefined ? [undefined, undefined] : ['cookie', cookie];
+}
+
+interface RouteRow {
+  readonly state: ProjectRoute['state'];
+  readonly host_id: string | null;
+  readonly internal_url: string | null;
+  readonly placement_generation: number;
+  readonly public_ports: number[];
+}
+
+/** Where projects live, from the hub's tables. */
+@Injectable()
+export class HubRouteResolver extends RouteResolver {
+  private readonly routes = new MomentCache<ProjectRoute | undefined>();
+  private readonly roles = new MomentCache<ProjectRole | undefined>();
+
+  constructor(private readonly dataSource: DataSource) {
+    super();
+  }
+
+  resolve(projectId: string, options: { fresh?: boolean } = {}): Promise<ProjectRoute | undefined> {
+    return this.routes.get(projectId, () => this.load(projectId), options);
+  }
+
+  private async load(projectId: string): Promise<ProjectRoute | undefined> {
+    const [row] = await this.dataSource.query<RouteRow[]>(
+      `SELECT p.state, p.host_id, h.internal_url, p.placement_generation, p.public_ports
+       FROM projects p LEFT JOIN project_hosts h ON h.id = p.host_id
+       WHERE p.id = $1 AND p.deleted_at IS NULL`,
+      [projectId],
+    );
+    if (!row) return undefined;
+    return {
+      ...{ projectId, state: row.state, generation: row.placement_generation },
+      publicPorts: row.public_ports,
+      ...(row.host_id !== null && { hostId: row.host_id }),
+      ...(row.internal_url !== null && { hostUrl: row.internal_url }),
+      roleOf: (principal) => this.roleOf(projectId, principal),
+    };
+  }
+
+  private async roleOf(projectId: string, principal: Principal): Promise<ProjectRole | undefined> {
+    const { accountId } = principal;
+    if (accountId === undefined) return undefined;
+    return this.roles.get(`${projectId} ${accountId}`, async () => {
+      const [row] = await this.dataSource.query<{ role: ProjectRole }[]>(
+        'SELECT role FROM collaborators WHERE project_id = $1 AND account_id = $2',
+        [projectId, accountId],
+      );
+      return row?.role;
+    });
+  }
+}
