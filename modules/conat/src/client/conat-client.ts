@@ -186,7 +186,6 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
   const clock = new SystemClock();
   let current: ConatCredentials | undefined;
   const dial = async (url: string, signal: AbortSignal): Promise<SocketLike> => {
-    if (state.abandoned) throw new Error('given up');
     // nats-core's first dial after a loss waits for nothing: a herd must not come back at once.
     if (state.wasConnected && state.failures === 0)
       await clock.delay(backoffMs(0, backoff), signal);
@@ -222,6 +221,11 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
     pingInterval: options.pingEveryMs ?? 15_000,
     maxPingOut: 2,
     reconnectDelayHandler: () => state.waitMs,
+    // The only place where nats-core's first connect can be told to stop.
+    reconnectToServer: () => {
+      if (state.abandoned) throw new Error('given up');
+      return null;
+    },
   };
 }
 
