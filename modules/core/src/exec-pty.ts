@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { closeSync } from 'node:fs';
-import type { Duplex } from 'node:stream';
+import { PassThrough, type Readable, type Writable } from 'node:stream';
 import { ReadStream } from 'node:tty';
 import koffi from 'koffi';
 import { CoreErrors } from './errors.js';
@@ -12,8 +12,10 @@ export interface PtySize {
 
 /** A process whose stdin, stdout and stderr are one terminal. */
 export interface PtyProcess {
-  /** What the process prints, and what is typed to it. Ends when the process closes its side. */
-  readonly terminal: Duplex;
+  /** What is typed. */
+  readonly input: Writable;
+  /** What the terminal shows. Ends when the last process has closed its side. */
+  readonly output: Readable;
   /** Never rejects. */
   readonly ended: Promise<{ exit: number | null; signal: NodeJS.Signals | null }>;
   resize(size: PtySize): void;
@@ -49,8 +51,13 @@ export function spawnPty(argv: readonly string[], options: { size: PtySize }): P
   };
   const terminal = new ReadStream(master);
   resize(options.size);
-  // EIO is how Linux says that the last process has closed the other side.
+  // EIO is how Linux says that the last process has closed the other side; what was read before
+  // waits in a stream of its own, which an error does not empty.
+  const output = new PassThrough();
   terminal.on('error', () => terminal.destroy());
+  terminal.once('close', () => output.end());
+  output.once('close', () => terminal.destroy());
+  terminal.pipe(output, { end: false });
   const child = spawn(file, args, { stdio: [slave, slave, slave], detached: true });
   closeSync(slave);
   const ended = new Promise<{ exit: number | null; signal: NodeJS.Signals | null }>((resolve) => {
@@ -58,7 +65,8 @@ export function spawnPty(argv: readonly string[], options: { size: PtySize }): P
     child.once('exit', (exit, signal) => resolve({ exit, signal }));
   });
   return {
-    terminal,
+    input: terminal,
+    output,
     ended,
     resize: (size) => {
       resize(size);

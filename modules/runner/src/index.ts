@@ -1,4 +1,18 @@
+export { RunnerModule, type RunnerModuleOptions } from './runner.module.js';
+export { RunnerService, toView, type RunnerParts } from './runner.service.js';
+export { createRunnerHandlers } from './runner.handlers.js';
+export { ProjectRuntime, type RuntimeParts, type StartOptions } from './project-runtime.js';
+export {
+  emptyRecord,
+  ProjectStore,
+  type ProjectChange,
+  type ProjectRecord,
+} from './project.store.js';
+export { FenceGuard } from './fence-guard.js';
+export { ContainerReconciler, type ReconcilerParts } from './container.reconciler.js';
+export { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';
 export { PodmanDriver } from './podman/podman.driver.js';
+export { MemoryDriver } from './memory.driver.js';
 export { ImageOptions, NetworkOptions, PodmanDriverOptions } from './runner.options.js';
 export { RunnerErrors } from './runner.errors.js';
 export { isAllowed, parseImageRef, type ImageRef } from './image/image-ref.js';

@@ -44,6 +44,15 @@ export const RunnerErrors = catalogue('runner', {
     message: 'The project {projectId} is being moved. Try again in a moment.',
     retryable: true,
   },
+  PROJECT_BUSY_RESTORING: {
+    status: 409,
+    message: 'The project {projectId} is being restored. Try again when that has ended.',
+    retryable: true,
+  },
+  PROJECT_NOT_STOPPED: {
+    status: 409,
+    message: 'The project {projectId} is {state}. Stop it first.',
+  },
   PROJECT_IS_ARCHIVED: {
     status: 409,
     message: 'The project {projectId} is archived. Rehydrate it first.',

@@ -1,8 +1,9 @@
-import { access, chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import {
   CodedError,
+  CoreErrors,
   KeyedLock,
   parseConfig,
   Reverter,
@@ -91,6 +92,7 @@ export class PodmanDriver extends ContainerDriver {
   async open(): Promise<void> {
     const { stateDir, runDir, toolsDir, network } = this.options;
     await access(join(toolsDir, 'bin/rookery-init'));
+    await assertWalkable(runDir);
     await mkdir(join(stateDir, 'logs'), { recursive: true, mode: 0o700 });
     await mkdir(join(runDir, 'projects'), { recursive: true, mode: 0o711 });
     await chmod(runDir, 0o711);
@@ -230,11 +232,24 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   private async startFresh(spec: ContainerSpec): Promise<ContainerStatus> {
-    const { network, cli, resolvers } = this.parts;
     await using revert = new Reverter();
     const files = this.files(spec.projectId);
     revert.add(() => this.removeContainer(spec.projectId, 0));
-    await this.writeFiles(spec.projectId, files, resolvers);
+    try {
+      const status = await this.makeContainer(spec, files);
+      revert.success();
+      return status;
+    } catch (error) {
+      throw startFailure(spec.projectId, error);
+    }
+  }
+
+  private async makeContainer(
+    spec: ContainerSpec,
+    files: ContainerFiles,
+  ): Promise<ContainerStatus> {
+    const { network, cli } = this.parts;
+    await this.writeFiles(spec.projectId, files);
     await mountOverlay(this.commands, {
       lower: spec.imagePath,
       layer: join(spec.volume.overlay, overlayKey(spec.imageRef)),
@@ -251,20 +266,15 @@ export class PodmanDriver extends ContainerDriver {
       tmpBytes: this.options.tmpBytes,
       logBytesMax: this.options.logBytesMax,
     });
-    try {
-      await cli.run(args, { timeoutMs: startTimeoutMs });
-      const handle = await this.handle(spec.projectId);
-      if (!handle) {
-        throw RunnerErrors.CONTAINER_START_FAILED({
-          projectId: spec.projectId,
-          reason: 'its first process ended at once; see its logs',
-        });
-      }
-      await network.attach(spec.projectId, address, handle.pid);
-    } catch (error) {
-      throw startFailure(spec.projectId, error);
+    await cli.run(args, { timeoutMs: startTimeoutMs });
+    const handle = await this.handle(spec.projectId);
+    if (!handle) {
+      throw RunnerErrors.CONTAINER_START_FAILED({
+        projectId: spec.projectId,
+        reason: 'its first process ended at once; see its logs',
+      });
     }
-    revert.success();
+    await network.attach(spec.projectId, address, handle.pid);
     const { projectId, generation } = spec;
     return { projectId, generation, state: 'running', address, startedAt: Date.now() };
   }
@@ -282,21 +292,17 @@ export class PodmanDriver extends ContainerDriver {
     await rm(this.projectDir(id), { recursive: true, force: true });
   }
 
-  private async writeFiles(
-    id: ProjectId,
-    files: ContainerFiles,
-    resolvers: readonly string[],
-  ): Promise<void> {
+  private async writeFiles(id: ProjectId, files: ContainerFiles): Promise<void> {
     await mkdir(this.projectDir(id), { recursive: true, mode: 0o711 });
     const hostname = hostnameOf(id);
-    const gateway = this.parts.network.gateway;
+    const { resolvers, network } = this.parts;
     await writeFile(
       files.resolvConf,
       resolvers.map((address) => `nameserver ${address}\n`).join(''),
     );
     await writeFile(
       files.hosts,
-      `127.0.0.1 localhost ${hostname}\n::1 localhost ip6-localhost\n${gateway} host.rookery\n`,
+      `127.0.0.1 localhost ${hostname}\n::1 localhost ip6-localhost\n${network.gateway} host.rookery\n`,
     );
     await writeFile(files.hostname, `${hostname}\n`);
     await writeFile(files.containerEnv, '');
@@ -360,6 +366,18 @@ export class PodmanDriver extends ContainerDriver {
   private get parts(): NonNullable<PodmanDriver['opened']> {
     if (!this.opened) throw new Error('the podman driver is not open');
     return this.opened;
+  }
+}
+
+/** Container root, no one on the host, walks to its root filesystem: every folder must let it. */
+async function assertWalkable(runDir: string): Promise<void> {
+  await mkdir(runDir, { recursive: true, mode: 0o711 });
+  for (let path = dirname(runDir); path !== '/'; path = dirname(path)) {
+    const { mode } = await stat(path);
+    if ((mode & 0o001) !== 0) continue;
+    throw CoreErrors.INVALID_CONFIG({
+      reason: `runDir: ${path} is closed to others; let them through (chmod o+x) or choose another`,
+    });
   }
 }
 

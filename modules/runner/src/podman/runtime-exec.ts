@@ -182,8 +182,8 @@ class TerminalSession extends RuntimeSession implements ExecSession {
     pidFile: string,
   ) {
     super(pidFile);
-    this.stdin = process.terminal;
-    this.stdout = process.terminal;
+    this.stdin = process.input;
+    this.stdout = process.output;
     this.exit = this.track(process.ended);
   }
 

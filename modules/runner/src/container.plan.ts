@@ -1,0 +1,45 @@
+import type { ProjectId } from '@rookery/core/contract';
+import type { ContainerStatus } from './container.driver.js';
+import type { ProjectRecord } from './project.store.js';
+
+/** What has to be done for each kind of difference; the keys are the kinds. */
+export interface ContainerActions {
+  /** It runs and should: the record catches up. */
+  adopt: { readonly projectId: ProjectId; readonly status: ContainerStatus };
+  /** It should run and does not. */
+  start: { readonly projectId: ProjectId };
+  /** It is there and should not be. */
+  stop: { readonly projectId: ProjectId };
+  /** It is gone, as it should be: the record catches up. */
+  settle: { readonly projectId: ProjectId };
+}
+
+export type ContainerAction = {
+  [K in keyof ContainerActions]: { readonly kind: K } & ContainerActions[K];
+}[keyof ContainerActions];
+
+/**
+ * Compares every record with every container. Containers of unknown projects are not its business:
+ * the driver removes strays.
+ */
+export function planContainers(
+  records: readonly ProjectRecord[],
+  containers: readonly ContainerStatus[],
+): ContainerAction[] {
+  const byProject = new Map(containers.map((container) => [container.projectId, container]));
+  return records.flatMap((record): ContainerAction[] => {
+    const { projectId } = record;
+    const container = byProject.get(projectId);
+    // A move or restore that holds the project decides itself what its container does.
+    if (record.fencedBy !== null || record.restoringBy !== null) return [];
+    if (record.state === 'archived') return container ? [{ kind: 'stop', projectId }] : [];
+    if (record.desiredState === 'stopped') {
+      if (container) return [{ kind: 'stop', projectId }];
+      const isSettled = !['starting', 'running', 'stopping'].includes(record.state);
+      return isSettled ? [] : [{ kind: 'settle', projectId }];
+    }
+    if (container?.state !== 'running') return [{ kind: 'start', projectId }];
+    const isKnown = record.state === 'running' && record.address === (container.address ?? null);
+    return isKnown ? [] : [{ kind: 'adopt', projectId, status: container }];
+  });
+}

@@ -1,0 +1,139 @@
+import { backoffMs, SingleFlight, type Clock, type Logger } from '@rookery/core';
+import type { ProjectId } from '@rookery/core/contract';
+import type { ContainerDriver } from './container.driver.js';
+import { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';
+import type { ProjectRuntime } from './project-runtime.js';
+import type { ProjectStore } from './project.store.js';
+
+const restartBackoff = { firstMs: 1000, maxMs: 300_000 };
+/** A container that ran this long has recovered: its next death is its first. */
+const steadyMs = 60_000;
+const stopGraceMs = 10_000;
+/** Starts at once after a reboot; each is mostly waiting for podman. */
+const parallelMax = 4;
+
+export interface ReconcilerParts {
+  readonly store: ProjectStore;
+  readonly driver: ContainerDriver;
+  readonly runtime: ProjectRuntime;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+interface Restarts {
+  count: number;
+  lastAt: number;
+  nextAt: number;
+}
+
+/**
+ * Makes the containers what the records say: adopts those that survived this process, starts what
+ * died while it should run, stops what should not be there. Takes no input; {@link run} compares
+ * everything, on a timer or when nudged.
+ */
+export class ContainerReconciler {
+  private readonly flights = new SingleFlight();
+  private readonly restarts = new Map<ProjectId, Restarts>();
+
+  constructor(private readonly parts: ReconcilerParts) {}
+
+  /**
+   * Once, before the host takes calls: what a dead process has left of projects that are not here,
+   * mounts and links without a container included.
+   */
+  async sweep(): Promise<void> {
+    const { store, driver, log } = this.parts;
+    const keep = (await store.list()).map(({ projectId }) => projectId);
+    const strays = await driver.removeStrays(keep);
+    if (strays.length > 0) log.warn({ strays }, 'removed what unknown projects left');
+  }
+
+  /** Simultaneous calls share one run. @returns what was done. */
+  run(): Promise<ContainerAction[]> {
+    return this.flights.run('run', () => this.reconcile());
+  }
+
+  private async reconcile(): Promise<ContainerAction[]> {
+    const { store, driver, log } = this.parts;
+    const containers = await driver.list();
+    const records = await store.list();
+    const plan = planContainers(records, containers);
+    const done: ContainerAction[] = [];
+    const queue = [...plan];
+    const worker = async (): Promise<void> => {
+      for (let action = queue.shift(); action; action = queue.shift()) {
+        const { kind, projectId } = action;
+        try {
+          if (await this.performIfStillDue(action)) done.push(action);
+        } catch (error) {
+          log.warn({ err: error, kind, projectId }, 'reconciling a container failed');
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: parallelMax }, worker));
+    await this.removeStrays();
+    return done;
+  }
+
+  private async removeStrays(): Promise<void> {
+    const { store, driver, runtime, log } = this.parts;
+    for (const { projectId } of await driver.list()) {
+      // Its record is asked for under its lock: a project may have come after the list was read.
+      await runtime.exclusively(projectId, async () => {
+        if (await store.get(projectId)) return;
+        await driver.stop(projectId, { graceMs: stopGraceMs });
+        log.warn({ projectId }, 'removed the container of an unknown project');
+      });
+    }
+  }
+
+  /** The plan may be old by now: it is made again for this project, under its lock. */
+  private async performIfStillDue(action: ContainerAction): Promise<boolean> {
+    const { store, driver, runtime } = this.parts;
+    const { projectId } = action;
+    return runtime.exclusively(projectId, async () => {
+      const record = await store.get(projectId);
+      const containers = await driver.list();
+      const [again] = planContainers(record ? [record] : [], containers);
+      if (again?.kind !== action.kind) return false;
+      return this.perform(again);
+    });
+  }
+
+  private async perform(action: ContainerAction): Promise<boolean> {
+    const handler = this.handlers[action.kind] as (action: ContainerAction) => Promise<boolean>;
+    return handler(action);
+  }
+
+  private readonly handlers: {
+    readonly [K in keyof ContainerActions]: (input: ContainerActions[K]) => Promise<boolean>;
+  } = {
+    adopt: async ({ projectId, status }) => {
+      await this.parts.runtime.adopt(projectId, status);
+      return true;
+    },
+    start: async ({ projectId }) => {
+      if (!this.mayRestart(projectId)) return false;
+      await this.parts.runtime.startNow(projectId);
+      return true;
+    },
+    stop: async ({ projectId }) => {
+      await this.parts.runtime.stopNow(projectId, stopGraceMs);
+      return true;
+    },
+    settle: async ({ projectId }) => {
+      await this.parts.runtime.settle(projectId);
+      return true;
+    },
+  };
+
+  private mayRestart(projectId: ProjectId): boolean {
+    const now = this.parts.clock.now();
+    const before = this.restarts.get(projectId);
+    if (before && now < before.nextAt) return false;
+    const count = before && now - before.lastAt < steadyMs ? before.count + 1 : 0;
+    const nextAt = now + restartBackoff.firstMs + backoffMs(count, restartBackoff);
+    this.restarts.set(projectId, { count, lastAt: now, nextAt });
+    return true;
+  }
+}

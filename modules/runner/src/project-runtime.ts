@@ -1,0 +1,185 @@
+import { KeyedLock, SingleFlight, toCodedError, type Logger } from '@rookery/core';
+import type { Progress, ProjectId, ProjectState } from '@rookery/core/contract';
+import type { StorageDriver } from '@rookery/storage/contract';
+import type { ContainerDriver, ContainerStatus } from './container.driver.js';
+import { refuseBusy } from './fence-guard.js';
+import type { ImageStore, ResolvedImage } from './image/image.store.js';
+import { parseImageRef } from './image/image-ref.js';
+import type { ProjectChange, ProjectRecord, ProjectStore } from './project.store.js';
+import { RunnerErrors } from './runner.errors.js';
+
+/** From each state, where a project may go. */
+const transitions: Readonly<Record<ProjectState, readonly ProjectState[]>> = {
+  created: ['created', 'starting', 'stopping', 'stopped', 'archived', 'error'],
+  starting: ['starting', 'running', 'stopping', 'stopped', 'error'],
+  running: ['running', 'starting', 'stopping', 'stopped', 'error'],
+  stopping: ['stopping', 'stopped', 'error'],
+  stopped: ['stopped', 'starting', 'archived', 'error'],
+  archived: ['archived', 'stopped', 'error'],
+  error: ['error', 'created', 'starting', 'stopping', 'stopped', 'archived'],
+};
+
+export interface StartOptions {
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** The move that holds the fence puts things back: it may start what it has stopped. */
+  readonly evenFenced?: boolean;
+}
+
+export interface RuntimeParts {
+  readonly store: ProjectStore;
+  readonly storage: StorageDriver;
+  readonly driver: ContainerDriver;
+  readonly images: ImageStore;
+  readonly log: Logger;
+}
+
+/**
+ * What happens to a project's container, one thing after another.
+ *
+ * A project is `created` when its volume and image are here. A start makes it `starting`, then
+ * `running`; all who ask meanwhile share that start. A stop makes it `stopping` (SIGTERM, grace,
+ * SIGKILL), then `stopped`. Whoever asks for a start while it stops, or for a stop while it starts,
+ * waits for that to end: two things never work on one project at once. What fails makes it `error`
+ * with the reason, from where it may be started or stopped again. A container that dies by itself
+ * makes a `running` project `starting` again (by the reconciler), since its wish is to run. A
+ * project that was moved away or archived has no container, and its record says so.
+ *
+ * The state changes in one place, {@link to}, which asserts the transition and writes it to disk.
+ */
+export class ProjectRuntime {
+  private readonly locks = new KeyedLock();
+  private readonly flights = new SingleFlight();
+
+  constructor(private readonly parts: RuntimeParts) {}
+
+  /** Runs work that no start, stop or repair of the project may overlap. */
+  exclusively<T>(id: ProjectId, task: () => Promise<T>): Promise<T> {
+    return this.locks.run(id, task);
+  }
+
+  /** Resolves when the container runs. */
+  async start(id: ProjectId, options: StartOptions = {}): Promise<ProjectRecord> {
+    return this.flights.run(`start ${id}`, () =>
+      this.exclusively(id, () => this.startNow(id, options)),
+    );
+  }
+
+  /** Resolves when the container is gone. */
+  async stop(id: ProjectId, graceMs: number): Promise<ProjectRecord> {
+    return this.flights.run(`stop ${id}`, () =>
+      this.exclusively(id, () => this.stopNow(id, graceMs)),
+    );
+  }
+
+  /** Under {@link exclusively}. */
+  async startNow(id: ProjectId, options: StartOptions = {}): Promise<ProjectRecord> {
+    const { driver } = this.parts;
+    const record = await this.to(id, 'starting', {}, { refuseBusy: options.evenFenced !== true });
+    try {
+      const { image, volume } = await this.prepare(record, options.onProgress);
+      const status = await driver.start({
+        projectId: id,
+        generation: record.generation,
+        imagePath: image.rootPath,
+        imageRef: image.ref,
+        volume: volume.paths,
+        quota: record.spec.quota,
+        env: image.env,
+      });
+      return await this.to(id, 'running', {
+        imageRef: image.ref,
+        imageDigest: image.digest,
+        address: status.address ?? null,
+        error: image.fallbackFor?.toJSON() ?? null,
+      });
+    } catch (error) {
+      const coded = toCodedError(error);
+      this.parts.log.warn({ projectId: id, code: coded.code, err: error }, 'start failed');
+      await this.to(id, 'error', { error: coded.toJSON(), address: null });
+      throw coded;
+    }
+  }
+
+  /** Under {@link exclusively}. */
+  async stopNow(id: ProjectId, graceMs: number): Promise<ProjectRecord> {
+    const before = await this.record(id);
+    if (before.state === 'archived') {
+      await this.parts.driver.stop(id, { graceMs });
+      return before;
+    }
+    await this.to(id, 'stopping', {});
+    try {
+      await this.parts.driver.stop(id, { graceMs });
+    } catch (error) {
+      const coded = toCodedError(error);
+      await this.to(id, 'error', { error: coded.toJSON() });
+      throw coded;
+    }
+    return this.to(id, 'stopped', { address: null, error: null });
+  }
+
+  /** The record catches up with a container that survived this process. */
+  async adopt(id: ProjectId, status: ContainerStatus): Promise<void> {
+    const record = await this.record(id);
+    const address = status.address ?? null;
+    if (record.state === 'running' && record.address === address) return;
+    if (record.state !== 'running') await this.to(id, 'starting', {});
+    await this.to(id, 'running', { address });
+  }
+
+  /** The record catches up with a container that is not there and need not be. */
+  async settle(id: ProjectId): Promise<void> {
+    await this.to(id, 'stopped', { address: null });
+  }
+
+  /** Volume and image of a project; makes what is missing. */
+  async prepare(
+    record: ProjectRecord,
+    onProgress: StartOptions['onProgress'],
+  ): Promise<{ image: ResolvedImage; volume: { paths: ContainerVolume } }> {
+    const { storage, images } = this.parts;
+    const { projectId, spec } = record;
+    const volume = await storage.createVolume(projectId, { quotaBytes: spec.quota.diskBytes });
+    const ref = parseImageRef(spec.image).normalized;
+    // The pin is the reference's: another image is resolved anew.
+    const pinned = record.imageRef === ref ? record.imageDigest : null;
+    const digest = pinned ?? spec.imageDigest;
+    const image = await images.ensure(spec.image, { digest, onProgress });
+    return { image, volume };
+  }
+
+  /** Notes a failure that leaves the container as it is. */
+  async fail(id: ProjectId, error: unknown): Promise<void> {
+    await this.to(id, 'error', { error: toCodedError(error).toJSON() });
+  }
+
+  private async record(id: ProjectId): Promise<ProjectRecord> {
+    const record = await this.parts.store.get(id);
+    if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId: id });
+    return record;
+  }
+
+  /** The only way a project's state changes. */
+  private async to(
+    id: ProjectId,
+    state: ProjectState,
+    change: ProjectChange,
+    options: { refuseBusy?: boolean } = {},
+  ): Promise<ProjectRecord> {
+    return this.parts.store.change(id, async (record, save) => {
+      if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId: id });
+      if (state === 'starting' && record.state === 'archived') {
+        throw RunnerErrors.PROJECT_IS_ARCHIVED({ projectId: id });
+      }
+      // Here, not only where the call came in: it may have waited while a move shut writers out.
+      if (options.refuseBusy === true) refuseBusy(record);
+      if (!transitions[record.state].includes(state)) {
+        const { state: from } = record;
+        throw RunnerErrors.PROJECT_STATE_CONFLICT({ projectId: id, from, to: state });
+      }
+      return save({ ...change, state });
+    });
+  }
+}
+
+type ContainerVolume = Awaited<ReturnType<StorageDriver['createVolume']>>['paths'];

@@ -1,0 +1,65 @@
+import type { CodedErrorJson } from '@rookery/core';
+import type { ProjectId, ProjectSpec, ProjectState } from '@rookery/core/contract';
+
+/** What a host remembers of one project. */
+export interface ProjectRecord {
+  readonly projectId: ProjectId;
+  /** Placement generation; below 0 while a restore makes the project. */
+  readonly generation: number;
+  readonly spec: ProjectSpec;
+  /** The wish; what the container does is `state`. */
+  readonly desiredState: 'running' | 'stopped';
+  readonly state: ProjectState;
+  /** Normalized reference and pinned digest of its image. */
+  readonly imageRef: string | null;
+  readonly imageDigest: string | null;
+  /** Where the ingress reaches the running container. */
+  readonly address: string | null;
+  /** Why the state is `error`, or what went wrong last. */
+  readonly error: CodedErrorJson | null;
+  /** The move that has shut out every writer. */
+  readonly fencedBy: string | null;
+  /** The restore that fills its volume. */
+  readonly restoringBy: string | null;
+  /** Newest operation heard of, and its newest attempt. */
+  readonly operationId: string | null;
+  readonly attempt: number;
+}
+
+export type ProjectChange = Partial<Omit<ProjectRecord, 'projectId'>>;
+
+/**
+ * Keeps the records of the host's projects. An app implements it over its database; a change is on
+ * disk when its promise resolves. Others (moves, restores) may change the same records through it.
+ */
+export abstract class ProjectStore {
+  abstract get(id: ProjectId): Promise<ProjectRecord | undefined>;
+  abstract list(): Promise<ProjectRecord[]>;
+  /**
+   * Reads and changes one record; no other change of that record runs in between. `save` merges
+   * into what is there, or makes the record (then `spec` and `generation` must be given).
+   */
+  abstract change<T>(
+    id: ProjectId,
+    task: (
+      record: ProjectRecord | undefined,
+      save: (change: ProjectChange) => Promise<ProjectRecord>,
+    ) => Promise<T>,
+  ): Promise<T>;
+  /** Unknown: nothing to do. */
+  abstract remove(id: ProjectId): Promise<void>;
+}
+
+/** A record's columns before anything is known of them. */
+export const emptyRecord = {
+  desiredState: 'stopped',
+  state: 'created',
+  imageRef: null,
+  imageDigest: null,
+  address: null,
+  error: null,
+  fencedBy: null,
+  restoringBy: null,
+  operationId: null,
+  attempt: 0,
+} as const;
