@@ -34,9 +34,9 @@ export interface TestBroker {
   /** `ws://127.0.0.1:<port>/conat` */
   readonly url: string;
   /** A client that is closed with the broker. */
-  connect(options?: Partial<ConatClientOptions>): Promise<ConatClient>;
+  readonly connect: (options?: Partial<ConatClientOptions>) => Promise<ConatClient>;
   /** Closes clients and server at once. */
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 export async function startTestBroker(options: TestBrokerOptions = {}): Promise<TestBroker> {
