@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
+import { GiB } from '@rookery/core';
 import { ClusterErrors } from './cluster.errors.js';
 import type { ClusterFile, ClusterHost } from './cluster-file.js';
 
@@ -41,7 +42,7 @@ export function planCluster(
     listen,
     port,
     publicUrl: wish.publicUrl ?? `http://${addressFor(listen)}:${port}`,
-    volumeBytes: wish.volumeBytes ?? defaultVolumeBytes(facts.freeBytes),
+    volumeBytes: wish.volumeBytes ?? defaultVolumeBytes(facts.freeBytes, wish.hosts ?? clusterDefaults.hosts),
     hosts: [],
   };
   return growCluster(empty, wish.hosts ?? clusterDefaults.hosts, facts.taken);
@@ -108,10 +109,17 @@ function ipNumber(address: string): number {
 const ipText = (value: number): string =>
   [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
 
-/** Files are sparse, so this is a bound, not a reservation: what is free now, at least 50 GiB. */
-function defaultVolumeBytes(freeBytes: number): number {
-  const GiB = 1024 ** 3;
-  return Math.max(50, Math.floor(freeBytes / GiB)) * GiB;
+const reservedBytes = 4 * GiB;
+const volumeBytesMin = 6 * GiB;
+const volumeBytesMax = 100 * GiB;
+
+/**
+ * Volumes are sparse files, but together they must fit: a file system that fills up under a mounted
+ * volume costs it its writes. What is free is shared out, less a reserve for hub, logs and backups.
+ */
+function defaultVolumeBytes(freeBytes: number, hosts: number): number {
+  const share = Math.floor((freeBytes - reservedBytes) / hosts / GiB) * GiB;
+  return Math.min(Math.max(share, volumeBytesMin), volumeBytesMax);
 }
 
 /** An address that others can use: listening everywhere is no address. */
