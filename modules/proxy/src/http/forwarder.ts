@@ -14,6 +14,7 @@ import type { ProxyLimits } from '../limits.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { linger, refuseUpgrade } from './error-response.js';
 import { hasBody, type HeaderBag } from './headers.js';
+import { StallWatch, type WatchedRequest } from './stall-watch.js';
 
 /** One attempt to carry a request to one upstream. */
 export interface Forward {
@@ -45,6 +46,7 @@ interface Attempt {
   failure: CodedError | undefined;
   /** True when a limit of ours ended it, not the upstream. */
   judged: boolean;
+  watched: WatchedRequest | undefined;
 }
 
 /**
@@ -56,6 +58,7 @@ export class Forwarder {
   private readonly attempts = new WeakMap<IncomingMessage, Attempt>();
   private readonly httpAgent: HttpAgent;
   private readonly httpsAgent: HttpsAgent;
+  private readonly stalls: StallWatch;
 
   constructor(private readonly limits: ProxyLimits) {
     const options = {
@@ -67,6 +70,7 @@ export class Forwarder {
     };
     this.httpAgent = new HttpAgent(options);
     this.httpsAgent = new HttpsAgent(options);
+    this.stalls = new StallWatch(limits);
     this.proxy.on('proxyReq', (proxyReq, req) => this.onRequest(proxyReq, req));
     this.proxy.on('proxyRes', (response, req, res) => this.onResponse(response, req, res));
     this.proxy.on('proxyReqWs', (proxyReq, req, socket) => this.onUpgrade(proxyReq, req, socket));
@@ -110,6 +114,7 @@ export class Forwarder {
 
   /** Closes idle upstream connections. */
   close(): void {
+    this.stalls.close();
     this.httpAgent.destroy();
     this.httpsAgent.destroy();
   }
@@ -124,6 +129,7 @@ export class Forwarder {
       responded: false,
       failure: undefined,
       judged: false,
+      watched: undefined,
     };
     req.headers = withoutUndefined(forward.headers);
     req.url = forward.url;
@@ -147,6 +153,8 @@ export class Forwarder {
       await attempt.settled.promise;
     } catch (error) {
       attempt.failure = this.failure(error, attempt);
+    } finally {
+      if (attempt.watched) this.stalls.delete(attempt.watched);
     }
     return attempt;
   }
@@ -156,29 +164,24 @@ export class Forwarder {
     const attempt = this.attempts.get(req);
     if (!attempt) return;
     attempt.proxyReq = proxyReq;
-    const { connectMs, responseMs, bodyIdleMs } = this.limits;
-    const port = attempt.forward.port;
-    const socket = proxyReq.socket;
-    if (socket?.connecting === true) {
+    const { port } = attempt.forward;
+    const socket = proxyReq.socket as Socket;
+    const fail = (error: CodedError | undefined): void => {
+      attempt.failure ??= error;
+      attempt.judged = true;
+      proxyReq.destroy(error);
+    };
+    if (socket.connecting) {
       const timer = setTimeout(
         () => fail(ProxyErrors.PROXY_PORT_REFUSED({ port, reason: 'timeout' })),
-        connectMs,
+        this.limits.connectMs,
       );
       socket.once('connect', () => clearTimeout(timer));
       proxyReq.once('close', () => clearTimeout(timer));
     }
-    proxyReq.setTimeout(responseMs, () => {
-      if (attempt.responded) proxyReq.destroy();
-      else fail(ProxyErrors.PROXY_UPSTREAM_TIMEOUT({ port, timeoutMs: responseMs }));
-    });
-    if (hasBody(req)) watchBody(req, proxyReq, bodyIdleMs, fail);
-    function fail(error: CodedError): void {
-      if (attempt) {
-        attempt.failure ??= error;
-        attempt.judged = true;
-      }
-      proxyReq.destroy(error);
-    }
+    const responded = (): boolean => attempt.responded;
+    attempt.watched = { req, proxyReq, upstream: socket, port, responded, fail };
+    this.stalls.add(attempt.watched);
   }
 
   private onResponse(response: IncomingMessage, req: IncomingMessage, res: ServerResponse): void {
@@ -195,7 +198,6 @@ export class Forwarder {
       response.resume();
       return;
     }
-    attempt.proxyReq?.setTimeout(this.limits.responseIdleMs);
     try {
       const headers = attempt.forward.responseHeaders(response);
       res.writeHead(response.statusCode ?? 502, withoutUndefined(headers));
@@ -280,30 +282,6 @@ const unreachable = new Set([
   'ENOTFOUND',
   'EAI_AGAIN',
 ]);
-
-/** A body that stops coming holds a connection to the project: it has a limit. */
-function watchBody(
-  req: IncomingMessage,
-  proxyReq: ClientRequest,
-  idleMs: number,
-  fail: (error: CodedError) => void,
-): void {
-  let timer: NodeJS.Timeout | undefined = setTimeout(onIdle, idleMs);
-  function onIdle(): void {
-    // A service that does not read is not the client's fault; its own timeout judges it.
-    if (proxyReq.writableNeedDrain) timer?.refresh();
-    else fail(ProxyErrors.PROXY_BODY_TIMEOUT({ timeoutMs: idleMs }));
-  }
-  const touch = (): void => void timer?.refresh();
-  const stop = (): void => {
-    clearTimeout(timer);
-    timer = undefined;
-    req.off('data', touch);
-  };
-  req.on('data', touch);
-  req.once('end', stop);
-  proxyReq.once('close', stop);
-}
 
 /** How long the other half may flush after one half of a WebSocket is gone. */
 const flushMs = 5_000;
