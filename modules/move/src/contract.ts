@@ -1,6 +1,7 @@
 /** What hosts offer over conat so that the hub can carry a project from one to the other. */
 import {
   call,
+  CodedErrorView,
   Fence,
   HostId,
   job,
@@ -149,7 +150,11 @@ export const moveDestination = service(
      */
     activate: job(
       MoveCall.extend({ manifest: MoveManifest, spec: ProjectSpec, start: z.boolean() }),
-      z.object({ overQuota: z.boolean() }),
+      z.object({
+        overQuota: z.boolean(),
+        /** The project lives there now but does not run: what its start said. */
+        startError: CodedErrorView.optional(),
+      }),
     ),
     /** Undo of prepare: revokes the authorization, deletes the landing area. */
     abandon: job(MoveCall, z.object({})),

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { toCodedError, type CodedErrorJson } from '@rookery/core';
 import type { MoveId, ProjectId, ProjectSpec, ProjectState } from '@rookery/core/contract';
 import type { MoveTarget } from './contract.js';
 
@@ -29,7 +30,10 @@ export abstract class HostProjects {
   abstract isFencedBy(projectId: ProjectId): Promise<MoveId | undefined>;
   /** Ends the container, also under a fence; the wish to run stays. */
   abstract stopContainer(projectId: ProjectId): Promise<void>;
-  /** Starts the container if the project is wanted running; resolves when it runs. */
+  /**
+   * Starts the container if the project is wanted running; resolves when it runs. A retryable error
+   * is repeated; any other ends the try, and the host goes on by its own rules.
+   */
   abstract startContainer(projectId: ProjectId): Promise<void>;
   /** Takes over a project whose volume is in place. An equal or older generation changes nothing. */
   abstract adopt(
@@ -70,4 +74,23 @@ export abstract class TransferSender {
     stream: Readable,
     options: { readonly signal: AbortSignal; readonly onProgress?: (sentBytes: number) => void },
   ): Promise<TransferResult>;
+}
+
+/**
+ * Starts what is wanted running. A project may be unable to start for reasons of its own; that must
+ * not hold up a move, forward or back: it is where it belongs, and its host shows the error.
+ * @returns what the start said; retryable errors are thrown
+ */
+export async function startIfItCan(
+  projects: HostProjects,
+  projectId: ProjectId,
+): Promise<CodedErrorJson | undefined> {
+  try {
+    await projects.startContainer(projectId);
+    return undefined;
+  } catch (thrown) {
+    const error = toCodedError(thrown);
+    if (error.retryable) throw error;
+    return error.toJSON();
+  }
 }

@@ -1,9 +1,9 @@
-import { CoreErrors, KeyedLock, type Clock } from '@rookery/core';
-import type { Fence, Handlers, JobContext, MoveId } from '@rookery/core/contract';
+import { CoreErrors, KeyedLock, type Clock, type CodedErrorJson } from '@rookery/core';
+import type { CodedErrorView, Fence, Handlers, JobContext, MoveId } from '@rookery/core/contract';
 import type { ActivationPlan, StorageDriver } from '@rookery/storage/contract';
 import type { z } from 'zod';
 import { landingItem, type moveDestination, type MoveManifest } from './contract.js';
-import type { HostProjects, IngressGate } from './host.ports.js';
+import { startIfItCan, type HostProjects, type IngressGate } from './host.ports.js';
 import { isIncomingAlive, type IncomingMove, type MoveJournal } from './move.journal.js';
 import { MoveErrors } from './move.errors.js';
 import type { MoveOptions } from './move.options.js';
@@ -90,11 +90,11 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
       await this.save({ ...activating, overQuota });
       // The record after the volume: a reconciler never sees a project without its files.
       await projects.adopt(projectId, fence.generation, spec, start);
-      if (start) await projects.startContainer(projectId);
+      const startError = start ? await startIfItCan(projects, projectId) : undefined;
       await gate.release(projectId);
       await storage.dropLanding(moveId);
       await this.save({ ...move, state: 'active', overQuota });
-      return { overQuota };
+      return { overQuota, ...(startError && { startError: viewOf(startError) }) };
     });
   };
 
@@ -232,4 +232,8 @@ function planOf(manifest: MoveManifest, quotaBytes: number): ActivationPlan {
     }),
     quotaBytes,
   };
+}
+
+function viewOf({ code, message, status, retryable }: CodedErrorJson): CodedErrorView {
+  return { code, message, status, retryable };
 }

@@ -1,5 +1,11 @@
 import { CodedError } from '@rookery/core';
-import type { HostId, MoveId, ProjectId, ServiceClient } from '@rookery/core/contract';
+import type {
+  CodedErrorView,
+  HostId,
+  MoveId,
+  ProjectId,
+  ServiceClient,
+} from '@rookery/core/contract';
 import type { moveDestination, MoveManifest, moveSource, MoveState } from './contract.js';
 import { MoveErrors } from './move.errors.js';
 import type { MovePlan, PlacementAuthority } from './placement-authority.js';
@@ -38,6 +44,7 @@ export interface MoveSagaState {
   readonly rounds?: number;
   readonly newGeneration?: number;
   readonly overQuota?: boolean;
+  readonly startError?: CodedErrorView;
 }
 
 export interface MoveResult {
@@ -47,6 +54,8 @@ export interface MoveResult {
   /** Bytes that went over the wire. */
   readonly bytes: number;
   readonly overQuota: boolean;
+  /** It was to run again there and does not: what its start said. */
+  readonly startError?: CodedErrorView;
 }
 
 /** The types of `moveProject`. */
@@ -72,7 +81,12 @@ export const moveProject = saga<MoveSagaTypes>(
   'project.move',
   [
     step('preparing', { do: reserveAndAuthorize, undo: revokeAndDropLanding }),
-    step('copying', { do: copyRounds, undo: resumeAtSource }),
+    // The project runs meanwhile: a network that is away for a minute is worth waiting for.
+    step('copying', {
+      do: copyRounds,
+      undo: resumeAtSource,
+      retry: { attempts: 12, maxMs: 15_000 },
+    }),
     // Every writer is fenced, durably, before the last picture is taken: what is acknowledged after
     // the picture would be lost. Only the source's own database can hold the fence over a reboot.
     step('cutover', { do: fenceStopAndSendLast, undo: resumeAtSource }),
@@ -101,6 +115,7 @@ export const moveProject = saga<MoveSagaTypes>(
       generation: known(state.newGeneration, 'newGeneration'),
       bytes: state.bytes ?? 0,
       overQuota: state.overQuota ?? false,
+      ...(state.startError && { startError: state.startError }),
     }),
     ended: showEnding,
   },
@@ -217,7 +232,7 @@ async function barCommit(context: Context): Promise<'undo' | 'forward'> {
 async function activateAtDestination(context: Context): Promise<Partial<MoveSagaState>> {
   const plan = await enter(context, 'activating');
   const { state } = context;
-  const { overQuota } = await destination(context).activate(
+  const activated = await destination(context).activate(
     {
       fence: fenceOf(context, plan, known(state.newGeneration, 'newGeneration')),
       moveId: plan.moveId,
@@ -230,7 +245,7 @@ async function activateAtDestination(context: Context): Promise<Partial<MoveSaga
     },
     { signal: context.signal, onProgress: context.progress },
   );
-  return { overQuota };
+  return activated;
 }
 
 async function retireSource(context: Context): Promise<void> {

@@ -3,7 +3,13 @@ import type { Fence, Handlers, JobContext, MoveId } from '@rookery/core/contract
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { z } from 'zod';
 import type { moveSource, MoveTarget } from './contract.js';
-import type { HostProject, HostProjects, IngressGate, TransferSender } from './host.ports.js';
+import {
+  startIfItCan,
+  type HostProject,
+  type HostProjects,
+  type IngressGate,
+  type TransferSender,
+} from './host.ports.js';
 import type { MoveJournal, OutgoingMove } from './move.journal.js';
 import { MoveErrors } from './move.errors.js';
 import type { MoveOptions } from './move.options.js';
@@ -87,7 +93,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
 
   readonly cutover = (input: In<'cutover'>, context: JobContext): Promise<Out<'cutover'>> =>
     this.forward('cutover', input, context, async (streams) => {
-      const { projects, gate, storage } = this.ports;
+      const { projects, gate } = this.ports;
       const { projectId, moveId } = streams.move;
       // Known to the journal before it is done: an undo then lifts it, wherever this process dies.
       await streams.save({ state: 'fenced' });
@@ -103,11 +109,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
       const snapshots = await streams.sendSnapshots();
       const final = await streams.sendPicture(pictureName(moveId, 'final'));
       const imageDigest = project?.imageDigest ?? project?.spec.imageDigest;
-      await dropPictures(
-        storage,
-        projectId,
-        streams.move.rounds.map((round) => round.name),
-      );
+      // The pictures stay until the move ends: removing them now would only make people wait.
       return {
         manifest: {
           snapshots: snapshots.map(({ name, uuid, locked, createdAt }) => {
@@ -209,7 +211,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
     await projects.unfence(projectId, moveId);
     try {
       const project = await projects.get(projectId);
-      if (project && restart && move.wasRunning) await projects.startContainer(projectId);
+      if (project && restart && move.wasRunning) await startIfItCan(projects, projectId);
     } finally {
       await gate.release(projectId);
     }

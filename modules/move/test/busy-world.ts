@@ -36,6 +36,14 @@ export class BusyWorld extends TwoHosts<SmallStorage> {
     }
   }
 
+  /** What each host's reconciler does: runs what is wanted running and not fenced. */
+  async reconcile(): Promise<void> {
+    for (const { projects } of [this.from, this.to]) {
+      if ((await projects.isFencedBy(this.projectId)) !== undefined) continue;
+      if (await projects.get(this.projectId)) await projects.startContainer(this.projectId);
+    }
+  }
+
   /** One owner, no lost write, no orphan: on both hosts. */
   async check(outcome: SagaOutcome<MoveResult>): Promise<void> {
     const moved = outcome.status === 'succeeded';

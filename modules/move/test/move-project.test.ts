@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { newId } from '@rookery/core';
+import { CodedError, newId } from '@rookery/core';
 import { moveProject, newSagaRecord, SagaExecutor, type MoveSagaTypes } from '@rookery/move';
 import { MemorySagaStore, sagaTorture, type TortureWorld } from '@rookery/move/testing';
 import { BusyWorld } from './busy-world.js';
@@ -76,6 +76,29 @@ describe('moving a project', () => {
     expect(back).toMatchObject({ status: 'succeeded', result: { generation: 3 } });
     expect(busy.from.storage.volumes.get(busy.projectId)?.live).toEqual(busy.promised);
     expect(busy.to.storage.volumes.size).toBe(0);
+  });
+
+  it('brings over a project that cannot start, and back one that can no more', async () => {
+    const cannot = (): never => {
+      throw new CodedError({ code: 'BROKEN', message: 'x', status: 500, retryable: false });
+    };
+    const busy = new BusyWorld();
+    await busy.start();
+    busy.to.projects.onStart = cannot;
+    expect(await run(busy)).toMatchObject({
+      status: 'succeeded',
+      result: { startError: { code: 'BROKEN' } },
+    });
+    expect(await busy.to.projects.get(busy.projectId)).toMatchObject({ desiredRunning: true });
+    expect(busy.from.storage.volumes.size).toBe(0);
+
+    const back = new BusyWorld();
+    await back.start();
+    back.from.projects.onStart = cannot;
+    back.authority.commit = () => Promise.reject(new Error('refused'));
+    expect(await run(back)).toMatchObject({ status: 'failed' });
+    expect(await back.from.projects.isFencedBy(back.projectId)).toBeUndefined();
+    expect(back.from.gate.held.size).toBe(0);
   });
 
   it('leaves a stopped project stopped', async () => {
