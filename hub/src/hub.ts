@@ -28,7 +28,7 @@ export async function createHub(
     abortOnError: false,
   });
   app.disable('x-powered-by');
-  const server = app.getHttpServer();
+  const server: Server = app.getHttpServer();
   const hosted = config.conatUrl === undefined;
   const dispatcher = hosted ? app.get(UpgradeDispatcher) : new UpgradeDispatcher();
   if (hosted) app.useWebSocketAdapter(new ConatWsAdapter(app, dispatcher));

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { CodedError, waitFor } from '@rookery/core';
 import { FakeHost } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
-import { TestHub } from './support/test-hub.js';
+import { TestHub, type Operation, type Project } from './support/test-hub.js';
 
 let postgres: TestPostgres;
 let hub: TestHub;
@@ -19,6 +20,9 @@ afterAll(async () => {
   await postgres?.close();
 });
 
+const act = (id: string, verb: string, body: object = {}) =>
+  hub.ok<{ operation: Operation }>('POST', `/projects/${id}/${verb}`, { body });
+
 describe('a project', () => {
   it('is placed, created and started', async () => {
     const project = await hub.createProject({ start: true });
@@ -29,5 +33,210 @@ describe('a project', () => {
     });
     expect(project.url).toBe(`${hub.url}/${project.id}/port/`);
     expect(project.imageDigest).toMatch(/^sha256:/);
+    const { items } = await hub.ok<{ items: object[] }>(
+      'GET',
+      `/projects/${project.id}/placements`,
+    );
+    expect(items).toMatchObject([
+      { chosenHostId: host.hostId, candidates: [{ host: 'h1', eligible: true }] },
+    ]);
+  });
+
+  it('stops, starts again, and starting what runs does no harm', async () => {
+    const { id } = await hub.createProject({ start: true });
+    await hub.succeeded(await act(id, 'start'));
+    await hub.succeeded(await act(id, 'stop'));
+    expect(await hub.project(id)).toMatchObject({ state: 'stopped', desiredState: 'stopped' });
+    await hub.succeeded(await act(id, 'start'));
+    expect(host.projects.get(id)?.state).toBe('running');
+  });
+
+  it('joins simultaneous starts into one', async () => {
+    const { id } = await hub.createProject();
+    const release = host.hold('projects.start');
+    const starts = await Promise.all([1, 2, 3, 4].map(() => act(id, 'start')));
+    expect(new Set(starts.map((each) => each.operation.id)).size).toBe(1);
+    expect(await hub.problem('POST', `/projects/${id}/stop`, { body: {} })).toBe('PROJECT_BUSY');
+    release();
+    await hub.succeeded(starts[0]!);
+  });
+
+  it('is deleted when stopped, or by force, and is gone then', async () => {
+    const { id } = await hub.createProject({ start: true });
+    expect(await hub.problem('DELETE', `/projects/${id}`)).toBe('PROJECT_RUNNING');
+    await hub.succeeded(await hub.ok('DELETE', `/projects/${id}?force=true`));
+    expect(await hub.problem('GET', `/projects/${id}`)).toBe('PROJECT_UNKNOWN');
+    expect(host.projects.has(id)).toBe(false);
+    expect(await hub.problem('POST', `/projects/${id}/start`, { body: {} })).toBe(
+      'PROJECT_UNKNOWN',
+    );
+  });
+
+  it('changes name, quota and ports; the host refuses a quota below use', async () => {
+    const { id, quota } = await hub.createProject();
+    const changed = await hub.ok<Project>('PATCH', `/projects/${id}`, {
+      body: { name: 'renamed', quota: { diskBytes: 2 ** 31 }, publicPorts: [8080] },
+    });
+    expect(changed).toMatchObject({
+      ...{ name: 'renamed', publicPorts: [8080] },
+      quota: { ...quota, diskBytes: 2 ** 31 },
+    });
+    expect(host.projects.get(id)?.spec.quota.diskBytes).toBe(2 ** 31);
+    const below = { code: 'QUOTA_BELOW_USE', message: 'no', status: 409, retryable: false };
+    host.fail('projects.update', 'before', 1, new CodedError(below));
+    const body = { quota: { diskBytes: 2 ** 28 } };
+    expect(await hub.problem('PATCH', `/projects/${id}`, { body })).toBe('QUOTA_BELOW_USE');
+    expect((await hub.project(id)).quota.diskBytes).toBe(2 ** 31);
+  });
+
+  it('keeps and shows why its image could not be had, and can be started again', async () => {
+    const { operation, project } = await hub.ok<{ operation: Operation; project: Project }>(
+      ...(['POST', '/projects'] as const),
+      { body: { name: 'n', image: 'denied/image', start: true } },
+    );
+    expect(await hub.ended(operation.id)).toMatchObject({ state: 'failed' });
+    expect(await hub.project(project.id)).toMatchObject({
+      ...{ state: 'error', error: { code: 'INVALID_INPUT' } },
+    });
+    const again = await hub.ended((await act(project.id, 'start')).operation.id);
+    expect(again).toMatchObject({ state: 'failed', error: { code: 'INVALID_INPUT' } });
+    await hub.succeeded(await hub.ok('DELETE', `/projects/${project.id}`));
+  });
+});
+
+describe('an operation', () => {
+  it.each([
+    ['projects.create', 'before'],
+    ['projects.create', 'after'],
+    ['projects.start', 'before'],
+    ['projects.start', 'after'],
+  ] as const)('goes on when %s fails %s its effect', async (method, when) => {
+    host.fail(method, when, 2);
+    const project = await hub.createProject({ start: true });
+    expect(project.state).toBe('running');
+    expect(host.projects.get(project.id)).toMatchObject({ state: 'running', generation: 1 });
+  });
+
+  it.each([
+    ['stop', 'projects.stop', 'stopped'],
+    ['start', 'projects.start', 'running'],
+  ])('%s survives a lost reply', async (verb, method, state) => {
+    const { id } = await hub.createProject({ start: verb === 'stop' });
+    host.fail(method, 'after');
+    await hub.succeeded(await act(id, verb));
+    expect((await hub.project(id)).state).toBe(state);
+  });
+
+  it('fails HOST_OFFLINE when its host stays away, and the project is as before', async () => {
+    const { id } = await hub.createProject();
+    await host.disconnect();
+    const ended = await hub.ended((await act(id, 'start')).operation.id);
+    expect(ended).toMatchObject({ state: 'failed', error: { code: 'HOST_OFFLINE' } });
+    expect(await hub.project(id)).toMatchObject({ state: 'created', desiredState: 'running' });
+    await waitFor(
+      'the host is offline',
+      async () => {
+        const view = await hub.ok<{ status: string }>('GET', `/hosts/${host.hostId}`);
+        return view.status === 'offline';
+      },
+      { timeoutMs: 5000 },
+    );
+    const create = (body: object) =>
+      hub.problem('POST', '/projects', { body: { name: 'n', ...body } });
+    expect(await create({})).toBe('NO_HOST');
+    expect(await create({ host: 'h1' })).toBe('HOST_OFFLINE');
+    expect(await create({ host: 'nobody' })).toBe('HOST_UNKNOWN');
+    await host.connect();
+    await hub.succeeded(await act(id, 'start'));
+  });
+
+  it('waits for a host that comes back in time', async () => {
+    const { id } = await hub.createProject();
+    await host.disconnect();
+    const started = await act(id, 'start');
+    await waitFor(
+      'it is under way',
+      async () => {
+        const { state } = await hub.ok<Operation>('GET', `/operations/${started.operation.id}`);
+        return state === 'running';
+      },
+      { timeoutMs: 5000 },
+    );
+    await host.connect();
+    await hub.succeeded(started);
+  });
+
+  it('streams its progress and ends the stream with the final view', async () => {
+    const { id } = await hub.createProject();
+    const release = host.hold('projects.start');
+    const { operation } = await act(id, 'start');
+    const response = await fetch(`${hub.url}/api/v1/operations/${operation.id}/events`, {
+      headers: { authorization: `Bearer ${hub.admin.token}` },
+    });
+    expect(response.headers.get('content-type')).toContain('text/event-stream');
+    const text = response.text();
+    release();
+    const events = (await text)
+      .split('\n\n')
+      .filter(Boolean)
+      .map((event) => JSON.parse(event.replace(/^data: /, '')) as Operation);
+    expect(events.length).toBeGreaterThan(1);
+    expect(events.at(-1)).toMatchObject({ id: operation.id, state: 'succeeded' });
+  });
+
+  it('is canceled before its point of no return, and not after its end', async () => {
+    const { id } = await hub.createProject();
+    const release = host.hold('projects.start');
+    const { operation } = await act(id, 'start');
+    const canceled = await hub.ok<Operation>('POST', `/operations/${operation.id}/cancel`, {
+      body: {},
+    });
+    expect(canceled.cancelRequested).toBe(true);
+    expect((await hub.ended(operation.id)).state).toBe('canceled');
+    release();
+    expect(await hub.problem('POST', `/operations/${operation.id}/cancel`, { body: {} })).toBe(
+      'CANCEL_TOO_LATE',
+    );
+  });
+});
+
+describe('snapshots', () => {
+  it('are taken, locked, listed, restored and deleted', async () => {
+    const { id } = await hub.createProject({ start: true });
+    const path = `/projects/${id}/snapshots`;
+    const content = host.projects.get(id)!.content;
+    expect(await hub.ok('POST', path, { body: { name: 'one' } })).toMatchObject({ name: 'one' });
+    await hub.ok('PATCH', `${path}/one`, { body: { locked: true } });
+    const { items } = await hub.ok<{ items: object[] }>('GET', path);
+    expect(items).toMatchObject([{ name: 'one', locked: true }]);
+    host.projects.get(id)!.content = 'overwritten';
+    const restored = await hub.succeeded(await hub.ok('POST', `${path}/one/restore`, { body: {} }));
+    expect(restored.result).toMatchObject({ previous: 'before-restore' });
+    expect(host.projects.get(id)).toMatchObject({ content, state: 'running' });
+    await hub.ok('DELETE', `${path}/one`);
+  });
+
+  it('start the project again when the restore fails', async () => {
+    const { id } = await hub.createProject({ start: true });
+    const { operation } = await hub.ok<{ operation: Operation }>(
+      ...(['POST', `/projects/${id}/snapshots/none/restore`] as const),
+      { body: {} },
+    );
+    expect(await hub.ended(operation.id)).toMatchObject({
+      ...{ state: 'failed', error: { code: 'NOT_FOUND' } },
+    });
+    expect(host.projects.get(id)?.state).toBe('running');
+    expect((await hub.project(id)).state).toBe('running');
+  });
+});
+
+describe('what is changed', () => {
+  it('leaves audit rows in one unbroken chain', async () => {
+    const { id } = await hub.createProject();
+    const audit = () =>
+      hub.ok<{ items: { action: string; actor: string }[] }>('GET', `/audit?subject=project:${id}`);
+    expect((await audit()).items).toMatchObject([
+      { action: 'project.create', actor: `account:${hub.admin.accountId}` },
+    ]);
   });
 });

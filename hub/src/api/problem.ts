@@ -5,10 +5,10 @@ import { CodedError, CoreErrors, newId, toCodedError, type Logger } from '@rooke
 import type { Request } from 'express';
 import { HubErrors } from '../hub.errors.js';
 
-/** RFC 9457; `type` points into docs/ERRORS.md by its fragment. */
+/** RFC 9457; `type` names the code, which docs/ERRORS.md explains. */
 export function problemOf(error: CodedError): Problem {
   return {
-    type: `https://rookery.dev/errors#${error.code.toLowerCase()}`,
+    type: `urn:rookery:error:${error.code.toLowerCase()}`,
     title: error.code.toLowerCase().replaceAll('_', ' '),
     status: error.status,
     detail: error.message,

@@ -1,0 +1,25 @@
+import { describe, expect, it } from '@jest/globals';
+import { configFromEnvironment } from '../src/config/config.js';
+
+describe('the hub’s settings', () => {
+  it('have defaults', () => {
+    expect(configFromEnvironment({ ROOKERY_DATA: '/d', PATH: '/bin' })).toMatchObject({
+      ...{ port: 7700, listen: '127.0.0.1', publicUrl: 'http://127.0.0.1:7700' },
+      ...{ roles: ['api', 'worker', 'proxy'], databaseUrl: undefined },
+    });
+  });
+
+  it('name every unknown name at once', () => {
+    const env = { ROOKERY_DATA: '/d', ROOKERY_PROT: '1', ROOKERY_COLOUR: 'x' };
+    expect(() => configFromEnvironment(env)).toThrow(/ROOKERY_COLOUR, ROOKERY_PROT/);
+  });
+
+  it('name every wrong value at once', () => {
+    const env = { ROOKERY_DATA: '/d', ROOKERY_PORT: '70000', ROOKERY_ROLES: 'api,dance' };
+    expect(() => configFromEnvironment(env)).toThrow(/ROOKERY_PORT.*ROOKERY_ROLES/);
+  });
+
+  it('need a data folder', () => {
+    expect(() => configFromEnvironment({})).toThrow(/ROOKERY_DATA/);
+  });
+});
