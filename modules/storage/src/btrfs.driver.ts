@@ -1,4 +1,5 @@
-import { chmod } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { Readable } from 'node:stream';
 import { release } from 'node:os';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
@@ -21,7 +22,7 @@ import { Snapshots } from './btrfs/snapshots.js';
 import { Subvolumes } from './btrfs/subvolumes.js';
 import { ensureSafeMount, isBtrfs } from './btrfs/volume-mount.js';
 import { Volumes } from './btrfs/volumes.js';
-import { ensureFolder, namesIn } from './files.js';
+import { ensureFolder, namesIn, withFolderLock } from './files.js';
 import { projectOfFolder, VolumeLayout } from './layout.js';
 import { LoopbackVolume } from './loopback.js';
 import { restorePath } from './restore-path.js';
@@ -47,6 +48,8 @@ import { requireFree, spaceErrorOf, spaceOf } from './space.js';
 
 /** Send protocol 2 (compressed data) came with Linux 6.0 and btrfs-progs 6.0. */
 const sendV2Since: readonly [number, number] = [6, 0];
+/** Making a file system and mounting one that was not unmounted both take a while. */
+const openTimeoutMs = 10 * 60_000;
 /** The volume's own folder: enough to reach a path inside that one knows. */
 const volumeMode = 0o711;
 
@@ -114,7 +117,14 @@ export class BtrfsStorageDriver extends StorageDriver {
     };
   }
 
+  /** Two processes of a host (and a restarted one beside the old) may open it at the same time. */
   async open(): Promise<void> {
+    const folder = dirname(this.options.volume);
+    await mkdir(folder, { recursive: true });
+    await withFolderLock(folder, openTimeoutMs, () => this.openLocked());
+  }
+
+  private async openLocked(): Promise<void> {
     const { volume, quota } = this.options;
     await this.loopback?.open();
     if (!(await isBtrfs(volume))) {

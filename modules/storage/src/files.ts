@@ -1,4 +1,5 @@
-import { chmod, chown, lstat, mkdir, readdir } from 'node:fs/promises';
+import { chmod, chown, lstat, mkdir, open, readdir } from 'node:fs/promises';
+import { tryFileLock, waitFor } from '@rookery/core';
 
 /** `undefined` for what does not exist, anything else is thrown on. */
 export function ignoreMissing(error: unknown): undefined {
@@ -25,4 +26,22 @@ export async function ensureFolder(
   await mkdir(path, { recursive: true, mode });
   if (owner) await chown(path, owner.uid, owner.gid);
   await chmod(path, mode);
+}
+
+/**
+ * One process at a time, by an advisory lock of a folder: the kernel gives a dead one's back.
+ * @throws TIMEOUT
+ */
+export async function withFolderLock<T>(
+  folder: string,
+  timeoutMs: number,
+  task: () => Promise<T>,
+): Promise<T> {
+  const handle = await open(folder, 'r');
+  try {
+    await waitFor(`${folder} is free`, () => tryFileLock(handle.fd), { timeoutMs });
+    return await task();
+  } finally {
+    await handle.close();
+  }
 }

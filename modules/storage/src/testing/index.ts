@@ -10,3 +10,7 @@ export {
   type ConformanceOptions,
   type JestKit,
 } from './storage-driver.conformance.js';
+// Parts that are tested by themselves, with tables.
+export { planStorageRepairs, type StorageActual } from '../btrfs/reconcile-plan.js';
+export { SendStreamGuard } from '../btrfs/send-stream-guard.js';
+export { isProjectQgroup, projectOfFolder, qgroupOf, VolumeLayout } from '../layout.js';
