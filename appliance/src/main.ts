@@ -1,1 +1,21 @@
-export {};
+import { createLogger, exitUnrecoverable, onSupervisorGone, toCodedError } from '@rookery/core';
+import { configFromEnvironment } from './config/config.js';
+import { ApplianceSupervisor } from './supervisor/appliance-supervisor.js';
+
+/** The host's supervisor: starts agent and ingress, keeps them running, stops them in order. */
+try {
+  const config = configFromEnvironment();
+  const logger = createLogger('host', config.logLevel);
+  const supervisor = new ApplianceSupervisor(config, logger);
+  const stop = (): void => void supervisor.stop();
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+  onSupervisorGone(stop);
+  await supervisor.start();
+  process.exitCode = await supervisor.whenEnded;
+  if (process.connected) process.disconnect();
+} catch (error) {
+  createLogger('host').fatal(toCodedError(error).toJSON());
+  process.exitCode = exitUnrecoverable;
+  if (process.connected) process.disconnect();
+}

@@ -1,0 +1,99 @@
+import {
+  Inject,
+  Injectable,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+  type OnModuleDestroy,
+} from '@nestjs/common';
+import type { BackupService } from '@rookery/backup';
+import { Clock, type Logger } from '@rookery/core';
+import { moveClaims, MoveJournal, MoveSourceService } from '@rookery/move';
+import { StorageDriver } from '@rookery/storage';
+import { DataSource } from 'typeorm';
+import { ProjectBooks } from '../books/project-books.js';
+import { HubLink } from '../hub/hub-link.js';
+import { Reconciler } from '../reconcile/reconciler.js';
+import { Services } from './serving.js';
+import { BACKUPS, LOGGER } from './tokens.js';
+
+const storageEveryMs = 60_000;
+const movesEveryMs = 30_000;
+
+/** Starts what runs by itself once everything is wired, and stops it in order. */
+@Injectable()
+export class AgentLifecycle
+  implements OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
+{
+  private readonly reconcilers: readonly Reconciler[];
+
+  constructor(
+    @Inject(HubLink) private readonly hub: HubLink,
+    @Inject(Services) private readonly services: Services,
+    @Inject(BACKUPS) private readonly backups: BackupService | undefined,
+    @Inject(MoveSourceService) source: MoveSourceService,
+    @Inject(StorageDriver) private readonly storage: StorageDriver,
+    @Inject(MoveJournal) private readonly moves: MoveJournal,
+    @Inject(ProjectBooks) private readonly books: ProjectBooks,
+    @Inject(DataSource) private readonly database: DataSource,
+    @Inject(Clock) clock: Clock,
+    @Inject(LOGGER) private readonly logger: Logger,
+  ) {
+    const shared = { clock, logger };
+    const storageReconciler = () => this.reconcileStorage();
+    this.reconcilers = [
+      new Reconciler({
+        ...{ ...shared, name: 'storage', everyMs: storageEveryMs, reconcile: storageReconciler },
+      }),
+      new Reconciler({
+        ...{ ...shared, name: 'moves', everyMs: movesEveryMs },
+        reconcile: (signal) => source.converge(signal),
+      }),
+    ];
+  }
+
+  async onApplicationBootstrap(): Promise<void> {
+    // Before anyone can ask for new work: what was under way when we died is settled.
+    await this.backups?.recover();
+    for (const reconciler of this.reconcilers) reconciler.start();
+    this.books.onChange(() => this.hub.reportSoon());
+    this.hub.start();
+  }
+
+  /** Takes no more calls and ends work; moves end by their own module. */
+  async onModuleDestroy(): Promise<void> {
+    await this.services.close();
+    await this.hub.stop();
+    await Promise.all(this.reconcilers.map((reconciler) => reconciler.stop()));
+    await this.backups?.close();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.storage.close();
+    await this.database.destroy();
+  }
+
+  private async reconcileStorage(): Promise<void> {
+    // Claims first, volumes second: what appears in between is young and left alone.
+    const rows = await this.books.list();
+    const moves = await moveClaims(this.moves);
+    const backups = await this.backups?.claims();
+    const repairs = await this.storage.reconcile({
+      projects: rows
+        // What a restore fills has room to spare until it is complete.
+        .filter(({ restoringBy }) => restoringBy === null)
+        .map(({ projectId, spec }) => ({ projectId, quotaBytes: spec.quota.diskBytes })),
+      moves: moves.moves,
+      frozen: [...moves.frozen, ...(backups?.frozen ?? [])],
+      retired: [],
+    });
+    const expected = new Set([
+      ...rows.map(({ projectId }) => projectId),
+      ...(backups?.volumes ?? []),
+    ]);
+    for (const { kind, subject } of repairs) {
+      if (kind === 'unknown-volume-found' && expected.has(subject)) continue;
+      this.logger.info({ kind, subject }, 'the storage was set right');
+    }
+    await this.books.expireMoved();
+  }
+}

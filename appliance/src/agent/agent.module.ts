@@ -1,0 +1,134 @@
+import { Module, type Provider } from '@nestjs/common';
+import {
+  BackupJournal,
+  BackupProjects,
+  BackupService,
+  chooseBackupDriver,
+  type BackupDriver,
+} from '@rookery/backup';
+import { hostBackups } from '@rookery/backup/contract';
+import { ConatModule, NetworkAuthenticator } from '@rookery/conat';
+import { Clock, type Logger } from '@rookery/core';
+import { MoveDestinationService, MoveJournal, MoveSourceService } from '@rookery/move';
+import { moveDestination, moveSource } from '@rookery/move/contract';
+import { createRunnerHandlers, RunnerService } from '@rookery/runner';
+import { hostProjects } from '@rookery/runner/contract';
+import { StorageDriver } from '@rookery/storage';
+import { hostSnapshots } from '@rookery/storage/contract';
+import { ProjectBooks } from '../books/project-books.js';
+import { CONFIG, type HostConfig } from '../config/config.js';
+import { HostRecord } from '../hub/host-record.js';
+import { HostStatus } from '../hub/host-status.js';
+import { HubLink } from '../hub/hub-link.js';
+import { Ownership } from '../hub/ownership.js';
+import type { HostIdentity } from '../identity/identity.js';
+import { AgentLifecycle } from './agent.lifecycle.js';
+import { BooksModule } from './books.module.js';
+import { HealthController } from './health.controller.js';
+import { HostWriters } from './host-writers.js';
+import { moveModule, PortsModule, runnerModule } from './ports.module.js';
+import { RunnerControl } from './runner-control.js';
+import { fenced, noBackups, offer, Services } from './serving.js';
+import { snapshotHandlers } from './snapshot.handlers.js';
+import { BACKUP_DRIVER, BACKUPS, IDENTITY, LOGGER } from './tokens.js';
+
+const providers: Provider[] = [
+  AgentLifecycle,
+  {
+    provide: BACKUP_DRIVER,
+    inject: [CONFIG],
+    useFactory: async ({ backup, paths }: HostConfig): Promise<BackupDriver | undefined> =>
+      backup && chooseBackupDriver({ ...backup, workFolder: paths.backupWork }),
+  },
+  {
+    provide: BACKUPS,
+    inject: [CONFIG, BACKUP_DRIVER, StorageDriver, BackupJournal, BackupProjects],
+    useFactory: (
+      { paths }: HostConfig,
+      driver: BackupDriver | undefined,
+      storage: StorageDriver,
+      journal: BackupJournal,
+      projects: BackupProjects,
+    ) =>
+      driver &&
+      new BackupService({ driver, storage, journal, projects, workFolder: paths.backupWork }),
+  },
+  {
+    provide: Services,
+    inject: [
+      ...[RunnerService, StorageDriver, BACKUPS, MoveSourceService, MoveDestinationService],
+      ...[ProjectBooks, HostWriters],
+    ],
+    useFactory: (
+      runner: RunnerService,
+      storage: StorageDriver,
+      backups: BackupService | undefined,
+      source: MoveSourceService,
+      destination: MoveDestinationService,
+      books: ProjectBooks,
+      writers: HostWriters,
+    ) => {
+      const gates = { books, writers };
+      const snapshots = snapshotHandlers(storage, runner);
+      return new Services([
+        offer(hostProjects, createRunnerHandlers(runner)),
+        offer(
+          hostSnapshots,
+          fenced(snapshots, ['create', 'setLocked', 'delete', 'restore'], gates),
+        ),
+        offer(hostBackups, backups ? fenced(backups, ['run', 'restorePath'], gates) : noBackups),
+        offer(moveSource, source),
+        offer(moveDestination, destination),
+      ]);
+    },
+  },
+  {
+    provide: HostStatus,
+    inject: [StorageDriver, ProjectBooks, BACKUP_DRIVER, Clock],
+    useFactory: (
+      storage: StorageDriver,
+      books: ProjectBooks,
+      driver: BackupDriver | undefined,
+      clock: Clock,
+    ) => new HostStatus(storage, books, driver ? [driver.name] : [], clock),
+  },
+  {
+    provide: Ownership,
+    inject: [ProjectBooks, MoveJournal, RunnerControl, LOGGER],
+    useFactory: (books: ProjectBooks, moves: MoveJournal, control: RunnerControl, log: Logger) =>
+      new Ownership(books, moves, control, log),
+  },
+  {
+    provide: HubLink,
+    inject: [CONFIG, IDENTITY, HostRecord, HostStatus, Ownership, Services, Clock, LOGGER],
+    useFactory: (
+      config: HostConfig,
+      identity: HostIdentity,
+      record: HostRecord,
+      status: HostStatus,
+      ownership: Ownership,
+      services: Services,
+      clock: Clock,
+      logger: Logger,
+    ) => {
+      const { serveAll: serve } = services;
+      const shared = { config, identity, record, status, ownership, serve, clock, logger };
+      return new HubLink(shared);
+    },
+  },
+];
+
+/** Composes the host's control from the modules. */
+@Module({
+  imports: [
+    BooksModule,
+    runnerModule,
+    PortsModule,
+    moveModule,
+    // The projects' own network. Nobody has an identity on it yet: deny is the default.
+    ConatModule.forRoot({ authenticator: new NetworkAuthenticator({}), name: 'host' }),
+  ],
+  controllers: [HealthController],
+  providers,
+})
+export class AgentModule {}

@@ -1,0 +1,29 @@
+import 'reflect-metadata';
+import { NestFactory } from '@nestjs/core';
+import { ConatWsAdapter, UpgradeDispatcher } from '@rookery/conat';
+import {
+  CodedError,
+  createLogger,
+  exitUnrecoverable,
+  onSupervisorGone,
+  toCodedError,
+} from '@rookery/core';
+import { CONFIG, type HostConfig } from '../config/config.js';
+import { AgentModule } from './agent.module.js';
+
+/** The host's control: storage, containers, backups, moves, and the broker for its projects. */
+try {
+  const app = await NestFactory.create(AgentModule, {
+    logger: ['error', 'warn'],
+    abortOnError: false,
+  });
+  app.useWebSocketAdapter(new ConatWsAdapter(app, app.get(UpgradeDispatcher)));
+  app.enableShutdownHooks();
+  onSupervisorGone(() => void app.close().finally(() => process.exit(0)));
+  const { agentPort, listen } = app.get<HostConfig>(CONFIG);
+  await app.listen(agentPort, listen);
+} catch (error) {
+  createLogger('agent').fatal({ err: error }, toCodedError(error).message);
+  // A wrong setting does not get better by trying again.
+  process.exit(CodedError.is(error, 'INVALID_CONFIG') ? exitUnrecoverable : 1);
+}

@@ -1,0 +1,98 @@
+import { Module } from '@nestjs/common';
+import { Exec, type Logger } from '@rookery/core';
+import { HostProjects, IngressGate, MoveModule, TransferSender } from '@rookery/move';
+import { MoveJournal } from '@rookery/move';
+import { RunnerModule, RunnerService, type RunnerModuleOptions } from '@rookery/runner';
+import { StorageDriver } from '@rookery/storage';
+import { BookedHostProjects, BookedIngressGate } from '../books/move-projects.js';
+import { ProjectBooks } from '../books/project-books.js';
+import { CONFIG, type HostConfig } from '../config/config.js';
+import { HostErrors } from '../host.errors.js';
+import { HostRecord } from '../hub/host-record.js';
+import type { HostIdentity } from '../identity/identity.js';
+import { BooksModule } from './books.module.js';
+import { HostWriters } from './host-writers.js';
+import { mountRunFolder } from './run-folder.js';
+import { RunnerControl } from './runner-control.js';
+import { IDENTITY, LOGGER } from './tokens.js';
+import { SshTransferSender } from './transfer-sender.js';
+
+/** Containers, over the host's own books and storage. */
+export const runnerModule = RunnerModule.forRootAsync({
+  imports: [BooksModule],
+  inject: [CONFIG, StorageDriver, ProjectBooks, LOGGER, Exec],
+  useFactory: async (
+    config: HostConfig,
+    storage: StorageDriver,
+    store: ProjectBooks,
+    log: Logger,
+    exec: Exec,
+  ): Promise<RunnerModuleOptions> => {
+    const { paths, imageAllowlist } = config;
+    await mountRunFolder(exec, paths.run);
+    return {
+      podman: {
+        hostKey: config.hostKey,
+        stateDir: paths.containers,
+        runDir: paths.run,
+        toolsDir: config.toolsDir,
+        network: { cidr: config.projectCidr, hostPorts: [config.agentPort] },
+      },
+      images: {
+        stateDir: paths.images,
+        localImages: { ...config.localImages },
+        ...(imageAllowlist && { allowedImages: [...imageAllowlist] }),
+      },
+      parts: { storage, store, log },
+    };
+  },
+});
+
+/** The ports of moves, wired to books, containers and keys. */
+@Module({
+  imports: [BooksModule, runnerModule],
+  providers: [
+    {
+      provide: RunnerControl,
+      inject: [RunnerService, HostWriters],
+      useFactory: (runner: RunnerService, writers: HostWriters) =>
+        new RunnerControl(runner, writers),
+    },
+    {
+      provide: HostProjects,
+      inject: [ProjectBooks, RunnerControl],
+      useFactory: (books: ProjectBooks, control: RunnerControl) =>
+        new BookedHostProjects(books, control),
+    },
+    {
+      provide: IngressGate,
+      inject: [ProjectBooks],
+      useFactory: (books: ProjectBooks) => new BookedIngressGate(books),
+    },
+    {
+      provide: TransferSender,
+      inject: [IDENTITY, HostRecord],
+      useFactory: ({ transferKey }: HostIdentity, record: HostRecord) =>
+        new SshTransferSender(transferKey.privateKey, async () => {
+          const known = await record.get();
+          if (!known) throw HostErrors.HOST_NOT_JOINED();
+          return known.hostId;
+        }),
+    },
+  ],
+  exports: [RunnerControl, HostProjects, IngressGate, TransferSender],
+})
+export class PortsModule {}
+
+/** The host's side of moves. */
+export const moveModule = MoveModule.forRootAsync({
+  imports: [BooksModule, PortsModule],
+  inject: [StorageDriver, HostProjects, TransferSender, MoveJournal, IngressGate],
+  useFactory: (
+    storage: StorageDriver,
+    projects: HostProjects,
+    sender: TransferSender,
+    journal: MoveJournal,
+    gate: IngressGate,
+  ) => ({ parts: { storage, projects, sender, journal, gate } }),
+});

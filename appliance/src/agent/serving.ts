@@ -1,0 +1,92 @@
+import { serve, type ConatClient, type ServiceServer } from '@rookery/conat';
+import type { CallContext, Fence, Handlers, JobContext } from '@rookery/core/contract';
+import type { hostBackups } from '@rookery/backup/contract';
+import type { hostSnapshots } from '@rookery/storage/contract';
+import { HostErrors } from '../host.errors.js';
+import type { ProjectBooks } from '../books/project-books.js';
+import type { HostWriters } from './host-writers.js';
+
+/** A contract with its handlers, ready to be served on a connection. */
+export type ServiceOnOffer = (
+  client: ConatClient,
+  params: { hostId: string },
+) => Promise<ServiceServer>;
+
+/** Remembers what to serve; the hub link serves it on its connection. */
+export class Services {
+  private readonly servers: ServiceServer[] = [];
+
+  constructor(private readonly offers: readonly ServiceOnOffer[]) {}
+
+  readonly serveAll = async (client: ConatClient, hostId: string): Promise<void> => {
+    // A try that failed half way is begun anew.
+    await this.close();
+    for (const offer of this.offers) this.servers.push(await offer(client, { hostId }));
+  };
+
+  /** Takes no more calls, aborts jobs under way and waits for their ends. */
+  async close(): Promise<void> {
+    await Promise.all(this.servers.splice(0).map((server) => server.close()));
+  }
+}
+
+/** Pairs a contract with its handlers. */
+export function offer<C extends Parameters<typeof serve>[1]>(
+  contract: C,
+  handlers: Handlers<C>,
+): ServiceOnOffer {
+  return (client, params) => serve(client, contract, handlers, { params });
+}
+
+type AnyHandler = (input: unknown, context: CallContext) => Promise<unknown>;
+
+/**
+ * Puts the books in front of a service: a call that carries a fence passes only at the project's
+ * generation, and counts as a writer that a move can wait for.
+ */
+export function fenced<H extends Handlers<typeof hostSnapshots> | Handlers<typeof hostBackups>>(
+  handlers: H,
+  methods: readonly (keyof H & string)[],
+  { books, writers }: { books: ProjectBooks; writers: HostWriters },
+): H {
+  const guarded: Record<string, AnyHandler> = {};
+  for (const [name, handler] of Object.entries(handlers as unknown as Record<string, AnyHandler>)) {
+    if (typeof handler !== 'function') continue;
+    if (!methods.includes(name as keyof H & string)) {
+      guarded[name] = handler.bind(handlers);
+      continue;
+    }
+    guarded[name] = async (input, context) => {
+      const { fence } = input as { fence: Fence };
+      await books.admit(fence);
+      return writers.run(fence.projectId, context.signal, async (signal) => {
+        // Between the look and the entry a move may have fenced it: look again, now being counted.
+        await books.admit(fence);
+        return handler.call(handlers, input, withSignal(context, signal));
+      });
+    };
+  }
+  return guarded as unknown as H;
+}
+
+/** The same context, progress of a job included, with another signal. */
+function withSignal(context: CallContext, signal: AbortSignal): CallContext {
+  const { params, caller } = context;
+  if (!('progress' in context)) return { params, caller, signal };
+  const job = context as JobContext;
+  return { params, caller, signal, progress: (step) => job.progress(step) } as JobContext;
+}
+
+/** Answers of a host without a repository. */
+export const noBackups: Handlers<typeof hostBackups> = {
+  run: async () => {
+    throw HostErrors.BACKUPS_NOT_CONFIGURED();
+  },
+  list: async () => ({ backups: [] }),
+  restore: async () => {
+    throw HostErrors.BACKUPS_NOT_CONFIGURED();
+  },
+  restorePath: async () => {
+    throw HostErrors.BACKUPS_NOT_CONFIGURED();
+  },
+};

@@ -1,0 +1,67 @@
+import { BackupProjects } from '@rookery/backup';
+import { CoreErrors } from '@rookery/core';
+import type { Fence, ProjectSpec } from '@rookery/core/contract';
+import { RunnerErrors } from '@rookery/runner';
+import type { ProjectBooks } from './project-books.js';
+
+/** The books as backups and restores need them. */
+export class BookedBackupProjects extends BackupProjects {
+  constructor(private readonly books: ProjectBooks) {
+    super();
+  }
+
+  async authorize(fence: Fence): Promise<void> {
+    await this.books.admit(fence);
+  }
+
+  async beginRestore(fence: Fence, spec: ProjectSpec): Promise<void> {
+    const { projectId, generation, operationId, attempt } = fence;
+    await this.books.change(projectId, async (row, save) => {
+      if (row) {
+        if (row.generation > generation) {
+          throw CoreErrors.STALE_GENERATION({ given: generation, current: row.generation });
+        }
+        if (row.operationId === operationId && row.attempt > attempt) {
+          throw CoreErrors.STALE_ATTEMPT({ given: attempt, current: row.attempt });
+        }
+        if (row.fencedBy !== null) throw RunnerErrors.PROJECT_BUSY_MOVING({ projectId });
+        if (row.restoringBy !== null && row.restoringBy !== operationId) {
+          throw RunnerErrors.PROJECT_BUSY_RESTORING({ projectId });
+        }
+        if (row.state === 'running' || row.state === 'starting' || row.state === 'stopping') {
+          throw RunnerErrors.PROJECT_NOT_STOPPED({ projectId, state: row.state });
+        }
+      }
+      // A row that was not there before is marked by generation -1 until it is adopted.
+      const fresh = row ? {} : { spec, generation: -1, desiredState: 'stopped' as const };
+      await save({ ...fresh, restoringBy: operationId, operationId, attempt });
+    });
+  }
+
+  async adoptRestored(fence: Fence, spec: ProjectSpec): Promise<void> {
+    await this.books.change(fence.projectId, async (row, save) => {
+      if (row && row.generation > fence.generation) return;
+      await save({
+        generation: fence.generation,
+        spec,
+        desiredState: 'stopped',
+        state: 'stopped',
+        restoringBy: null,
+        // The reference is resolved anew, or taken from the spec's pin.
+        imageRef: null,
+        imageDigest: null,
+        error: null,
+      });
+    });
+  }
+
+  async abandonRestore({ projectId, operationId }: Fence): Promise<void> {
+    const drop = await this.books.change(projectId, async (row, save) => {
+      if (row?.restoringBy !== operationId) return false;
+      if (row.generation === -1) return true;
+      await save({ restoringBy: null });
+      return false;
+    });
+    if (drop) await this.books.remove(projectId);
+  }
+}

@@ -1,0 +1,183 @@
+import { CoreErrors, GiB, parseConfig } from '@rookery/core';
+import { z } from 'zod';
+
+const Port = z.coerce.number().int().min(0).max(65535);
+const WebUrl = z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/\/+$/, ''));
+const AbsolutePath = z.string().regex(/^\/[^\0]*$/, 'must be an absolute path');
+
+const LocalImages = z
+  .string()
+  .transform((text, context) => {
+    try {
+      return JSON.parse(text) as unknown;
+    } catch {
+      context.addIssue({ code: 'custom', message: 'is not JSON' });
+      return z.NEVER;
+    }
+  })
+  .pipe(z.record(z.string().min(1), AbsolutePath));
+
+const List = z.string().transform((text) =>
+  text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== ''),
+);
+
+/** Every setting of the host; the environment is read here and nowhere else. */
+const HostEnvironment = z.object({
+  /** Data folder: volume, database, keys. Whatever is not in it belongs to nobody. */
+  ROOKERY_DATA: AbsolutePath,
+  ROOKERY_HUB_URL: WebUrl,
+  /** Needed until the host has joined. */
+  ROOKERY_JOIN_TOKEN: z.string().min(1).optional(),
+  ROOKERY_HOST_NAME: z.string().trim().min(1).max(100),
+  ROOKERY_REGION: z.string().trim().min(1).max(60).default('default'),
+  /** HTTP and WebSocket of projects. */
+  ROOKERY_PORT: Port.default(7710),
+  ROOKERY_SSH_PORT: Port.default(7711),
+  /** The host's own broker for projects, and its health. */
+  ROOKERY_AGENT_PORT: Port.default(7712),
+  ROOKERY_LISTEN: z.string().min(1).default('127.0.0.1'),
+  /** How browsers reach the host directly; default `http://<listen>:<port>`. */
+  ROOKERY_PUBLIC_URL: WebUrl.optional(),
+  /** How the hub and other hosts reach it; default the public one. */
+  ROOKERY_INTERNAL_URL: WebUrl.optional(),
+  /** Size of the loopback volume; 0: the data folder's own btrfs is used. */
+  ROOKERY_VOLUME_BYTES: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .default(50 * GiB),
+  ROOKERY_STORAGE_DRIVER: z.enum(['auto', 'btrfs', 'directory']).default('auto'),
+  ROOKERY_BTRFS_PROGRAM: z.string().min(1).default('btrfs'),
+  /** Network of the containers; hosts that share a machine need different ones. */
+  ROOKERY_PROJECT_CIDR: z.cidrv4().default('10.88.0.0/16'),
+  /** Names nets, containers and rules on a machine that several hosts share. */
+  ROOKERY_HOST_KEY: z
+    .string()
+    .regex(/^[a-z0-9]{1,8}$/, 'use 1 to 8 lower case letters and digits')
+    .default('r0'),
+  /** JSON: image reference → archive file on this machine. */
+  ROOKERY_LOCAL_IMAGES: LocalImages.optional(),
+  /** The tools bundle that every project gets read-only. */
+  ROOKERY_TOOLS_DIR: AbsolutePath.default('/opt/rookery'),
+  /** Folder or address as restic understands it; absent: no backups here. */
+  ROOKERY_BACKUP_REPOSITORY: z.string().min(1).optional(),
+  ROOKERY_BACKUP_PASSWORD_FILE: AbsolutePath.optional(),
+  /** Comma-separated image patterns; absent: every image. */
+  ROOKERY_IMAGE_ALLOWLIST: List.optional(),
+  ROOKERY_LOG_LEVEL: z
+    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
+    .default('info'),
+});
+
+export interface HostConfig {
+  readonly dataDir: string;
+  readonly hubUrl: string;
+  readonly joinToken: string | undefined;
+  readonly hostName: string;
+  readonly region: string;
+  readonly port: number;
+  readonly sshPort: number;
+  readonly agentPort: number;
+  readonly listen: string;
+  readonly publicUrl: string;
+  readonly internalUrl: string;
+  readonly volumeBytes: number;
+  readonly storageDriver: 'auto' | 'btrfs' | 'directory';
+  readonly btrfsProgram: string;
+  readonly projectCidr: string;
+  readonly hostKey: string;
+  readonly localImages: Readonly<Record<string, string>>;
+  readonly toolsDir: string;
+  readonly backup: { readonly repository: string; readonly passwordFile: string } | undefined;
+  readonly imageAllowlist: readonly string[] | undefined;
+  readonly logLevel: string;
+  readonly paths: HostPaths;
+}
+
+/** Injection token of the parsed settings. */
+export const CONFIG = Symbol('HOST_CONFIG');
+
+/** Where things lie in the data folder. */
+export interface HostPaths {
+  readonly volume: string;
+  readonly volumeFile: string;
+  readonly database: string;
+  readonly keys: string;
+  /** pid and start time of the supervisor and its children. */
+  readonly processes: string;
+  /** Containers' storage and logs. */
+  readonly containers: string;
+  readonly images: string;
+  /** A tmpfs of the host's own: mounts, pids and locks of containers, gone after a reboot. */
+  readonly run: string;
+  readonly backupWork: string;
+}
+
+/**
+ * Parses the environment once.
+ * @throws INVALID_CONFIG naming everything that is wrong, unknown ROOKERY_ names included.
+ */
+export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): HostConfig {
+  const ours = Object.fromEntries(
+    Object.entries(env).filter(([name]) => name.startsWith('ROOKERY_')),
+  );
+  const unknown = Object.keys(ours).filter((name) => !(name in HostEnvironment.shape));
+  if (unknown.length > 0) {
+    throw CoreErrors.INVALID_CONFIG({ reason: `unknown names: ${unknown.sort().join(', ')}` });
+  }
+  const parsed = parseConfig(HostEnvironment, ours);
+  const { ROOKERY_LISTEN: listen, ROOKERY_PORT: port, ROOKERY_DATA: dataDir } = parsed;
+  const publicUrl =
+    parsed.ROOKERY_PUBLIC_URL ?? `http://${listen.includes(':') ? `[${listen}]` : listen}:${port}`;
+  return Object.freeze({
+    dataDir,
+    hubUrl: parsed.ROOKERY_HUB_URL,
+    joinToken: parsed.ROOKERY_JOIN_TOKEN,
+    hostName: parsed.ROOKERY_HOST_NAME,
+    region: parsed.ROOKERY_REGION,
+    port,
+    sshPort: parsed.ROOKERY_SSH_PORT,
+    agentPort: parsed.ROOKERY_AGENT_PORT,
+    listen,
+    publicUrl,
+    internalUrl: parsed.ROOKERY_INTERNAL_URL ?? publicUrl,
+    volumeBytes: parsed.ROOKERY_VOLUME_BYTES,
+    storageDriver: parsed.ROOKERY_STORAGE_DRIVER,
+    btrfsProgram: parsed.ROOKERY_BTRFS_PROGRAM,
+    projectCidr: parsed.ROOKERY_PROJECT_CIDR,
+    hostKey: parsed.ROOKERY_HOST_KEY,
+    localImages: parsed.ROOKERY_LOCAL_IMAGES ?? {},
+    toolsDir: parsed.ROOKERY_TOOLS_DIR,
+    backup: backupOf(parsed),
+    imageAllowlist: parsed.ROOKERY_IMAGE_ALLOWLIST,
+    logLevel: parsed.ROOKERY_LOG_LEVEL,
+    paths: pathsIn(dataDir),
+  });
+}
+
+function backupOf(parsed: z.output<typeof HostEnvironment>): HostConfig['backup'] {
+  const repository = parsed.ROOKERY_BACKUP_REPOSITORY;
+  const passwordFile = parsed.ROOKERY_BACKUP_PASSWORD_FILE;
+  if (repository === undefined && passwordFile === undefined) return undefined;
+  if (repository !== undefined && passwordFile !== undefined) return { repository, passwordFile };
+  throw CoreErrors.INVALID_CONFIG({
+    reason: 'ROOKERY_BACKUP_REPOSITORY and ROOKERY_BACKUP_PASSWORD_FILE belong together',
+  });
+}
+
+function pathsIn(dataDir: string): HostPaths {
+  return {
+    volume: `${dataDir}/volume`,
+    volumeFile: `${dataDir}/volume.btrfs`,
+    database: `${dataDir}/books/host.sqlite`,
+    keys: `${dataDir}/keys`,
+    processes: `${dataDir}/processes.json`,
+    containers: `${dataDir}/containers`,
+    images: `${dataDir}/images`,
+    run: `${dataDir}/run`,
+    backupWork: `${dataDir}/backup`,
+  };
+}

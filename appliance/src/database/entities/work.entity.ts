@@ -1,0 +1,45 @@
+import type { BackupJob } from '@rookery/backup';
+import { Column, Entity, PrimaryColumn } from 'typeorm';
+import type { IncomingMove, OutgoingMove } from '@rookery/move';
+
+/** A backup or restore. The document is the whole truth; the columns are for finding it. */
+@Entity('jobs')
+export class JobRow {
+  @PrimaryColumn('text')
+  operationId!: string;
+
+  @Column('text')
+  projectId!: string;
+
+  @Column('text')
+  state!: BackupJob['state'];
+
+  @Column('simple-json')
+  document!: BackupJob;
+}
+
+/** A move that leaves this host. */
+@Entity('outgoing_moves')
+export class OutgoingMoveRow {
+  @PrimaryColumn('text')
+  moveId!: string;
+
+  @Column('text')
+  state!: OutgoingMove['state'];
+
+  @Column('simple-json')
+  document!: OutgoingMove;
+}
+
+/** A move that comes to this host; `authorized` ones let a source's key in. */
+@Entity('incoming_moves')
+export class IncomingMoveRow {
+  @PrimaryColumn('text')
+  moveId!: string;
+
+  @Column('text')
+  state!: IncomingMove['state'];
+
+  @Column('simple-json')
+  document!: IncomingMove;
+}

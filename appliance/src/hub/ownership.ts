@@ -1,0 +1,78 @@
+import type { Logger } from '@rookery/core';
+import type { MoveJournal } from '@rookery/move';
+import type { ContainerControl } from '../books/move-projects.js';
+import type { ProjectBooks } from '../books/project-books.js';
+import type { ProjectRow } from '../database/entities/project.entity.js';
+import { HostErrors } from '../host.errors.js';
+
+/** A project must be missing in this many replies in a row before it counts as a stray. */
+const repliesUntilStray = 2;
+
+/**
+ * Compares what is here with what the hub says belongs here. A stray is stopped and reported; its
+ * volume is kept: only a move's retirement or the hub's own order deletes anything.
+ */
+export class Ownership {
+  private readonly missing = new Map<string, number>();
+
+  constructor(
+    private readonly books: ProjectBooks,
+    private readonly moves: MoveJournal,
+    private readonly containers: ContainerControl,
+    private readonly logger: Logger,
+  ) {}
+
+  /** @param askedAt when the question was sent: what changed later is not judged by the answer. */
+  async learn(
+    owned: readonly { projectId: string; generation: number }[],
+    askedAt: number,
+  ): Promise<void> {
+    const generations = new Map(owned.map((each) => [each.projectId, each.generation]));
+    const claimed = await this.claimed();
+    for (const row of await this.books.list()) {
+      const { projectId: id } = row;
+      // Owned at a newer generation: a restore or a move towards us is about to replace the copy.
+      if (generations.has(id) || claimed.has(id) || row.restoringBy !== null) {
+        this.missing.delete(id);
+        if (generations.get(id) === row.generation) await this.clear(row);
+        continue;
+      }
+      if (row.updatedAt >= askedAt) continue;
+      const times = (this.missing.get(id) ?? 0) + 1;
+      this.missing.set(id, times);
+      if (times >= repliesUntilStray) await this.stopStray(row);
+    }
+  }
+
+  /** Projects that a move still speaks for, on either side. */
+  private async claimed(): Promise<Set<string>> {
+    const outgoing = await this.moves.listOutgoing();
+    const incoming = await this.moves.listIncoming();
+    return new Set([
+      ...outgoing
+        .filter(({ state }) => state !== 'undone' && state !== 'retired')
+        .map(({ projectId }) => projectId),
+      ...incoming
+        .filter(({ state }) => state === 'activating' || state === 'authorized')
+        .map(({ projectId }) => projectId),
+    ]);
+  }
+
+  private async stopStray(row: ProjectRow): Promise<void> {
+    const { projectId } = row;
+    if (row.desiredState === 'stopped' && row.error?.code === 'PROJECT_NOT_OWNED') return;
+    this.logger.warn({ projectId, generation: row.generation }, 'a project does not belong here');
+    const error = HostErrors.PROJECT_NOT_OWNED({ projectId }).toJSON();
+    await this.books.change(projectId, async (_row, save) => {
+      await save({ desiredState: 'stopped', error });
+    });
+    await this.containers.stop(projectId);
+  }
+
+  private async clear(row: ProjectRow): Promise<void> {
+    if (row.error?.code !== 'PROJECT_NOT_OWNED') return;
+    await this.books.change(row.projectId, async (_row, save) => {
+      await save({ error: null });
+    });
+  }
+}

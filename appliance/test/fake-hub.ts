@@ -1,0 +1,97 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { createServiceClient, NetworkAuthenticator, serve, type ConatClient } from '@rookery/conat';
+import { hostRegistration, hostReports, type ProjectReport } from '@rookery/conat/contract';
+import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
+import { AccessTokenMinter, newId, newSecret } from '@rookery/core';
+import type {
+  Fence,
+  ServiceClient,
+  ServiceContract,
+  VerificationKey,
+} from '@rookery/core/contract';
+
+type Heartbeat = Parameters<ServiceClient<typeof hostReports>['heartbeat']>[0];
+
+/** As much of a hub as a host talks to: real broker, real protocol, books in memory. */
+export class FakeHub {
+  readonly hostId = newId();
+  readonly joinToken = newSecret('rkj');
+  readonly owned = new Map<string, number>();
+  readonly heartbeats: Heartbeat[] = [];
+  registrations = 0;
+  registered: { identityKey: string; ingressKey: string; transferKey: string } | undefined;
+  private readonly secret = newSecret('hub');
+  private readonly key = generateKeyPairSync('ed25519');
+  private readonly kid = newId();
+  private readonly minter = new AccessTokenMinter(this.key.privateKey, this.kid);
+  private broker: TestBroker | undefined;
+  private client: ConatClient | undefined;
+  port = 0;
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  async start(): Promise<void> {
+    const authenticator = new NetworkAuthenticator({
+      hubSecret: this.secret,
+      hostOf: async (key) => (key === this.registered?.identityKey ? this.hostId : null),
+      isJoinToken: async (token) => token === this.joinToken,
+    });
+    this.broker = await startTestBroker({ authenticator, port: this.port });
+    this.port = this.broker.port;
+    this.client = await this.broker.connect({ credentials: { hubSecret: this.secret } });
+    await serve(this.client, hostRegistration, {
+      register: async (host) => {
+        this.registrations += 1;
+        this.registered = host;
+        return { hostId: this.hostId, verificationKeys: this.verificationKeys };
+      },
+    });
+    const reports = {
+      heartbeat: async (heartbeat: Heartbeat) => {
+        this.heartbeats.push(heartbeat);
+        return {
+          verificationKeys: this.verificationKeys,
+          owned: [...this.owned].map(([projectId, generation]) => ({ projectId, generation })),
+          heartbeatEveryMs: 200,
+        };
+      },
+    };
+    await serve(this.client, hostReports, reports as never, { wildcardParams: ['hostId'] });
+  }
+
+  /** The hub is away; `start` brings it back at its address. */
+  async stop(): Promise<void> {
+    await this.broker?.close();
+    this.broker = undefined;
+  }
+
+  service<C extends ServiceContract>(contract: C): ServiceClient<C> {
+    if (!this.client) throw new Error('the hub was not started');
+    return createServiceClient(this.client, contract, { hostId: this.hostId } as never);
+  }
+
+  report(projectId: string): ProjectReport | undefined {
+    const found = this.heartbeats.at(-1)?.projects.find((each) => each.projectId === projectId);
+    return found;
+  }
+
+  fence(projectId: string, generation = 1): Fence {
+    return { projectId, generation, operationId: newId(), attempt: 1 };
+  }
+
+  token(project: string): Promise<string> {
+    return this.minter.mint({
+      aud: `host:${this.hostId}`,
+      sub: 'account:x',
+      project,
+      role: 'owner',
+    });
+  }
+
+  private get verificationKeys(): VerificationKey[] {
+    const { x = '' } = this.key.publicKey.export({ format: 'jwk' });
+    return [{ kid: this.kid, kty: 'OKP', crv: 'Ed25519', x }];
+  }
+}

@@ -1,0 +1,246 @@
+import { readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { hostBackups } from '@rookery/backup/contract';
+import { isProcessAlive, identifyProcess, newId, waitFor } from '@rookery/core';
+import { ProjectSpec } from '@rookery/core/contract';
+import { hostProjects } from '@rookery/runner/contract';
+import { hostSnapshots } from '@rookery/storage/contract';
+import { FakeHub } from './fake-hub.js';
+import { HostProcess } from './host-process.js';
+
+const spec = ProjectSpec.parse({
+  image: 'localhost/rookery/debian:13',
+  quota: { diskBytes: 512 * 1024 * 1024, memoryBytes: 256 * 1024 * 1024, cpus: 1, pidsMax: 256 },
+});
+const web = [
+  'cd ~ && echo hello > index.html',
+  'setsid python3 -m http.server --bind 127.0.0.1 8080 >/dev/null 2>&1 &',
+].join('\n');
+
+describe('a host', () => {
+  const hub = new FakeHub();
+  let host: HostProcess;
+  const id = newId();
+
+  beforeAll(async () => {
+    await hub.start();
+    host = await HostProcess.create(hub, '10.231.1.0/24', 'apt1');
+    host.start(await host.withBackups());
+    await host.untilReady();
+  });
+  afterAll(async () => {
+    await host?.destroy();
+    await hub.stop();
+  });
+
+  const projects = () => hub.service(hostProjects);
+  const report = (state: string, projectId = id) =>
+    waitFor(`the hub hears that it is ${state}`, () => hub.report(projectId)?.state === state, {
+      timeoutMs: 30_000,
+    });
+  const exec = async (command: string[]): Promise<{ exit: number; stdout: string }> => {
+    const call = await projects().exec({ projectId: id, command });
+    call.stdin.end();
+    let stdout = '';
+    call.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+    const { exit } = await call.result;
+    return { exit, stdout };
+  };
+  const get = async (path = 'index.html'): Promise<Response> =>
+    fetch(`http://127.0.0.1:${host.ports.http}/${id}/server/8080/${path}`, {
+      headers: { 'rookery-token': await hub.token(id) },
+    });
+  const page = () =>
+    waitFor('the page answers', async () => (await get()).status === 200, { timeoutMs: 20_000 });
+
+  it('joins once and reports what it has', async () => {
+    expect(hub.registrations).toBe(1);
+    await waitFor('a heartbeat', () => hub.heartbeats.length > 0, { timeoutMs: 10_000 });
+    expect(hub.heartbeats[0]).toMatchObject({
+      capabilities: { storageDriver: 'btrfs', quota: 'simple', backupDrivers: ['restic'] },
+      projects: [],
+    });
+  });
+
+  it('creates, starts and reaches a project', async () => {
+    hub.owned.set(id, 1);
+    const view = await projects().create({ fence: hub.fence(id), spec });
+    expect(view.state).toBe('created');
+    await projects().start({ fence: hub.fence(id), spec });
+    await report('running');
+    expect((await exec(['sh', '-c', web])).exit).toBe(0);
+    await page();
+    expect(await (await get()).text()).toBe('hello\n');
+  });
+
+  it('answers nobody without a token of the hub', async () => {
+    const url = `http://127.0.0.1:${host.ports.http}/${id}/server/8080/`;
+    expect((await fetch(url)).status).toBe(401);
+    const other = { headers: { 'rookery-token': await hub.token(newId()) } };
+    expect((await fetch(url, other)).status).toBeGreaterThanOrEqual(401);
+  });
+
+  it('refuses an older generation and what is not here', async () => {
+    const stale = projects().stop({ fence: hub.fence(id, 0) });
+    await expect(stale).rejects.toMatchObject({ code: 'STALE_GENERATION' });
+    const newer = projects().stop({ fence: hub.fence(id, 2) });
+    await expect(newer).rejects.toMatchObject({ code: 'STALE_GENERATION' });
+    const stranger = projects().start({ fence: hub.fence(newId()), spec });
+    await expect(stranger).rejects.toMatchObject({ code: 'PROJECT_NOT_HERE' });
+    expect((await projects().get({ projectId: id })).state).toBe('running');
+  });
+
+  it('keeps containers and connections when the agent is killed', async () => {
+    const { agent, ingress } = await host.pids();
+    const before = await exec(['cat', '/proc/1/stat']);
+    // A connection through the ingress, kept open over the restart.
+    const socket = connect(host.ports.http, '127.0.0.1');
+    const token = await hub.token(id);
+    const request = `GET /${id}/server/8080/index.html HTTP/1.1\r\nHost: x\r\nRookery-Token: ${token}\r\n\r\n`;
+    let received = '';
+    socket.on('data', (chunk: Buffer) => (received += chunk.toString()));
+    socket.write(request);
+    const answers = (): number => received.split('HTTP/1.1 200').length - 1;
+    await waitFor('the first answer', () => answers() === 1, { timeoutMs: 10_000 });
+
+    process.kill(agent, 'SIGKILL');
+    expect((await get()).status).toBe(200);
+    await waitFor('another agent', async () => (await host.pids()).agent !== agent, {
+      timeoutMs: 20_000,
+    });
+    await host.untilReady();
+    socket.write(request);
+    await waitFor('the second answer', () => answers() === 2, { timeoutMs: 10_000 });
+    socket.destroy();
+
+    expect((await host.pids()).ingress).toBe(ingress);
+    expect(hub.registrations).toBe(1);
+    const after = await waitFor('exec works', () => exec(['cat', '/proc/1/stat']), {
+      timeoutMs: 10_000,
+    });
+    // The 22nd field: when the container's first process started.
+    const startedAt = (stat: string) => stat.split(' ')[21];
+    expect(startedAt(after.stdout)).toBe(startedAt(before.stdout));
+  });
+
+  it('serves while the hub is away and reports when it is back', async () => {
+    await hub.stop();
+    await waitFor('the host notices', async () => (await host.readyz())?.hub === 'away', {
+      timeoutMs: 20_000,
+    });
+    expect((await get()).status).toBe(200);
+    hub.heartbeats.length = 0;
+    await hub.start();
+    await report('running');
+    expect(hub.registrations).toBe(1);
+  });
+
+  it('takes a snapshot and restores it', async () => {
+    const snapshots = hub.service(hostSnapshots);
+    await snapshots.create({ fence: hub.fence(id), name: 'first' });
+    await exec(['sh', '-c', 'echo changed > ~/index.html; sync']);
+    await snapshots.restore({ fence: hub.fence(id), name: 'first', path: 'index.html' });
+    expect(await (await get()).text()).toBe('hello\n');
+    const whole = snapshots.restore({ fence: hub.fence(id), name: 'first' });
+    await expect(whole).rejects.toMatchObject({ code: 'PROJECT_NOT_STOPPED' });
+    const stale = snapshots.create({ fence: hub.fence(id, 0), name: 'late' });
+    await expect(stale).rejects.toMatchObject({ code: 'STALE_GENERATION' });
+  });
+
+  it('backs up, and restores as new and in place', async () => {
+    const backups = hub.service(hostBackups);
+    const record = await backups.run({ fence: hub.fence(id), spec });
+    expect((await backups.list({ projectId: id })).backups).toMatchObject([
+      { backupId: record.backupId },
+    ]);
+    const copy = newId();
+    hub.owned.set(copy, 1);
+    const { backupId } = record;
+    await backups.restore({ fence: hub.fence(copy), fromProjectId: id, backupId, spec });
+    await report('stopped', copy);
+    await projects().start({ fence: hub.fence(copy), spec });
+    await report('running', copy);
+    const call = await projects().exec({ projectId: copy, command: ['cat', 'index.html'] });
+    let text = '';
+    call.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    expect((await call.result).exit).toBe(0);
+    expect(text).toBe('hello\n');
+
+    const replace = { fromProjectId: id, backupId, spec, replace: true };
+    const running = backups.restore({ fence: hub.fence(copy, 2), ...replace });
+    await expect(running).rejects.toMatchObject({ code: 'PROJECT_NOT_STOPPED' });
+    await projects().stop({ fence: hub.fence(copy) });
+    hub.owned.set(copy, 2);
+    await backups.restore({ fence: hub.fence(copy, 2), ...replace });
+    const { usedBytes, limitBytes } = await hub.service(hostSnapshots).usage({ projectId: copy });
+    expect(limitBytes).toBe(spec.quota.diskBytes);
+    expect(usedBytes).toBeGreaterThan(4096);
+    await projects().delete({ fence: hub.fence(copy, 2) });
+    hub.owned.delete(copy);
+  });
+
+  it('recovers when everything is killed at once', async () => {
+    const { supervisor, agent, ingress } = await host.pids();
+    const alive = await Promise.all([agent, ingress].map((pid) => identifyProcess(pid)));
+    for (const pid of [supervisor, agent, ingress]) process.kill(pid, 'SIGKILL');
+    await host.process?.ended;
+    host.start(await host.withBackups());
+    await host.untilReady();
+    for (const identity of alive) {
+      expect(identity && (await isProcessAlive(identity))).toBe(false);
+    }
+    await page();
+    expect((await exec(['cat', 'index.html'])).stdout).toBe('hello\n');
+  });
+
+  it('ends children that outlived their supervisor', async () => {
+    const { supervisor } = await host.pids();
+    process.kill(supervisor, 'SIGKILL');
+    await host.process?.ended;
+    host.start(await host.withBackups());
+    await host.untilReady();
+    await page();
+  });
+
+  it('refuses a second host on its data folder', async () => {
+    const exit = await host.startAgain();
+    expect(exit.exit).toBe(78);
+    expect(exit.stderr).toContain('another host runs on');
+  });
+
+  it('stops a project that the hub says is not its own, and keeps its volume', async () => {
+    hub.owned.delete(id);
+    await report('stopped');
+    await waitFor('it says why', () => hub.report(id)?.error?.code === 'PROJECT_NOT_OWNED', {
+      timeoutMs: 10_000,
+    });
+    expect(await readFile(host.homeFile(id, 'index.html'), 'utf8')).toBe('hello\n');
+    hub.owned.set(id, 1);
+    await waitFor('it is forgiven', () => hub.report(id)?.error === undefined, {
+      timeoutMs: 10_000,
+    });
+    await projects().start({ fence: hub.fence(id), spec });
+    await report('running');
+  });
+
+  it('stops in order and leaves containers running', async () => {
+    const before = await exec(['cat', '/proc/1/stat']);
+    expect(await host.stop()).toBe(0);
+    await expect(readFile(join(host.data, 'processes.json'))).rejects.toThrow('ENOENT');
+    host.start(await host.withBackups());
+    await host.untilReady();
+    expect((await exec(['cat', '/proc/1/stat'])).stdout.split(' ')[21]).toBe(
+      before.stdout.split(' ')[21],
+    );
+  });
+
+  it('deletes a project with all that was its', async () => {
+    await projects().delete({ fence: hub.fence(id) });
+    hub.owned.delete(id);
+    await waitFor('it is gone', () => hub.report(id) === undefined, { timeoutMs: 10_000 });
+    await expect(readFile(host.homeFile(id, 'index.html'))).rejects.toThrow('ENOENT');
+    expect((await get()).status).toBeGreaterThanOrEqual(404);
+  });
+});
