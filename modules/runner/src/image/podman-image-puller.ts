@@ -1,6 +1,7 @@
 import { rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CodedError } from '@rookery/core';
+import type { Readable } from 'node:stream';
+import { CodedError, type Exec } from '@rookery/core';
 import { z } from 'zod';
 import type { PodmanCli } from '../podman/podman.cli.js';
 import { RunnerErrors } from '../runner.errors.js';
@@ -17,6 +18,16 @@ export interface PulledImage {
 const pullTimeoutMs = 6 * 3600_000;
 const watchMs = 500;
 
+const tarArgs = [
+  'tar',
+  '--create',
+  '--numeric-owner',
+  '--xattrs',
+  '--xattrs-include=*',
+  '--one-file-system',
+  '--directory',
+];
+
 const Inspected = z.tuple([
   z.object({
     Id: z.string(),
@@ -29,6 +40,7 @@ const Inspected = z.tuple([
 /** Fetches images with podman: layers, compression and whiteouts are its business. */
 export class PodmanImagePuller {
   constructor(
+    private readonly exec: Exec,
     private readonly podman: PodmanCli,
     private readonly stateDir: string,
   ) {}
@@ -70,23 +82,25 @@ export class PodmanImagePuller {
     }
   }
 
-  /** Hands the image's files to `take` as one tar. */
+  /** Hands the image's files to `take` as one tar, and a check that it was whole. */
   async export(
     image: PulledImage,
-    take: (tar: NodeJS.ReadableStream) => Promise<void>,
+    take: (tar: Readable, assertWhole: () => Promise<void>) => Promise<void>,
   ): Promise<void> {
-    const { stdout } = await this.podman.run(['create', '--network', 'none', image.id, '/none']);
-    const container = stdout.trim();
-    const exporting = this.podman.spawn(['export', container]);
+    const { stdout } = await this.podman.run(['image', 'mount', image.id]);
+    // `podman export` opens /dev/stdout, which it cannot when that is a socket.
+    const tar = this.exec.spawn([...tarArgs, stdout.trim(), '.']);
     try {
-      await take(exporting.stdout);
-      const end = await exporting.ended;
-      if (end.exit !== 0) {
-        throw RunnerErrors.IMAGE_PULL_FAILED({ image: image.id, reason: end.stderr.trim() });
-      }
+      await take(tar.stdout, async () => {
+        const { exit, signal, stderr } = await tar.ended;
+        // SIGPIPE: the reader had the archive's end and left the padding.
+        if (exit === 0 || signal === 'SIGPIPE') return;
+        throw RunnerErrors.IMAGE_PULL_FAILED({ image: image.id, reason: stderr.trim() });
+      });
     } finally {
-      exporting.kill('SIGKILL');
-      await this.podman.run(['rm', '--force', '--ignore', container]).catch(() => undefined);
+      tar.kill('SIGKILL');
+      await tar.ended;
+      await this.podman.run(['image', 'unmount', '--force', image.id], { okExits: [0, 125] });
     }
   }
 

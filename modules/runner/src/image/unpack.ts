@@ -98,12 +98,12 @@ async function inNamespace(
     () => undefined,
     (error: unknown) => error as Error & { code?: string },
   );
-  if (copied) process.kill('SIGKILL');
+  // tar may end before its input does (padding follows the archive's end): its status decides.
+  const tarEnded = copied?.code === 'EPIPE' || copied?.code === 'ERR_STREAM_PREMATURE_CLOSE';
+  if (copied && !tarEnded) process.kill('SIGKILL');
   const end = await process.ended;
-  // tar that ends early shows as a broken pipe; what it says is the reason.
-  if (copied && copied.code !== 'EPIPE' && copied.code !== 'ERR_STREAM_PREMATURE_CLOSE')
-    throw copied;
-  if (end.exit !== 0 || copied) {
+  if (copied && !tarEnded) throw copied;
+  if (end.exit !== 0) {
     throw RunnerErrors.IMAGE_INVALID({
       image: options.image,
       reason: end.stderr.trim().slice(-300) || 'its archive cannot be unpacked',

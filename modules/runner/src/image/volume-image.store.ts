@@ -161,8 +161,13 @@ export class VolumeImageStore extends ImageStore {
     try {
       this.assertSize(ref, pulled.bytes);
       if (await this.storage.imagePath(digest)) return;
-      await this.puller.export(pulled, (tar) =>
-        this.unpack(ref, digest, tar as Readable, { env: pulled.env, size: pulled.bytes, report }),
+      await this.puller.export(pulled, (tar, assertWhole) =>
+        this.unpack(ref, digest, tar, {
+          env: pulled.env,
+          size: pulled.bytes,
+          report,
+          assertWhole,
+        }),
       );
     } finally {
       await this.puller.remove(pulled);
@@ -173,7 +178,12 @@ export class VolumeImageStore extends ImageStore {
     ref: ImageRef,
     digest: string,
     tar: Readable,
-    options: { env: Readonly<Record<string, string>>; size: number; report: Report },
+    options: {
+      env: Readonly<Record<string, string>>;
+      size: number;
+      report: Report;
+      assertWhole?: () => Promise<void>;
+    },
   ): Promise<void> {
     await using staged = await this.storage.stageImage();
     const rootfs = await makeRootfsFolder(staged.path);
@@ -184,6 +194,7 @@ export class VolumeImageStore extends ImageStore {
       onBytes: (done) =>
         report({ step: 'extract', done: Math.min(done, size), total: size, unit: 'bytes' }),
     });
+    await options.assertWhole?.();
     await writeFile(join(staged.path, 'image.json'), JSON.stringify({ env: options.env }));
     await staged.commit(digest);
     this.log.info({ image: ref.normalized, digest }, 'image unpacked');
@@ -222,7 +233,7 @@ export class VolumeImageStore extends ImageStore {
   }
 
   private get puller(): PodmanImagePuller {
-    return new PodmanImagePuller(this.driver.podman, this.options.stateDir);
+    return new PodmanImagePuller(this.exec, this.driver.podman, this.options.stateDir);
   }
 }
 

@@ -1,0 +1,376 @@
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import { PassThrough } from 'node:stream';
+import { Clock, createLogger, MiB, newId, waitFor } from '@rookery/core';
+import type { DuplexContext, Fence, Progress, ProjectSpec } from '@rookery/core/contract';
+import {
+  ContainerReconciler,
+  createRunnerHandlers,
+  MemoryDriver,
+  RunnerErrors,
+  RunnerService,
+} from '@rookery/runner';
+import type { ExecControl } from '@rookery/runner/contract';
+import { MemoryImageStore, MemoryProjectStore } from '@rookery/runner/testing';
+import { MemoryStorageDriver } from '@rookery/storage';
+
+class ManualClock extends Clock {
+  time = 0;
+  now(): number {
+    return this.time;
+  }
+  async delay(): Promise<void> {}
+}
+
+/** Counts starts and lets a test hold them open. */
+class SlowDriver extends MemoryDriver {
+  starts = 0;
+  stops = 0;
+  gate: Promise<void> = Promise.resolve();
+  failure: Error | undefined;
+
+  override async start(spec: Parameters<MemoryDriver['start']>[0]) {
+    this.starts += 1;
+    await this.gate;
+    if (this.failure) throw this.failure;
+    return super.start(spec);
+  }
+
+  override async stop(id: string): Promise<void> {
+    this.stops += 1;
+    return super.stop(id);
+  }
+}
+
+let driver: SlowDriver;
+let images: MemoryImageStore;
+let store: MemoryProjectStore;
+let storage: MemoryStorageDriver;
+let service: RunnerService;
+let reconciler: ContainerReconciler;
+let clock: ManualClock;
+
+const quota = { diskBytes: 64 * MiB, memoryBytes: 64 * MiB, cpus: 1, pidsMax: 64 };
+const spec: ProjectSpec = { image: 'debian:13', quota, publicPorts: [] };
+const fenceOf = (projectId: string, change: Partial<Fence> = {}): Fence => ({
+  projectId,
+  generation: 1,
+  operationId: newId(),
+  attempt: 1,
+  ...change,
+});
+
+/** A new service over the same disk, as after a crash of its process. */
+function boot(): void {
+  const log = createLogger('test', 'silent');
+  service = new RunnerService({ driver, images, storage, store, log });
+  reconciler = new ContainerReconciler({ store, driver, runtime: service.runtime, clock, log });
+}
+
+beforeEach(async () => {
+  driver = new SlowDriver();
+  images = new MemoryImageStore();
+  store = new MemoryProjectStore();
+  storage = new MemoryStorageDriver();
+  await storage.open();
+  clock = new ManualClock();
+  boot();
+});
+
+async function created(): Promise<string> {
+  const id = newId();
+  await service.create(fenceOf(id), spec);
+  return id;
+}
+
+async function running(): Promise<string> {
+  const id = await created();
+  await service.start(fenceOf(id), spec);
+  return id;
+}
+
+const stateOf = async (id: string) => (await service.get(id)).state;
+
+describe('a project', () => {
+  it('is created once, started, stopped and deleted', async () => {
+    const id = newId();
+    const seen: Progress[] = [];
+    const fence = fenceOf(id);
+    expect(await service.create(fence, spec, (progress) => seen.push(progress))).toMatchObject({
+      state: 'created',
+      spec: { imageDigest: 'sha256:00000000' },
+    });
+    expect(seen.map(({ step }) => step)).toEqual(['pull']);
+    expect(await service.create(fence, spec)).toMatchObject({ state: 'created' });
+    expect(await service.start(fenceOf(id), spec)).toMatchObject({ state: 'running' });
+    expect(await service.stop(fenceOf(id), 0)).toMatchObject({ state: 'stopped' });
+    await service.delete(fenceOf(id));
+    expect(await storage.volume(id)).toBeUndefined();
+    await expect(service.get(id)).rejects.toMatchObject({ code: 'PROJECT_NOT_HERE' });
+    await service.delete(fenceOf(id));
+    expect(store.history).toEqual(['starting', 'running', 'stopping', 'stopped']);
+  });
+
+  it('shares one start among all who ask', async () => {
+    const id = await created();
+    const starts = await Promise.all([1, 2, 3].map(() => service.start(fenceOf(id), spec)));
+    expect(starts.map(({ state }) => state)).toEqual(['running', 'running', 'running']);
+    expect(driver.starts).toBe(1);
+  });
+
+  it('lets a stop wait for the start under way, and a start for the stop', async () => {
+    const id = await created();
+    let open!: () => void;
+    driver.gate = new Promise((resolve) => (open = resolve));
+    const start = service.start(fenceOf(id), spec);
+    await waitFor('it starts', () => driver.starts === 1, { timeoutMs: 1000, everyMs: 1 });
+    const stop = service.stop(fenceOf(id), 0);
+    open();
+    await Promise.all([start, stop]);
+    const again = service.start(fenceOf(id), spec);
+    expect(await again).toMatchObject({ state: 'running' });
+    expect(store.history).toEqual([
+      ...['starting', 'running', 'stopping', 'stopped', 'starting', 'running'],
+    ]);
+  });
+
+  it('keeps why it could not start, and starts when that is over', async () => {
+    const id = newId();
+    images.failures.set('docker.io/library/debian:13', RunnerErrors.IMAGE_DENIED({ image: 'x' }));
+    await expect(service.create(fenceOf(id), spec)).rejects.toMatchObject({ code: 'IMAGE_DENIED' });
+    expect(await service.get(id)).toMatchObject({
+      state: 'error',
+      error: { code: 'IMAGE_DENIED' },
+    });
+    images.failures.clear();
+    await service.create(fenceOf(id), spec);
+    expect(await service.get(id)).toMatchObject({ state: 'created' });
+    driver.failure = RunnerErrors.CONTAINER_START_FAILED({ projectId: id, reason: 'x' });
+    await expect(service.start(fenceOf(id), spec)).rejects.toMatchObject({ status: 500 });
+    expect(await stateOf(id)).toBe('error');
+    driver.failure = undefined;
+    const view = await service.start(fenceOf(id), spec);
+    expect(view.state).toBe('running');
+    expect(view.error).toBeUndefined();
+  });
+
+  it('keeps the digest of its image until the reference changes', async () => {
+    const id = newId();
+    const pinned = { ...spec, imageDigest: 'sha256:11111111' };
+    await service.create(fenceOf(id), pinned);
+    await service.start(fenceOf(id), spec);
+    expect((await service.get(id)).spec.imageDigest).toBe('sha256:11111111');
+    await service.stop(fenceOf(id), 0);
+    const view = await service.start(fenceOf(id), { ...spec, image: 'debian:12' });
+    expect(view.spec.imageDigest).toBe('sha256:00000000');
+  });
+
+  it('refuses an image that makes no sense before anything is done', async () => {
+    const bad = { ...spec, image: 'Not An Image' };
+    await expect(service.create(fenceOf(newId()), bad)).rejects.toMatchObject({
+      code: 'IMAGE_INVALID',
+    });
+    expect(await store.list()).toEqual([]);
+  });
+
+  it('is cloned with its image and without touching the origin', async () => {
+    const [from, to] = [await created(), newId()];
+    await service.clone(fenceOf(to), { projectId: from }, spec);
+    expect(await service.get(to)).toMatchObject({ spec: { imageDigest: 'sha256:00000000' } });
+    expect(await storage.volume(to)).toBeDefined();
+  });
+});
+
+describe('the fence', () => {
+  it('refuses an older and a newer generation, and an older attempt', async () => {
+    const id = newId();
+    await service.create(fenceOf(id, { generation: 5 }), spec);
+    for (const generation of [4, 6]) {
+      await expect(service.start(fenceOf(id, { generation }), spec)).rejects.toMatchObject({
+        code: 'STALE_GENERATION',
+      });
+    }
+    const operationId = newId();
+    await service.start(fenceOf(id, { generation: 5, operationId, attempt: 2 }), spec);
+    const old = fenceOf(id, { generation: 5, operationId, attempt: 1 });
+    await expect(service.stop(old, 0)).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    await expect(service.create(fenceOf(id, { generation: 4 }), spec)).rejects.toMatchObject({
+      code: 'STALE_GENERATION',
+    });
+    expect(await stateOf(id)).toBe('running');
+  });
+
+  it('refuses what it does not know', async () => {
+    const fence = fenceOf(newId());
+    const code = { code: 'PROJECT_NOT_HERE' };
+    await expect(service.start(fence, spec)).rejects.toMatchObject(code);
+    await expect(service.stop(fence, 0)).rejects.toMatchObject(code);
+    await expect(service.update(fence, spec)).rejects.toMatchObject(code);
+  });
+
+  it('lets nobody write while a move or a restore holds the project', async () => {
+    const id = await running();
+    for (const [column, code] of [
+      ['fencedBy', 'PROJECT_BUSY_MOVING'],
+      ['restoringBy', 'PROJECT_BUSY_RESTORING'],
+    ] as const) {
+      await store.change(id, (_, save) => save({ [column]: newId() }));
+      const refusal = { code, retryable: true };
+      await expect(service.start(fenceOf(id), spec)).rejects.toMatchObject(refusal);
+      await expect(service.update(fenceOf(id), spec)).rejects.toMatchObject(refusal);
+      await expect(service.delete(fenceOf(id))).rejects.toMatchObject(refusal);
+      await expect(
+        service.exec({ projectId: id, command: ['true'], env: {} }),
+      ).rejects.toMatchObject(refusal);
+      await store.change(id, (_, save) => save({ [column]: null }));
+    }
+  });
+
+  it('refuses a start that was waiting when the move shut writers out', async () => {
+    const id = await running();
+    let release!: () => void;
+    const busy = new Promise<void>((resolve) => (release = resolve));
+    const stop = service.runtime.exclusively(id, () => busy);
+    const start = service.start(fenceOf(id), spec);
+    await waitFor('the start has been let in', async () => (await store.get(id))?.attempt === 1, {
+      timeoutMs: 1000,
+    });
+    await store.change(id, (_, save) => save({ fencedBy: newId() }));
+    release();
+    await stop;
+    await expect(start).rejects.toMatchObject({ code: 'PROJECT_BUSY_MOVING' });
+  });
+
+  it('lets the move itself stop the container and start it again', async () => {
+    const id = await running();
+    await store.change(id, (_, save) => save({ fencedBy: newId() }));
+    const session = await service.exec
+      .call(service, { projectId: id, command: ['cat'], env: {} })
+      .catch(() => undefined);
+    expect(session).toBeUndefined();
+    await service.stopContainer(id);
+    expect(await driver.list()).toEqual([]);
+    await service.ensureRunning(id);
+    expect(await stateOf(id)).toBe('running');
+  });
+});
+
+describe('the reconciler', () => {
+  const kinds = async () => (await reconciler.run()).map(({ kind }) => kind);
+
+  it('does nothing when all is as it should be', async () => {
+    await running();
+    await created();
+    expect(await kinds()).toEqual([]);
+  });
+
+  it('adopts containers that survived, also in the middle of their start', async () => {
+    const id = await running();
+    await store.change(id, (_, save) => save({ state: 'starting', address: null }));
+    boot();
+    expect(await kinds()).toEqual(['adopt']);
+    expect(await store.get(id)).toMatchObject({ state: 'running', address: '127.0.0.1' });
+    expect(driver.starts).toBe(1);
+  });
+
+  it('starts what died, later each time it dies at once', async () => {
+    const id = await running();
+    driver.die(id);
+    expect(await kinds()).toEqual(['start']);
+    expect(await stateOf(id)).toBe('running');
+    driver.die(id);
+    expect(await kinds()).toEqual([]);
+    clock.time += 60_000;
+    expect(await kinds()).toEqual(['start']);
+  });
+
+  it('stops what should not run, and settles records of what is gone', async () => {
+    const [one, other] = [await running(), await running()];
+    await store.change(one, (_, save) => save({ desiredState: 'stopped', state: 'stopping' }));
+    await driver.stop(other);
+    await store.change(other, (_, save) => save({ desiredState: 'stopped', state: 'stopping' }));
+    expect((await kinds()).sort()).toEqual(['settle', 'stop']);
+    expect([await stateOf(one), await stateOf(other)]).toEqual(['stopped', 'stopped']);
+    expect(await driver.list()).toEqual([]);
+  });
+
+  it('ends containers of projects that are not here', async () => {
+    const id = await running();
+    await store.remove(id);
+    await reconciler.run();
+    expect(await driver.list()).toEqual([]);
+  });
+
+  it('leaves a project alone that a move or a restore holds', async () => {
+    const id = await running();
+    await store.change(id, (_, save) => save({ fencedBy: newId() }));
+    driver.die(id);
+    expect(await kinds()).toEqual([]);
+  });
+
+  it('tries the others when one fails', async () => {
+    const [bad, good] = [await running(), await running()];
+    driver.die(bad);
+    driver.die(good);
+    const start = driver.start.bind(driver);
+    driver.start = async (input) => {
+      if (input.projectId === bad) throw RunnerErrors.NETWORK_FULL({ cidr: 'x' });
+      return start(input);
+    };
+    expect(await kinds()).toEqual(['start']);
+    expect([await stateOf(bad), await stateOf(good)]).toEqual(['error', 'running']);
+  });
+});
+
+describe('the handlers', () => {
+  function duplex() {
+    const abort = new AbortController();
+    const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+    let control: ((message: ExecControl) => void) | undefined;
+    const context: DuplexContext<ExecControl> = {
+      params: {},
+      caller: 'hub',
+      signal: abort.signal,
+      stdin,
+      stdout,
+      stderr,
+      onControl: (listener) => (control = listener),
+    };
+    return { abort, stdin, stdout, context, control: (m: ExecControl) => control?.(m) };
+  }
+
+  it('streams a command both ways and give its exit status', async () => {
+    const id = await running();
+    const { exec } = createRunnerHandlers(service);
+    const caller = duplex();
+    const done = exec({ projectId: id, command: ['cat'], env: {} }, caller.context);
+    caller.stdin.end('hello');
+    expect(await done).toEqual({ exit: 0 });
+    expect(String(caller.stdout.read())).toBe('hello');
+  });
+
+  it('hands signals on, and ends the command when its caller goes away', async () => {
+    const id = await running();
+    const { exec } = createRunnerHandlers(service);
+    const input = { projectId: id, command: ['sleep', '1000'], env: {} };
+    const signaled = duplex();
+    const first = exec(input, signaled.context);
+    await waitFor('it runs', async () => (await driver.stats(id)).pids === 2, { timeoutMs: 1000 });
+    signaled.control({ kind: 'signal', signal: 'SIGINT' });
+    expect(await first).toEqual({ exit: 130 });
+    const gone = duplex();
+    const second = exec(input, gone.context);
+    await waitFor('it runs', async () => (await driver.stats(id)).pids === 2, { timeoutMs: 1000 });
+    gone.abort.abort();
+    expect((await second).exit).toBeGreaterThan(128);
+    expect((await driver.stats(id)).pids).toBe(1);
+  });
+
+  it('gives the last lines of the log', async () => {
+    const id = await running();
+    for (const line of ['one', 'two', 'three']) driver.print(id, line);
+    const { logs } = createRunnerHandlers(service);
+    const caller = duplex();
+    await logs({ projectId: id, follow: false, tailLines: 2 }, caller.context);
+    expect(String(caller.stdout.read())).toBe('two\nthree\n');
+  });
+});
