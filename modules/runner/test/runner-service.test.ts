@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { PassThrough } from 'node:stream';
 import { Clock, createLogger, MiB, newId, waitFor } from '@rookery/core';
 import type { DuplexContext, Fence, Progress, ProjectSpec } from '@rookery/core/contract';
@@ -75,6 +75,8 @@ beforeEach(async () => {
   clock = new ManualClock();
   boot();
 });
+
+afterEach(() => storage.close());
 
 async function created(): Promise<string> {
   const id = newId();
