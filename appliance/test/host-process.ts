@@ -134,7 +134,7 @@ export class HostProcess {
       {
         hostKey: this.env['ROOKERY_HOST_KEY'] ?? '',
         stateDir: join(this.data, 'containers'),
-        runDir: join(this.data, 'run'),
+        runDir: join(this.data, 'run/c'),
         toolsDir: this.env['ROOKERY_TOOLS_DIR'] ?? '',
         network: { cidr: this.env['ROOKERY_PROJECT_CIDR'] ?? '' },
       },

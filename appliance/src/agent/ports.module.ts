@@ -34,7 +34,7 @@ export const runnerModule = RunnerModule.forRootAsync({
       podman: {
         hostKey: config.hostKey,
         stateDir: paths.containers,
-        runDir: paths.run,
+        runDir: paths.containersRun,
         toolsDir: config.toolsDir,
         network: { cidr: config.projectCidr, hostPorts: [config.agentPort] },
       },

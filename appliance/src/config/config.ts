@@ -111,8 +111,10 @@ export interface HostPaths {
   /** Containers' storage and logs. */
   readonly containers: string;
   readonly images: string;
-  /** A tmpfs of the host's own: mounts, pids and locks of containers, gone after a reboot. */
+  /** A tmpfs of the host's own. */
   readonly run: string;
+  /** In it: mounts, pids and locks of containers, gone after a reboot as they are. */
+  readonly containersRun: string;
   readonly backupWork: string;
 }
 
@@ -178,6 +180,7 @@ function pathsIn(dataDir: string): HostPaths {
     containers: `${dataDir}/containers`,
     images: `${dataDir}/images`,
     run: `${dataDir}/run`,
+    containersRun: `${dataDir}/run/c`,
     backupWork: `${dataDir}/backup`,
   };
 }
