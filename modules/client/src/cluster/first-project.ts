@@ -161,7 +161,9 @@ fi
 if [ ! -e ~/.config/rookery/services/web ]; then
 cat >~/.config/rookery/services/.web <<'SERVICE'
 #!/bin/sh
-# Shows ~/www on port ${firstProjectPort}.
+# Shows ~/www on port ${firstProjectPort}. Requests keep their whole path, /<project>/port/<p>/…: a link leads back.
+mkdir -p "$HOME/www/$ROOKERY_PROJECT_ID/port"
+ln -sfn ../.. "$HOME/www/$ROOKERY_PROJECT_ID/port/${firstProjectPort}"
 if [ -x /opt/rookery/bin/busybox ]; then
   exec /opt/rookery/bin/busybox httpd -f -p 127.0.0.1:${firstProjectPort} -h "$HOME/www"
 fi

@@ -93,6 +93,8 @@ export class Landings {
     // A receiver that already failed explains a broken pipe; one that waits is of no use any more.
     if (failure !== undefined && !isBrokenPipe(failure)) stop.abort();
     const end = await process.ended;
+    // With -e the receiver leaves at the end marker, maybe before its input is closed: that is no cut.
+    if (end.exit === 0 && guard.isWhole && isBrokenPipe(failure)) failure = undefined;
     if (signal?.aborted) throw CoreErrors.CANCELED({}, { cause: signal.reason });
     if (end.error) throw CoreErrors.COMMAND_MISSING({ command: 'btrfs' }, { cause: end.error });
     if (CodedError.is(failure)) throw failure;
@@ -210,6 +212,6 @@ function openLanding(path: string): number {
 }
 
 function isBrokenPipe(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException).code;
+  const code = (error as NodeJS.ErrnoException | undefined)?.code;
   return code === 'EPIPE' || code === 'ERR_STREAM_PREMATURE_CLOSE' || code === 'ECONNRESET';
 }

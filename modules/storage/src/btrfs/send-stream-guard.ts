@@ -36,6 +36,11 @@ export class SendStreamGuard extends Transform {
     super();
   }
 
+  /** True once the end marker passed and nothing after it. */
+  get isWhole(): boolean {
+    return this.ended;
+  }
+
   override _transform(chunk: Buffer, _encoding: string, done: TransformCallback): void {
     this.bytes += chunk.length;
     try {
