@@ -103,7 +103,7 @@ export class ProjectRuntime {
   /** Under {@link exclusively}. */
   async stopNow(id: ProjectId, graceMs: number): Promise<ProjectRecord> {
     const before = await this.record(id);
-    if (before.state === 'archived') {
+    if (before.state === 'archived' || before.state === 'stopped') {
       await this.parts.driver.stop(id, { graceMs });
       return before;
     }
