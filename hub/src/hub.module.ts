@@ -24,6 +24,7 @@ import { HUB_SECRET } from './conat/hub-secret.js';
 import { HubServices } from './conat/hub-services.js';
 import { SettingsModule, type HubSettings } from './config/settings.module.js';
 import { HUB_LOGGER } from './config/tuning.js';
+import { withDatabaseErrors } from './database/database-errors.js';
 import { HostConnections } from './hosts/host-connections.js';
 import { HostRemovals } from './hosts/host-removals.js';
 import { HostsApi } from './hosts/hosts.api.js';
@@ -130,7 +131,12 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
         ]
       ) => {
         const options = { enabled: works, leaseMs: tuning.leaseMs };
-        const ports = { hosts, records, authority, children };
+        const ports = {
+          hosts,
+          records: withDatabaseErrors(records),
+          authority: withDatabaseErrors(authority),
+          children: withDatabaseErrors(children),
+        };
         return new OperationWorker(dataSource, store, ports, signal, options, log);
       },
     },
@@ -170,6 +176,7 @@ const brokerNews: Provider = {
     removals: HostRemovals,
   ) => {
     removals.onRemoved((hostId) => broker.disconnect(identityNames.host(hostId)));
+    changes.onRevoked((accountId) => broker.disconnect(identityNames.account(accountId)));
     changes.onChange((accountId) => {
       const name = identityNames.account(accountId);
       authenticator.projectsOf(accountId).then(

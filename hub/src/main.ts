@@ -1,5 +1,6 @@
 import { createLogger, toCodedError } from '@rookery/core';
 import { configFromEnvironment } from './config/config.js';
+import { HubErrors } from './hub.errors.js';
 import { createHub } from './hub.js';
 
 /** Starts one hub process; what is wrong with its settings is one line on stderr. */
@@ -7,7 +8,14 @@ async function main(): Promise<void> {
   const config = configFromEnvironment();
   const app = await createHub(config);
   app.enableShutdownHooks();
-  await app.listen(config.port, config.listen);
+  try {
+    await app.listen(config.port, config.listen);
+  } catch (error) {
+    await app.close();
+    if ((error as { code?: string }).code !== 'EADDRINUSE') throw error;
+    const { port, listen } = config;
+    throw HubErrors.PORT_IN_USE({ port, listen }, { cause: error });
+  }
   createLogger('hub', config.logLevel).info(
     { url: config.publicUrl, roles: config.roles },
     'ready',

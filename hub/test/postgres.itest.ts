@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { createLogger } from '@rookery/core';
+import { createLogger, waitFor } from '@rookery/core';
 import pg from 'pg';
 import { DataSource } from 'typeorm';
 import { dataSourceOptions, openDataSource } from '../src/database/data-source.js';
@@ -58,9 +58,17 @@ describe('the embedded Postgres', () => {
   it('recovers after SIGKILL', async () => {
     const url = await server().start();
     await query(url, 'CREATE TABLE survived AS SELECT 3 AS n');
-    process.kill(await postmasterPid(), 'SIGKILL');
-    await servers[0]!.stop();
-    await server().start();
+    const killed = await postmasterPid();
+    process.kill(killed, 'SIGKILL');
+    await waitFor(
+      'it is back by itself',
+      () =>
+        query(url, 'SELECT 1').then(
+          async () => (await postmasterPid()) !== killed,
+          () => false,
+        ),
+      { timeoutMs: 20_000 },
+    );
     expect(await query(url, 'SELECT n FROM survived')).toEqual([{ n: 3 }]);
   });
 

@@ -6,6 +6,7 @@ import { DataSource, In } from 'typeorm';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { pageOfRows } from '../api/pages.js';
 import { AuditService } from '../audit/audit.service.js';
+import { AccessChanges } from '../conat/access-changes.js';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { ApiKey, type Account } from '../database/entities/account.entity.js';
 import { HubErrors } from '../hub.errors.js';
@@ -74,6 +75,7 @@ export class AccountsApi implements ApiPart<Names> {
           details: { keyId },
         });
       });
+      this.changes.revoked(caller.accountId);
       return {};
     },
     createLoginTicket: async ({ caller, body }) => {
@@ -95,6 +97,7 @@ export class AccountsApi implements ApiPart<Names> {
     private readonly login: LoginService,
     private readonly keys: SigningKeys,
     private readonly audit: AuditService,
+    private readonly changes: AccessChanges,
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
   ) {}
 }

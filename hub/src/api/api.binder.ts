@@ -52,7 +52,7 @@ export class ApiBinder {
   async handle(name: OperationName, request: Request, response: Response): Promise<void> {
     const route: Route = api[name];
     const caller = route.authenticated ? await this.auth.require(request) : undefined;
-    const call = await this.parse(route, request, response, caller);
+    const call = await this.parse(name, request, response, caller);
     const handler = this.handlers[name] as AnyHandler;
     if (route.kind === 'events') {
       await this.stream(route, handler(call) as AsyncIterable<unknown>, response, call.signal);
@@ -68,11 +68,12 @@ export class ApiBinder {
   }
 
   private async parse(
-    route: Route,
+    name: OperationName,
     request: Request,
     response: Response,
     caller: Caller | undefined,
   ): Promise<ApiCall<Route>> {
+    const route: Route = api[name];
     const key = route.method === 'POST' ? request.headers[idempotencyHeader] : undefined;
     if (key !== undefined && (typeof key !== 'string' || !idempotencyKeyPattern.test(key))) {
       throw CoreErrors.INVALID_INPUT({
@@ -88,7 +89,8 @@ export class ApiBinder {
       body: parseInput(route.body, hasBody ? await readJson(request) : {}),
       // Routes without authentication have handlers that do not look at the caller.
       caller: caller as Caller,
-      idempotencyKey: key,
+      // One key may be used with several routes.
+      idempotencyKey: key === undefined ? undefined : `${name} ${key}`,
       signal: gone.signal,
     };
   }

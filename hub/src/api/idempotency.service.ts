@@ -6,12 +6,15 @@ import { DataSource } from 'typeorm';
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
 import type { ApiCall } from './handlers.js';
+import { seal, unseal } from './sealed.js';
 
 /** A repeated request waits this long for the first one's answer. */
 const waitMs = 5000;
 /** An answer that has not come by then never will: its process died. */
 const abandonedS = 60;
 const keptHours = 24;
+
+const hashOfKey = (key: string): string => createHash('sha256').update(key).digest('base64url');
 
 export interface StoredAnswer {
   readonly status: number;
@@ -21,7 +24,7 @@ export interface StoredAnswer {
 interface RecordRow {
   readonly request_hash: Buffer;
   readonly status: number | null;
-  readonly response: unknown;
+  readonly response: Buffer | null;
   readonly abandoned: boolean;
 }
 
@@ -39,21 +42,22 @@ export class IdempotencyService {
     call: ApiCall<Route>,
     run: () => Promise<unknown>,
   ): Promise<StoredAnswer> {
-    const id = [call.caller.accountId, call.idempotencyKey, name] as const;
+    const key = call.idempotencyKey ?? '';
+    const id = [call.caller.accountId, hashOfKey(key), name] as const;
     const hash = createHash('sha256')
       .update(JSON.stringify([name, call.params, call.query, call.body]))
       .digest();
     if (!(await this.claim(id, hash))) {
-      const earlier = await this.earlierAnswer(id, hash);
+      const earlier = await this.earlierAnswer(id, hash, key);
       if (earlier) return earlier;
     }
     try {
-      const body = (await this.afterCrash(name, call)) ?? (await run());
+      const body = (await this.operations.byIdempotencyKey(call)) ?? (await run());
       const { status } = api[name];
       await this.dataSource.query(
         `UPDATE idempotency_records SET status = $4, response = $5
          WHERE account_id = $1 AND key = $2 AND route = $3`,
-        [...id, status, JSON.stringify(body)],
+        [...id, status, seal(JSON.stringify(body), key)],
       );
       return { status, body };
     } catch (error) {
@@ -83,6 +87,7 @@ export class IdempotencyService {
   private async earlierAnswer(
     id: readonly unknown[],
     hash: Buffer,
+    key: string,
   ): Promise<StoredAnswer | undefined> {
     const look = async (): Promise<RecordRow | undefined> => {
       const [row] = await this.dataSource.query<RecordRow[]>(
@@ -102,17 +107,11 @@ export class IdempotencyService {
         throw CodedError.is(error, 'TIMEOUT') ? HubErrors.IDEMPOTENCY_IN_PROGRESS() : error;
       },
     );
-    if (row.status === null) {
+    if (row.status === null || row.response === null) {
       await this.claim(id, hash);
       return undefined;
     }
-    return { status: row.status, body: row.response };
-  }
-
-  /** What a request that died before it answered had already begun. */
-  private async afterCrash(name: OperationName, call: ApiCall<Route>): Promise<unknown> {
-    const started = await this.operations.byIdempotencyKey(name, call);
-    return started ?? undefined;
+    return { status: row.status, body: JSON.parse(unseal(row.response, key)) as unknown };
   }
 
   private async forget(id: readonly unknown[]): Promise<void> {

@@ -3,6 +3,7 @@ import { ArgumentsHost, Catch, HttpException, type ExceptionFilter } from '@nest
 import type { Problem } from '@rookery/client/contract';
 import { CodedError, CoreErrors, newId, toCodedError, type Logger } from '@rookery/core';
 import type { Request } from 'express';
+import { databaseError } from '../database/database-errors.js';
 import { HubErrors } from '../hub.errors.js';
 
 /** RFC 9457; `type` names the code, which docs/ERRORS.md explains. */
@@ -46,7 +47,7 @@ export class ProblemFilter implements ExceptionFilter {
 
   private coded(error: unknown, request: Request): CodedError {
     if (error instanceof HttpException) return ofNest(error, request);
-    const coded = toCodedError(error);
+    const coded = toCodedError(databaseError(error));
     if (coded.code !== 'INTERNAL') return coded;
     // What broke inside is for the log; the caller gets a number to ask for.
     const reference = newId();

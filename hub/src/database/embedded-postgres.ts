@@ -13,6 +13,7 @@ const databaseName = 'rookery';
 const socketDirCharsMax = 85;
 const startTimeoutMs = 60_000;
 const stopTimeoutMs = 20_000;
+const respawnAfterMs = 500;
 
 export interface EmbeddedPostgresOptions {
   /** Everything lives beneath; made when missing. */
@@ -35,6 +36,7 @@ export class EmbeddedPostgres {
   private readonly exec: Exec;
   private child: SpawnedProcess | undefined;
   private stopping = false;
+  private served = false;
 
   constructor(private readonly options: EmbeddedPostgresOptions) {
     this.exec = options.exec ?? new SystemExec();
@@ -59,6 +61,7 @@ export class EmbeddedPostgres {
     await this.spawn(bin, socketDir);
     const url = connectionUrl(socketDir, password);
     await this.makeDatabase(url);
+    this.served = true;
     return url;
   }
 
@@ -224,7 +227,10 @@ export class EmbeddedPostgres {
     );
     const ended = child.ended.then((end) => {
       const reason = end.error?.message ?? end.stderr.trim().slice(-500);
-      if (!this.stopping) this.options.log.error({ reason }, 'Postgres ended');
+      if (!this.stopping) {
+        this.options.log.error({ reason }, 'Postgres ended');
+        this.respawnLater(bin, socketDir, child);
+      }
       return reason;
     });
     const path = join(socketDir, '.s.PGSQL.5432');
@@ -233,6 +239,16 @@ export class EmbeddedPostgres {
     }).then(() => undefined);
     const failed = await Promise.race([ready, ended]);
     if (failed !== undefined) throw HubErrors.POSTGRES_FAILED({ reason: failed });
+  }
+
+  /** A server that was running and died (killed for memory, say) is started again. */
+  private respawnLater(bin: string, socketDir: string, dead: SpawnedProcess): void {
+    setTimeout(() => {
+      if (this.stopping || this.child !== dead || !this.served) return;
+      this.spawn(bin, socketDir).catch((error: unknown) =>
+        this.options.log.error({ err: error }, 'Postgres does not start again'),
+      );
+    }, respawnAfterMs).unref();
   }
 
   private async makeDatabase(url: string): Promise<void> {

@@ -1,6 +1,7 @@
+import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { BackupErrors } from '@rookery/backup';
-import type { OperationName, Route, Started } from '@rookery/client/contract';
+import type { Route, Started } from '@rookery/client/contract';
 import { CodedError, newId, waitFor } from '@rookery/core';
 import type { CodedErrorView } from '@rookery/core/contract';
 import { MoveErrors, newSagaRecord } from '@rookery/move';
@@ -58,7 +59,7 @@ export class OperationsService {
     manager: EntityManager,
     operation: NewOperation<K>,
   ): Promise<Operation> {
-    const { kind, input, caller, projectId } = operation;
+    const { kind, input, caller, projectId, idempotencyKey: key } = operation;
     if (projectId !== undefined) await this.refuseConflict(manager, projectId, operation);
     const id = operation.id ?? newId();
     const saga = newSagaRecord(sagaOf(kind), { operationId: id, input });
@@ -75,7 +76,7 @@ export class OperationsService {
       leaseExpiresAt: null,
       cancelRequested: false,
       lane: operation.lane ?? null,
-      idempotencyKey: operation.idempotencyKey ?? null,
+      idempotencyKey: key === undefined ? null : hashOf(key),
       parentId: operation.parentId ?? null,
       createdBy: caller?.accountId ?? null,
       input: input as Record<string, unknown>,
@@ -146,12 +147,12 @@ export class OperationsService {
 
   /** What a POST with this key had begun before its process died. */
   async byIdempotencyKey(
-    _name: OperationName,
-    call: ApiCall<Route>,
+    call: Pick<ApiCall<Route>, 'caller' | 'idempotencyKey'>,
   ): Promise<z.input<typeof Started> | undefined> {
-    const operation = await this.dataSource.manager.findOneBy(Operation, {
-      createdBy: call.caller.accountId,
-      idempotencyKey: call.idempotencyKey!,
+    const { caller, idempotencyKey = '' } = call;
+    const operation = await this.dataSource.manager.findOne(Operation, {
+      where: { createdBy: caller.accountId, idempotencyKey: hashOf(idempotencyKey) },
+      order: { createdAt: 'DESC' },
     });
     return operation ? this.started(operation, call.caller) : undefined;
   }
@@ -177,10 +178,15 @@ export class OperationsService {
   private activeOf(manager: EntityManager, projectId: string): Promise<Operation[]> {
     return manager
       .createQueryBuilder(Operation, 'op')
-      .where('op.projectId = :projectId AND op.endedAt IS NULL', { projectId })
+      .where('op.projectId = :projectId AND op.lane IS NOT NULL AND op.endedAt IS NULL', {
+        projectId,
+      })
       .getMany();
   }
 }
+
+/** Of the key's use with one route: see the binder. */
+const hashOf = (key: string): string => createHash('sha256').update(key).digest('base64url');
 
 function errorOf(operation: Operation): CodedError {
   const fallback: CodedErrorView = {

@@ -64,7 +64,7 @@ export class ProjectMove {
   @Column('timestamptz', { nullable: true }) endedAt!: Date | null;
 }
 
-/** The first answer to a POST that carried an idempotency key. */
+/** The first answer to a POST that carried an idempotency key; `key` is its hash. */
 @Entity('idempotency_records')
 export class IdempotencyRecord {
   @PrimaryColumn('uuid') accountId!: string;
@@ -73,6 +73,7 @@ export class IdempotencyRecord {
   @Column('bytea') requestHash!: Buffer;
   /** Null while the first request is being answered. */
   @Column('integer', { nullable: true }) status!: number | null;
-  @Column('jsonb', { nullable: true }) response!: unknown;
+  /** Encrypted with the key itself, of which only a hash is kept: answers may hold secrets. */
+  @Column('bytea', { nullable: true }) response!: Buffer | null;
   @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
 }

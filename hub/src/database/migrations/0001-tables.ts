@@ -61,7 +61,7 @@ CREATE TABLE idempotency_records (
   route text NOT NULL,
   request_hash bytea NOT NULL,
   status integer,
-  response jsonb,
+  response bytea,
   created_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (account_id, key, route)
 );
@@ -174,7 +174,7 @@ CREATE TABLE operations (
 -- what is half way.
 CREATE UNIQUE INDEX operations_one_a_lane ON operations (project_id, lane) WHERE ended_at IS NULL;
 CREATE INDEX operations_claim ON operations (run_at) WHERE ended_at IS NULL;
-CREATE UNIQUE INDEX operations_idempotency ON operations (created_by, idempotency_key)
+CREATE INDEX operations_idempotency ON operations (created_by, idempotency_key)
   WHERE idempotency_key IS NOT NULL;
 CREATE INDEX operations_age ON operations (created_at, id);
 CREATE INDEX operations_parent ON operations (parent_id) WHERE parent_id IS NOT NULL;

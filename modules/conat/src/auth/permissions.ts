@@ -8,6 +8,7 @@ const responses = { countMax: 1_000_000, ttlMs: 120_000 };
 /** What a viewer may ask of a project; everything else could change something. */
 const viewerAsks = [
   'status',
+  'streams.logs',
   'fs.stat',
   'fs.list',
   'fs.read',

@@ -1,0 +1,244 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ConatClient, createServiceClient } from '@rookery/conat';
+import { hostReports } from '@rookery/conat/contract';
+import { CodedError, createLogger, GiB, waitFor } from '@rookery/core';
+import { projectStreams } from '@rookery/runner/contract';
+import { DataSource } from 'typeorm';
+import { FakeHost } from './support/fake-host.js';
+import { startPostgres, type TestPostgres } from './support/postgres.js';
+import { TestHub, type Operation, type Project } from './support/test-hub.js';
+
+let postgres: TestPostgres;
+let hub: TestHub;
+let host: FakeHost;
+const closing: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  postgres = await startPostgres();
+  hub = await TestHub.start(postgres.url);
+  host = await FakeHost.join({ name: 'h1', hubUrl: hub.url, joinToken: await hub.joinToken() });
+});
+
+afterAll(async () => {
+  for (const close of closing.reverse()) await close();
+  await host?.disconnect();
+  await hub?.close();
+  await postgres?.close();
+});
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+  } catch (error) {
+    if (CodedError.is(error)) return error.code;
+    throw error;
+  }
+  throw new Error('it succeeded');
+}
+
+describe('joining', () => {
+  it('uses a token up; repeated with the same keys it is the same host', async () => {
+    const joinToken = await hub.joinToken();
+    const first = new FakeHost({ name: 'twice', hubUrl: hub.url, joinToken });
+    await first.register();
+    const { hostId } = first;
+    await first.register();
+    expect(first.hostId).toBe(hostId);
+    const thief = new FakeHost({ name: 'thief', hubUrl: hub.url, joinToken });
+    expect(await codeOf(thief.register())).toBe('JOIN_TOKEN_INVALID');
+    await hub.ok('DELETE', `/hosts/${hostId}`);
+  });
+
+  it('is refused with an unknown or expired token, at the door', async () => {
+    const unknown = new FakeHost({
+      ...{ name: 'x', hubUrl: hub.url, joinToken: `join_${'A'.repeat(43)}` },
+    });
+    expect(await codeOf(unknown.register())).toBe('CONAT_UNAUTHORIZED');
+    const joinToken = await hub.joinToken();
+    await hub.app
+      .get(DataSource)
+      .query(`UPDATE join_tokens SET expires_at = now() - interval '1 s' WHERE used_at IS NULL`);
+    const late = new FakeHost({ name: 'late', hubUrl: hub.url, joinToken });
+    expect(await codeOf(late.register())).toBe('CONAT_UNAUTHORIZED');
+  });
+
+  it('gives two hosts of one name different ones', async () => {
+    const again = await FakeHost.join({
+      ...{ name: 'h1', hubUrl: hub.url, joinToken: await hub.joinToken() },
+    });
+    closing.push(() => again.disconnect());
+    expect(await hub.ok('GET', `/hosts/${again.hostId}`)).toMatchObject({ name: 'h1-2' });
+    await again.disconnect();
+    await hub.ok('DELETE', `/hosts/${again.hostId}`);
+  });
+});
+
+describe('reports', () => {
+  it('are taken over from the owner at its generation, and from nobody else', async () => {
+    const other = await FakeHost.join({
+      ...{ name: 'other', hubUrl: hub.url, joinToken: await hub.joinToken() },
+    });
+    closing.push(() => other.disconnect());
+    const { id } = await hub.createProject({ host: 'h1', start: true });
+    expect(host.owned).toEqual(expect.arrayContaining([]));
+    const mine = host.projects.get(id)!;
+    await other.heartbeat([[id, { ...mine, state: 'error' }]]);
+    await hub.app
+      .get(DataSource)
+      .query('UPDATE projects SET placement_generation = 2 WHERE id = $1', [id]);
+    await host.heartbeat([[id, { ...mine, state: 'error' }]]);
+    expect((await hub.project(id)).state).toBe('running');
+    mine.generation = 2;
+    mine.state = 'stopped';
+    await waitFor('it is believed', async () => (await hub.project(id)).state === 'stopped', {
+      timeoutMs: 5000,
+    });
+    expect((await hub.project(id)).diskUsedBytes).toBe(4096);
+    expect(host.owned).toContainEqual({ projectId: id, generation: 2 });
+    const spoof = createServiceClient(await other.raw(), hostReports, { hostId: host.hostId });
+    await expect(
+      spoof.heartbeat({ version: 'evil', projects: [], ...figuresOf(other) }, { timeoutMs: 500 }),
+    ).rejects.toThrow();
+    expect(await hub.ok('GET', `/hosts/${host.hostId}`)).toMatchObject({ version: '0.1.0' });
+    await hub.ok('PATCH', `/hosts/${other.hostId}`, { body: { schedulable: false } });
+  });
+
+  const figuresOf = (from: FakeHost) => {
+    const { capabilities, capacity } = from.registration();
+    return { capabilities, capacity };
+  };
+
+  it('are refused to a generation that a host has left behind', async () => {
+    const { id } = await hub.createProject({ host: 'h1' });
+    host.projects.get(id)!.generation = 9;
+    const { operation } = await hub.ok<{ operation: Operation }>(
+      ...(['POST', `/projects/${id}/start`] as const),
+      { body: {} },
+    );
+    expect(await hub.ended(operation.id)).toMatchObject({
+      ...{ state: 'failed', error: { code: 'STALE_GENERATION' } },
+    });
+    host.projects.get(id)!.generation = 1;
+  });
+});
+
+describe('placement', () => {
+  it('spreads a hundred simultaneous projects and overfills no host', async () => {
+    const small: FakeHost[] = [];
+    for (let n = 0; n < 3; n += 1) {
+      const joinToken = await hub.joinToken();
+      const each = await FakeHost.join({
+        ...{ name: `small-${n}`, hubUrl: hub.url, joinToken, diskFreeBytes: 10 * GiB },
+      });
+      small.push(each);
+      closing.push(() => each.disconnect());
+    }
+    await hub.ok('PATCH', `/hosts/${host.hostId}`, { body: { schedulable: false } });
+    const releases = small.map((each) => each.hold('projects.create'));
+    // Each sets 0.5 GiB aside: 20 a host, 60 in all.
+    const answers = await Promise.all(
+      Array.from({ length: 100 }, (_, n) =>
+        hub.call<{ project?: Project; code?: string }>('POST', '/projects', {
+          body: { name: `p${n}` },
+        }),
+      ),
+    );
+    for (const release of releases) release();
+    const counts = new Map<string, number>();
+    for (const { body } of answers) {
+      const key = body.project?.host ?? body.code ?? '';
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+    expect(Object.fromEntries(counts)).toEqual({
+      ...{ 'small-0': 20, 'small-1': 20, 'small-2': 20, NO_HOST: 40 },
+    });
+    await hub.ok('PATCH', `/hosts/${host.hostId}`, { body: { schedulable: true } });
+  });
+});
+
+describe('streams', () => {
+  const short = { timeoutMs: 1000 };
+
+  async function as(token: string) {
+    const access = await hub.ok<{ url: string; token: string; inboxPrefix: string }>(
+      ...(['POST', '/conat-tokens'] as const),
+      { token, body: {} },
+    );
+    const client = await ConatClient.connect({
+      servers: access.url,
+      identity: access.inboxPrefix.replace('_INBOX.', ''),
+      credentials: { token: access.token },
+      connectTimeoutMs: 5000,
+      logger: createLogger('test', 'silent'),
+    });
+    closing.push(() => client.close());
+    return client;
+  }
+
+  it('relay an exec and logs to the owning host, audited, for members alone', async () => {
+    const { id: projectId } = await hub.createProject({ host: 'h1', start: true });
+    const streams = createServiceClient(await as(hub.admin.token), projectStreams, { projectId });
+    const call = await streams.exec({ command: ['echo', 'hello'] });
+    const output = text(call.stdout);
+    call.stdin.end('and more ');
+    expect(await call.result).toEqual({ exit: 7 });
+    expect(await output).toBe('and more echo hello');
+    const logs = await streams.logs({});
+    expect(await text(logs.stdout)).toBe('a line\n');
+    const { items } = await hub.ok<{ items: object[] }>(
+      'GET',
+      `/audit?subject=project:${projectId}`,
+    );
+    expect(items).toContainEqual(expect.objectContaining({ action: 'project.exec' }));
+
+    const viewer = await hub.createAccount('viewer@example.org');
+    await hub.ok('PUT', `/projects/${projectId}/collaborators/${viewer.accountId}`, {
+      body: { role: 'viewer' },
+    });
+    const reading = createServiceClient(await as(viewer.token), projectStreams, { projectId });
+    expect(await text((await reading.logs({})).stdout)).toBe('a line\n');
+    const execAsViewer = async () => (await reading.exec({ command: ['id'] }, short)).result;
+    await expect(execAsViewer()).rejects.toThrow();
+
+    const stranger = await hub.createAccount('stranger@example.org');
+    const foreign = createServiceClient(await as(stranger.token), projectStreams, { projectId });
+    const refused = async () => {
+      const tried = await foreign.exec({ command: ['id'] }, short);
+      await tried.result;
+    };
+    await expect(refused()).rejects.toThrow();
+    expect(host.calls.filter((each) => each === 'projects.exec')).toHaveLength(1);
+  });
+});
+
+describe('the way to a project', () => {
+  it('leads through the proxy to its host with a token, and not without a right', async () => {
+    const seen: string[] = [];
+    const ingress = createServer((request, response) => {
+      seen.push(`${request.url} ${String(request.headers.cookie)}`);
+      response.end(`at ${request.url}`);
+    });
+    await new Promise<void>((resolve) => ingress.listen(0, '127.0.0.1', resolve));
+    closing.push(() => new Promise((resolve) => ingress.close(() => resolve())));
+    const { port } = ingress.address() as AddressInfo;
+    const { id } = await hub.createProject({ host: 'h1', start: true });
+    await hub.app
+      .get(DataSource)
+      .query('UPDATE project_hosts SET internal_url = $1 WHERE id = $2', [
+        ...[`http://127.0.0.1:${port}`, host.hostId],
+      ]);
+    const get = (token?: string) =>
+      fetch(`${hub.url}/${id}/port/8080/x?y=1`, {
+        ...(token !== undefined && { headers: { authorization: `Bearer ${token}` } }),
+      });
+    const answer = await get(hub.admin.token);
+    expect([answer.status, await answer.text()]).toEqual([200, `at /${id}/port/8080/x?y=1`]);
+    const stranger = await hub.createAccount('walker@example.org');
+    expect((await get(stranger.token)).status).toBe(403);
+    expect((await get()).status).toBe(401);
+    expect(seen).toHaveLength(1);
+  });
+});
