@@ -8,6 +8,7 @@ import {
 import type { BackupService } from '@rookery/backup';
 import { Clock, type Logger } from '@rookery/core';
 import { moveClaims, MoveJournal, MoveSourceService } from '@rookery/move';
+import { ContainerReconciler } from '@rookery/runner';
 import { StorageDriver } from '@rookery/storage';
 import { DataSource } from 'typeorm';
 import { ProjectBooks } from '../books/project-books.js';
@@ -16,7 +17,9 @@ import { Reconciler } from '../reconcile/reconciler.js';
 import { Services } from './serving.js';
 import { BACKUPS, LOGGER } from './tokens.js';
 
+const containersEveryMs = 10_000;
 const storageEveryMs = 60_000;
+const jobsEveryMs = 30_000;
 const movesEveryMs = 30_000;
 
 /** Starts what runs by itself once everything is wired, and stops it in order. */
@@ -31,6 +34,7 @@ export class AgentLifecycle
     @Inject(Services) private readonly services: Services,
     @Inject(BACKUPS) private readonly backups: BackupService | undefined,
     @Inject(MoveSourceService) source: MoveSourceService,
+    @Inject(ContainerReconciler) containers: ContainerReconciler,
     @Inject(StorageDriver) private readonly storage: StorageDriver,
     @Inject(MoveJournal) private readonly moves: MoveJournal,
     @Inject(ProjectBooks) private readonly books: ProjectBooks,
@@ -42,7 +46,15 @@ export class AgentLifecycle
     const storageReconciler = () => this.reconcileStorage();
     this.reconcilers = [
       new Reconciler({
+        ...{ ...shared, name: 'containers', everyMs: containersEveryMs },
+        reconcile: async () => void (await containers.run()),
+      }),
+      new Reconciler({
         ...{ ...shared, name: 'storage', everyMs: storageEveryMs, reconcile: storageReconciler },
+      }),
+      new Reconciler({
+        ...{ ...shared, name: 'jobs', everyMs: jobsEveryMs },
+        reconcile: async () => this.backups?.recover(),
       }),
       new Reconciler({
         ...{ ...shared, name: 'moves', everyMs: movesEveryMs },
@@ -53,7 +65,9 @@ export class AgentLifecycle
 
   async onApplicationBootstrap(): Promise<void> {
     // Before anyone can ask for new work: what was under way when we died is settled.
-    await this.backups?.recover();
+    await this.backups?.recover().catch((error: unknown) => {
+      this.logger.error({ err: error }, 'work of the last run could not be settled');
+    });
     for (const reconciler of this.reconcilers) reconciler.start();
     this.books.onChange(() => this.hub.reportSoon());
     this.hub.start();

@@ -43,6 +43,8 @@ export const runnerModule = RunnerModule.forRootAsync({
         localImages: { ...config.localImages },
         ...(imageAllowlist && { allowedImages: [...imageAllowlist] }),
       },
+      // The agent's own lifecycle does that, so that a slow start does not hold up the others.
+      reconcileMs: 0,
       parts: { storage, store, log },
     };
   },

@@ -5,7 +5,7 @@ import type { Fence, Handlers, JobContext, ProjectId } from '@rookery/core/contr
 import { z } from 'zod';
 import type { BackupFolders, StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
-import type { BackupParts } from './backup.ports.js';
+import type { BackupJob, BackupParts } from './backup.ports.js';
 import type { BackupRecord, hostBackups } from './contract.js';
 import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
 import { survey, writeAbout } from './picture.js';
@@ -73,25 +73,33 @@ export class BackupService implements Handlers<typeof hostBackups> {
   /**
    * After a restart: a restore whose content was complete is finished; other work that was under way
    * has failed, and its volume is taken away. The operation that ordered it runs it again. Call
-   * once, before calls are served.
+   * before calls are served, and now and then.
+   * @throws AggregateError of what could not be settled; a later call tries that again
    */
   async recover(): Promise<void> {
+    const failures: unknown[] = [];
     for (const job of await this.parts.journal.active()) {
       if (this.jobs.active().has(job.fence.operationId)) continue;
-      if (job.finishing) {
-        const outcome = await finishRestore(this.parts, job);
-        await this.parts.journal.put({
-          ...{ ...job, ...outcome, state: 'succeeded', endedAt: Date.now() },
-        });
-        continue;
-      }
-      if (job.kind === 'restore' && job.stagingId !== undefined) {
-        await this.parts.storage.deleteVolume(job.stagingId);
-        await this.parts.projects.abandonRestore(job.fence);
-      }
-      const error = BackupErrors.BACKUP_INTERRUPTED().toJSON();
-      await this.parts.journal.put({ ...job, state: 'failed', endedAt: Date.now(), error });
+      // One that cannot be settled now stays as it is; the others must not wait for it.
+      await this.settle(job).catch((error: unknown) => failures.push(error));
     }
+    if (failures.length > 0) throw new AggregateError(failures, 'jobs could not be settled');
+  }
+
+  private async settle(job: BackupJob): Promise<void> {
+    const { journal, storage, projects } = this.parts;
+    const endedAt = Date.now();
+    if (job.finishing) {
+      const outcome = await finishRestore(this.parts, job);
+      await journal.put({ ...job, ...outcome, state: 'succeeded', endedAt });
+      return;
+    }
+    if (job.kind === 'restore') {
+      if (job.stagingId !== undefined) await storage.deleteVolume(job.stagingId);
+      await projects.abandonRestore(job.fence);
+    }
+    const error = BackupErrors.BACKUP_INTERRUPTED().toJSON();
+    await journal.put({ ...job, state: 'failed', endedAt, error });
   }
 
   /** What storage's reconciler must leave alone: pictures and volumes of jobs under way. */

@@ -140,7 +140,9 @@ export class JobRunner {
       const coded = signal.aborted
         ? CoreErrors.CANCELED({}, { cause: error })
         : toCodedError(error);
-      await put({ state: 'failed', endedAt: this.clock.now(), error: coded.toJSON() });
+      // What can only go forward stays under way: it is settled by a later look at the journal.
+      const state = row.finishing ? 'running' : 'failed';
+      await put({ state, endedAt: this.clock.now(), error: coded.toJSON() });
       throw coded;
     }
   }

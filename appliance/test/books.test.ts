@@ -1,0 +1,190 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { newId, SystemClock } from '@rookery/core';
+import { ProjectSpec, type Fence } from '@rookery/core/contract';
+import type { DataSource } from 'typeorm';
+import { BookedBackupProjects } from '../src/books/backup-projects.js';
+import { BookedHostProjects, BookedIngressGate } from '../src/books/move-projects.js';
+import { ProjectBooks } from '../src/books/project-books.js';
+import { SqliteBackupJournal, SqliteMoveJournal } from '../src/books/sqlite-journals.js';
+import { openDatabase } from '../src/database/database.js';
+import { HostRecord } from '../src/hub/host-record.js';
+import { IngressBooks, SqliteRouteTable } from '../src/ingress/ingress-books.js';
+import { loadIdentity } from '../src/identity/identity.js';
+
+const spec = ProjectSpec.parse({ image: 'x', quota: {} });
+
+describe('the host’s books', () => {
+  let folder: string;
+  let database: DataSource;
+  let books: ProjectBooks;
+  let moves: BookedHostProjects;
+  let gate: BookedIngressGate;
+  let backups: BookedBackupProjects;
+  const id = newId();
+  const move = newId();
+  const stopped: string[] = [];
+  const fence = (more: Partial<Fence> = {}): Fence => ({
+    ...{ projectId: id, generation: 1, operationId: newId(), attempt: 1 },
+    ...more,
+  });
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rookery-books-'));
+    await open();
+    stopped.length = 0;
+    await books.change(id, (_row, save) => save({ spec, generation: 1, state: 'running' }));
+  });
+  afterEach(async () => {
+    await database.destroy();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const open = async (): Promise<void> => {
+    database = await openDatabase(join(folder, 'books', 'host.sqlite'));
+    books = new ProjectBooks(database, new SystemClock());
+    moves = new BookedHostProjects(books, {
+      stop: async (projectId) => void stopped.push(projectId),
+      ensureRunning: async () => undefined,
+      endWriters: async () => undefined,
+    });
+    gate = new BookedIngressGate(books);
+    backups = new BookedBackupProjects(books);
+  };
+  const reopen = async (): Promise<void> => {
+    await database.destroy();
+    await open();
+  };
+
+  it('write every commit through to the disk', async () => {
+    expect(await database.query('PRAGMA synchronous')).toEqual([{ synchronous: 2 }]);
+    expect(await database.query('PRAGMA journal_mode')).toEqual([{ journal_mode: 'wal' }]);
+  });
+
+  it('refuse writers while a move holds the fence, also after a restart', async () => {
+    await moves.fenceForMove(id, move);
+    await moves.fenceForMove(id, move);
+    await reopen();
+    await expect(books.admit(fence())).rejects.toMatchObject({ code: 'PROJECT_BUSY_MOVING' });
+    await expect(moves.fenceForMove(id, newId())).rejects.toMatchObject({ code: 'PROJECT_MOVING' });
+    await moves.unfence(id, newId());
+    expect(await moves.isFencedBy(id)).toBe(move);
+    await moves.unfence(id, move);
+    await books.admit(fence());
+  });
+
+  it('refuse older attempts of one operation and other generations', async () => {
+    const operationId = newId();
+    await books.admit(fence({ operationId, attempt: 2 }));
+    const older = books.admit(fence({ operationId, attempt: 1 }));
+    await expect(older).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    for (const generation of [0, 2]) {
+      const stale = books.admit(fence({ generation }));
+      await expect(stale).rejects.toMatchObject({ code: 'STALE_GENERATION' });
+    }
+  });
+
+  it('adopt a newer generation alone', async () => {
+    await moves.adopt(id, 1, { ...spec, image: 'older' }, false);
+    expect((await books.get(id))?.spec.image).toBe('x');
+    await moves.adopt(id, 2, { ...spec, image: 'newer' }, true);
+    expect(await moves.get(id)).toMatchObject({ generation: 2, desiredRunning: true });
+  });
+
+  it('undo what a restore claimed', async () => {
+    const running = fence();
+    await expect(backups.beginRestore(running, spec)).rejects.toMatchObject({
+      code: 'PROJECT_NOT_STOPPED',
+    });
+    await books.change(id, (_row, save) => save({ state: 'stopped' }));
+    const restore = fence({ generation: 2 });
+    await backups.beginRestore(restore, spec);
+    await expect(books.admit(fence())).rejects.toMatchObject({ code: 'PROJECT_BUSY_RESTORING' });
+    const other = backups.beginRestore(fence({ generation: 2 }), spec);
+    await expect(other).rejects.toMatchObject({ code: 'PROJECT_BUSY_RESTORING' });
+    await expect(moves.fenceForMove(id, move)).rejects.toMatchObject({ code: 'PROJECT_MOVING' });
+    await backups.abandonRestore(restore);
+    await books.admit(fence());
+    await backups.beginRestore(restore, spec);
+    await backups.adoptRestored(restore, spec);
+    expect(await books.get(id)).toMatchObject({ generation: 2, restoringBy: null });
+  });
+
+  it('leave nothing of a restore that made a new project and failed', async () => {
+    const restore = fence({ projectId: newId() });
+    await backups.beginRestore(restore, spec);
+    expect(await moves.get(restore.projectId)).toBeUndefined();
+    await backups.abandonRestore(restore);
+    expect(await books.get(restore.projectId)).toBeUndefined();
+  });
+
+  it('show the ingress each change at its next look', async () => {
+    const record = new HostRecord(database, () => undefined);
+    await record.save({
+      ...{ hostId: newId(), hubUrl: 'http://x', verificationKeys: [], heartbeatEveryMs: 1 },
+    });
+    const path = join(folder, 'books', 'host.sqlite');
+    const seen = await IngressBooks.open(path, new AbortController().signal);
+    try {
+      const routes = new SqliteRouteTable(seen);
+      const changed: string[] = [];
+      routes.onChange((projectId) => changed.push(projectId));
+      expect(routes.lookup(id)).toEqual({ state: 'stopped' });
+      await books.change(id, (_row, save) => save({ address: '10.0.0.2' }));
+      expect(routes.lookup(id)).toEqual({ state: 'running', address: '10.0.0.2' });
+      await gate.hold(id);
+      expect(routes.lookup(id)).toEqual({ state: 'held' });
+      await gate.release(id);
+      expect(routes.lookup(id)).toMatchObject({ state: 'running' });
+      await gate.moved(id, 'http://new');
+      await gate.moved(id, 'http://new');
+      expect(routes.lookup(id)).toEqual({ state: 'moved', newUrl: 'http://new' });
+      await moves.forget(id, 'http://new');
+      await moves.forget(id, 'http://new');
+      expect(stopped).toEqual([id]);
+      expect(routes.lookup(id)).toEqual({ state: 'moved', newUrl: 'http://new' });
+      // It comes back by another move.
+      await moves.adopt(id, 3, spec, true);
+      expect(routes.lookup(id)).toEqual({ state: 'held' });
+      await gate.release(id);
+      await books.expireMoved();
+      expect(routes.lookup(id)).toEqual({ state: 'stopped' });
+      expect(changed).toContain(id);
+    } finally {
+      seen.close();
+    }
+  });
+
+  it('keep jobs and moves over a restart', async () => {
+    const job = { fence: fence(), kind: 'backup', state: 'running', startedAt: 1 } as const;
+    await new SqliteBackupJournal(database).put(job);
+    const base = { moveId: move, projectId: id, generation: 1, attempt: 1, updatedAt: 1 };
+    const journal = new SqliteMoveJournal(database);
+    await journal.saveIncoming({ ...base, needBytes: 5, state: 'authorized' });
+    await journal.saveOutgoing({
+      ...{ ...base, state: 'copying', confirmed: [], pictures: [], rounds: [] },
+    });
+    await reopen();
+    const jobs = new SqliteBackupJournal(database);
+    expect(await jobs.active()).toEqual([job]);
+    await jobs.put({ ...job, state: 'failed' });
+    expect(await jobs.active()).toEqual([]);
+    const again = new SqliteMoveJournal(database);
+    expect(await again.incoming(move)).toMatchObject({ needBytes: 5 });
+    expect(await again.listOutgoing()).toMatchObject([{ moveId: move, state: 'copying' }]);
+  });
+
+  it('keep the host’s keys to itself', async () => {
+    const keys = join(folder, 'keys');
+    const first = await loadIdentity(keys, database);
+    const again = await loadIdentity(keys, database);
+    expect(again).toEqual(first);
+    expect(first.identityKey).toMatch(/^U[A-Z2-7]{55}$/);
+    for (const name of ['identity.nk', 'transfer_ed25519', 'ingress_ed25519']) {
+      expect((await stat(join(keys, name))).mode & 0o777).toBe(0o600);
+    }
+    expect((await stat(keys)).mode & 0o777).toBe(0o700);
+  });
+});
