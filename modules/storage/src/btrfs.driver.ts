@@ -1,16 +1,9 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { release } from 'node:os';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
-import {
-  CoreErrors,
-  KeyedLock,
-  SystemClock,
-  toCodedError,
-  type Clock,
-  type Exec,
-} from '@rookery/core';
+import { KeyedLock, SystemClock, toCodedError, type Clock, type Exec } from '@rookery/core';
 import { BtrfsProgram } from './btrfs/btrfs-program.js';
 import { FrozenVolumes } from './btrfs/frozen.js';
 import { Images } from './btrfs/images.js';
@@ -18,6 +11,7 @@ import { subvolumeAt } from './btrfs/ioctl.js';
 import { Landings } from './btrfs/landings.js';
 import { atLeast, Qgroups } from './btrfs/qgroups.js';
 import { StorageReconciler } from './btrfs/reconciler.js';
+import { Sender } from './btrfs/sender.js';
 import { Snapshots } from './btrfs/snapshots.js';
 import { Subvolumes } from './btrfs/subvolumes.js';
 import { ensureSafeMount, isBtrfs } from './btrfs/volume-mount.js';
@@ -67,9 +61,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   private readonly volumes: Volumes;
   private readonly loopback: LoopbackVolume | undefined;
   private readonly locks = new KeyedLock();
-  /** Sends that read a snapshot now, per project: a restore would move it under their hands. */
-  private readonly sending = new Map<ProjectId, number>();
-  private sendProtocol = 1;
+  private readonly sender: Sender;
 
   constructor(
     private readonly exec: Exec,
@@ -93,6 +85,7 @@ export class BtrfsStorageDriver extends StorageDriver {
       options.snapshotsPerProjectMax,
     );
     this.frozen = new FrozenVolumes(this.btrfs, this.layout, this.qgroups, this.subvolumes);
+    this.sender = new Sender(this.btrfs, this.layout);
     this.images = new Images(this.btrfs, this.layout, this.subvolumes);
     this.landings = new Landings(this.btrfs, this.layout, this.qgroups, this.subvolumes);
     this.volumes = new Volumes(
@@ -112,7 +105,7 @@ export class BtrfsStorageDriver extends StorageDriver {
       snapshots: true,
       quota: this.qgroups.mode,
       sendReceive: true,
-      sendProtocol: this.sendProtocol,
+      sendProtocol: this.sender.protocol,
       reflink: true,
     };
   }
@@ -134,7 +127,7 @@ export class BtrfsStorageDriver extends StorageDriver {
     await chmod(volume, volumeMode);
     for (const { path, mode } of this.layout.folders()) await ensureFolder(path, mode);
     await this.qgroups.enable(quota, release());
-    this.sendProtocol = atLeast(await this.btrfs.version(), sendV2Since) ? 2 : 1;
+    this.sender.protocol = atLeast(await this.btrfs.version(), sendV2Since) ? 2 : 1;
   }
 
   async close(): Promise<void> {
@@ -255,7 +248,7 @@ export class BtrfsStorageDriver extends StorageDriver {
 
   restoreSnapshot(id: ProjectId, name: string): Promise<{ previous: string }> {
     return this.lockedVolume(id, () => {
-      if (this.sending.has(id)) {
+      if (this.sender.readsSnapshots(id)) {
         throw StorageErrors.VOLUME_BUSY({ projectId: id, what: 'sent' });
       }
       return this.snapshots.restore(id, name);
@@ -304,72 +297,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   send(source: StreamSource, options: SendOptions = {}): Readable {
-    // The process starts with the first read, so an error never comes before its listener.
-    const gone = new AbortController();
-    const signals = [gone.signal, ...(options.signal ? [options.signal] : [])];
-    const chunks = this.sendChunks(source, { ...options, signal: AbortSignal.any(signals) });
-    const output = Readable.from(chunks, { objectMode: false });
-    output.once('close', () => gone.abort());
-    return output;
-  }
-
-  /** Fails unless `btrfs send` ended well: an end that is not one is never shown. */
-  private async *sendChunks(
-    source: StreamSource,
-    options: SendOptions & { signal: AbortSignal },
-  ): AsyncGenerator<Buffer> {
-    const path = this.sourcePath(source);
-    const parent = options.parent && this.sourcePath(options.parent);
-    const done = this.holdSending([source, options.parent]);
-    try {
-      const process = this.btrfs.send(path, {
-        protocol: this.sendProtocol,
-        signal: options.signal,
-        ...(parent !== undefined && { parent }),
-      });
-      process.stdin.end();
-      for await (const chunk of process.stdout) yield chunk as Buffer;
-      const end = await process.ended;
-      if (options.signal.aborted) throw CoreErrors.CANCELED({}, { cause: options.signal.reason });
-      if (end.exit !== 0) {
-        const reason = end.error?.message ?? end.stderr.trim().slice(-300);
-        throw StorageErrors.STREAM_INVALID({ item: path, reason: `sending failed: ${reason}` });
-      }
-    } finally {
-      done();
-    }
-  }
-
-  private holdSending(sources: readonly (StreamSource | undefined)[]): () => void {
-    const snapshot = sources.find((source) => source?.kind === 'snapshot');
-    if (snapshot?.kind !== 'snapshot') return () => undefined;
-    const { projectId } = snapshot;
-    this.sending.set(projectId, (this.sending.get(projectId) ?? 0) + 1);
-    return () => {
-      const left = (this.sending.get(projectId) ?? 1) - 1;
-      if (left > 0) this.sending.set(projectId, left);
-      else this.sending.delete(projectId);
-    };
-  }
-
-  private sourcePath(source: StreamSource): string {
-    const path = this.pathOf(source);
-    if (subvolumeAt(path)?.readOnly) return path;
-    if (source.kind === 'image') throw StorageErrors.IMAGE_NOT_FOUND({ digest: source.digest });
-    throw StorageErrors.SNAPSHOT_NOT_FOUND({ name: source.name });
-  }
-
-  private pathOf(source: StreamSource): string {
-    switch (source.kind) {
-      case 'snapshot':
-        return this.layout.snapshot(source.projectId, source.name);
-      case 'frozen':
-        return this.layout.frozen(source.projectId, source.name);
-      case 'persistence':
-        return this.layout.frozenPersistence(source.projectId, source.name);
-      case 'image':
-        return this.layout.image(source.digest);
-    }
+    return this.sender.send(source, options);
   }
 
   async prepareLanding(moveId: MoveId, id: ProjectId): Promise<void> {

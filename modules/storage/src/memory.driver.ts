@@ -1,26 +1,14 @@
-import { cp, lstat, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join, normalize } from 'node:path';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
-import { RelativePath, type MoveId, type ProjectId } from '@rookery/core/contract';
-import {
-  CoreErrors,
-  formatBytes,
-  KeyedLock,
-  newId,
-  parseInput,
-  SystemClock,
-  type Clock,
-} from '@rookery/core';
-import { exists } from './files.js';
+import type { MoveId, ProjectId } from '@rookery/core/contract';
+import { formatBytes, KeyedLock, newId, parseInput, SystemClock, type Clock } from '@rookery/core';
 import { FrozenName, LandingItem, StoredSnapshotName, VolumeLayout } from './layout.js';
-import {
-  packFolder,
-  parseFolderStream,
-  unpackFolder,
-  type FolderStream,
-} from './memory/folder-stream.js';
+import { copy, copyPath, sizeOf } from './memory/files.js';
+import { packFolder, readFolderStream, unpackFolder } from './memory/folder-stream.js';
+import { MemoryImages } from './memory/images.js';
+import { reconcileMemory, type MemoryVolume } from './memory/reconcile.js';
 import { spaceOf } from './space.js';
 import {
   StorageDriver,
@@ -38,14 +26,6 @@ import {
   type Volume,
 } from './storage.driver.js';
 import { StorageErrors } from './storage.errors.js';
-
-interface MemoryVolume {
-  quotaBytes: number;
-  snapshots: Map<string, Snapshot>;
-  frozen: Map<string, { uuid: string; persistenceUuid: string; createdAt: number }>;
-  clonedFrom?: string;
-  activatedBy?: string;
-}
 
 interface MemoryLanding {
   readonly projectId: ProjectId;
@@ -66,7 +46,7 @@ export class MemoryStorageDriver extends StorageDriver {
   };
   private readonly volumes = new Map<ProjectId, MemoryVolume>();
   private readonly landings = new Map<MoveId, MemoryLanding>();
-  private readonly images = new Map<string, string>();
+  private images = new MemoryImages(new VolumeLayout('/nonexistent'));
   private readonly locks = new KeyedLock();
   private readonly clock: Clock;
   private readonly snapshotsMax: number;
@@ -81,6 +61,7 @@ export class MemoryStorageDriver extends StorageDriver {
 
   async open(): Promise<void> {
     this.layout = new VolumeLayout(await mkdtemp(join(tmpdir(), 'rookery-memory-')));
+    this.images = new MemoryImages(this.layout);
     for (const { path } of this.layout.folders()) await mkdir(path, { recursive: true });
   }
 
@@ -253,14 +234,8 @@ export class MemoryStorageDriver extends StorageDriver {
   restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void> {
     return this.locked(id, async () => {
       this.snapshotOf(id, name);
-      const relative = normalize(parseInput(RelativePath, path));
-      if (relative === '.') throw CoreErrors.PATH_OUTSIDE({ path });
-      const from = join(this.layout.snapshot(id, name), 'home', relative);
-      if (!(await exists(from))) throw StorageErrors.SNAPSHOT_PATH_NOT_FOUND({ name, path });
-      const to = join(this.layout.home(id), relative);
-      await mkdir(dirname(to), { recursive: true });
-      await rm(to, { recursive: true, force: true });
-      await copy(from, to);
+      const from = join(this.layout.snapshot(id, name), 'home');
+      await copyPath(from, this.layout.home(id), { name, path });
     });
   }
 
@@ -297,8 +272,11 @@ export class MemoryStorageDriver extends StorageDriver {
   }
 
   async listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]> {
-    const frozen = this.volumes.get(id)?.frozen ?? new Map<string, never>();
-    return [...frozen].map(([name, { uuid, createdAt }]) => ({ name, uuid, createdAt }));
+    return [...(this.volumes.get(id)?.frozen ?? [])].map(([name, { uuid, createdAt }]) => ({
+      name,
+      uuid,
+      createdAt,
+    }));
   }
 
   setQuota(
@@ -339,7 +317,7 @@ export class MemoryStorageDriver extends StorageDriver {
 
   private find(source: StreamSource): { uuid: string; path: string } {
     if (source.kind === 'image') {
-      const uuid = this.images.get(source.digest);
+      const uuid = this.images.uuid(source.digest);
       if (uuid === undefined) throw StorageErrors.IMAGE_NOT_FOUND({ digest: source.digest });
       return { uuid, path: this.layout.image(source.digest) };
     }
@@ -370,20 +348,12 @@ export class MemoryStorageDriver extends StorageDriver {
     parseInput(LandingItem, item);
     const area = this.landings.get(moveId);
     if (!area) throw StorageErrors.LANDING_NOT_FOUND({ moveId });
-    const invalid = (reason: string): Error => StorageErrors.STREAM_INVALID({ item, reason });
-    let parsed: FolderStream | undefined;
-    try {
-      const { signal } = options;
-      const bytes = await buffer(signal ? stream.compose(passOn, { signal }) : stream);
-      parsed = parseFolderStream(bytes);
-    } catch (error) {
-      if (options.signal?.aborted) throw CoreErrors.CANCELED({}, { cause: error });
-      throw invalid(String(error));
-    }
-    if (!parsed) throw invalid('it is cut off or changed');
+    const parsed = await readFolderStream(stream, item, options.signal);
     const { uuid, parentUuid } = parsed;
     const held = [...area.items.values()].some((each) => each.receivedUuid === parentUuid);
-    if (parentUuid !== undefined && !held) throw invalid('its parent is not here');
+    if (parentUuid !== undefined && !held) {
+      throw StorageErrors.STREAM_INVALID({ item, reason: 'its parent is not here' });
+    }
     const target = join(this.layout.landing(moveId), item);
     await rm(target, { recursive: true, force: true });
     await unpackFolder(parsed, target);
@@ -438,69 +408,33 @@ export class MemoryStorageDriver extends StorageDriver {
     await rm(this.layout.landing(moveId), { recursive: true, force: true });
   }
 
-  async stageImage(): Promise<StagedImage> {
-    const path = this.layout.staging(newId());
-    await mkdir(path);
-    const abort = (): Promise<void> => rm(path, { recursive: true, force: true });
-    const commit = async (digest: string): Promise<void> => {
-      const target = this.layout.image(digest);
-      if (!this.images.has(digest)) {
-        await rename(path, target);
-        this.images.set(digest, newId());
-      }
-      await abort();
-    };
-    return { path, commit, abort, [Symbol.asyncDispose]: abort };
+  stageImage(): Promise<StagedImage> {
+    return this.images.stage();
   }
 
   async adoptImage(moveId: MoveId, item: string, digest: string): Promise<void> {
-    if (this.images.has(digest)) return;
-    const { path, uuid } = this.arrived(moveId, item);
-    await copy(path, this.layout.image(digest));
-    this.images.set(digest, uuid);
+    if (this.images.uuid(digest) !== undefined) return;
+    await this.images.adopt(this.arrived(moveId, item), digest);
   }
 
   imagePath(digest: string): Promise<string | undefined> {
-    return Promise.resolve(this.images.has(digest) ? this.layout.image(digest) : undefined);
+    return Promise.resolve(this.images.path(digest));
   }
 
   listImages(): Promise<string[]> {
-    return Promise.resolve([...this.images.keys()].sort());
+    return Promise.resolve(this.images.list());
   }
 
-  async deleteImage(digest: string): Promise<void> {
-    this.images.delete(digest);
-    await rm(this.layout.image(digest), { recursive: true, force: true });
+  deleteImage(digest: string): Promise<void> {
+    return this.images.delete(digest);
   }
 
-  async reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
-    const repairs: StorageRepair[] = [];
-    const wanted = new Map(desired.projects.map((each) => [each.projectId, each.quotaBytes]));
-    for (const [id, volume] of [...this.volumes]) {
-      const quotaBytes = wanted.get(id);
-      if (quotaBytes === undefined && desired.retired.includes(id)) {
-        await this.deleteVolume(id);
-        repairs.push({ kind: 'retired-volume-deleted', subject: id });
-        continue;
-      }
-      if (quotaBytes === undefined) {
-        repairs.push({ kind: 'unknown-volume-found', subject: id });
-      } else if (quotaBytes !== volume.quotaBytes) {
-        volume.quotaBytes = quotaBytes;
-        repairs.push({ kind: 'quota-set', subject: id });
-      }
-      for (const name of volume.frozen.keys()) {
-        if (desired.frozen.some((each) => each.projectId === id && each.name === name)) continue;
-        await this.releaseFrozen(id, name);
-        repairs.push({ kind: 'frozen-dropped', subject: `${id}/${name}` });
-      }
-    }
-    for (const moveId of [...this.landings.keys()]) {
-      if (desired.moves.includes(moveId)) continue;
-      await this.dropLanding(moveId);
-      repairs.push({ kind: 'landing-dropped', subject: moveId });
-    }
-    return repairs;
+  reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
+    return reconcileMemory(desired, this.volumes, [...this.landings.keys()], {
+      deleteVolume: (id) => this.deleteVolume(id),
+      releaseFrozen: (id, name) => this.releaseFrozen(id, name),
+      dropLanding: (moveId) => this.dropLanding(moveId),
+    });
   }
 
   /** Path checks of the real layout apply: a wrong id is refused before anything happens. */
@@ -520,20 +454,4 @@ export class MemoryStorageDriver extends StorageDriver {
     if (!snapshot) throw StorageErrors.SNAPSHOT_NOT_FOUND({ name });
     return snapshot;
   }
-}
-
-async function copy(from: string, to: string): Promise<void> {
-  await cp(from, to, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
-}
-
-async function sizeOf(folder: string): Promise<number> {
-  let bytes = 0;
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-    if (entry.isFile()) bytes += (await lstat(join(entry.parentPath, entry.name))).size;
-  }
-  return bytes;
-}
-
-async function* passOn(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  yield* chunks;
 }

@@ -1,16 +1,6 @@
-import {
-  mkdir,
-  readFile,
-  readlink,
-  stat,
-  symlink,
-  writeFile,
-  chown,
-  chmod,
-  cp,
-} from 'node:fs/promises';
+import { mkdir, readFile, readlink, stat, writeFile, chown, chmod, cp } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { MiB, newId, parseConfig, SystemExec, type ExecResult } from '@rookery/core';
 import {
@@ -35,6 +25,8 @@ let driver: BtrfsStorageDriver;
 
 beforeAll(async () => {
   volume = await loopbackVolume();
+  // Reachable by its path, as a volume under /var is.
+  await chmod(dirname(volume.volume), 0o755);
   driver = new BtrfsStorageDriver(
     exec,
     parseConfig(StorageOptions, {

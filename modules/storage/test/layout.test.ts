@@ -14,7 +14,7 @@ import {
   type StorageActual,
 } from '@rookery/storage/testing';
 
-const coded = (code: string): unknown => expect.objectContaining({ code });
+const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 
 describe('the layout', () => {
   const layout = new VolumeLayout('/v');
@@ -34,11 +34,11 @@ describe('the layout', () => {
 
   it('makes no path from a name that was not checked', () => {
     expect(layout.live(id)).toBe(`/v/project-${id}`);
-    expect(() => layout.live('../x')).toThrow(coded('INVALID_INPUT') as Error);
-    expect(() => layout.snapshot(id, '../../x')).toThrow(coded('INVALID_INPUT') as Error);
-    expect(() => layout.snapshot(id, '.hidden')).toThrow(coded('INVALID_INPUT') as Error);
-    expect(() => layout.frozen(id, 'move-/x')).toThrow(coded('INVALID_INPUT') as Error);
-    expect(() => layout.image('sha256:../../etc')).toThrow(coded('INVALID_INPUT') as Error);
+    expect(() => layout.live('../x')).toThrow(coded('INVALID_INPUT'));
+    expect(() => layout.snapshot(id, '../../x')).toThrow(coded('INVALID_INPUT'));
+    expect(() => layout.snapshot(id, '.hidden')).toThrow(coded('INVALID_INPUT'));
+    expect(() => layout.frozen(id, 'move-/x')).toThrow(coded('INVALID_INPUT'));
+    expect(() => layout.image('sha256:../../etc')).toThrow(coded('INVALID_INPUT'));
     expect(projectOfFolder(`project-${id}`)).toBe(id);
     expect(projectOfFolder(`project-${id.toUpperCase()}`)).toBeUndefined();
     expect(projectOfFolder('project-x')).toBeUndefined();
@@ -121,7 +121,7 @@ describe('the plan of a reconcile', () => {
   const want = { projects: [], moves: [], frozen: [], retired: [] };
   const clock = { now: 100_000, graceMs: 30_000 };
   const kinds = (desired: Partial<typeof want>, actual: Partial<StorageActual>): string[] =>
-    planStorageRepairs({ ...want, ...desired } as never, { ...empty, ...actual }, clock)
+    planStorageRepairs({ ...want, ...desired } as StorageDesired, { ...empty, ...actual }, clock)
       .map((action) => action.kind)
       .filter((kind) => kind !== 'drop-qgroups');
   const wanted = { projects: [{ projectId: a, quotaBytes: 5 }] } as never;

@@ -214,6 +214,6 @@ function performOne<K extends keyof StorageActions>(
   perform: Perform,
   action: Extract<StorageAction, { kind: K }>,
 ): Promise<StorageRepair[]> {
-  const run = perform[action.kind as K] as (a: typeof action) => Promise<StorageRepair[]>;
+  const run = perform[action.kind] as (a: typeof action) => Promise<StorageRepair[]>;
   return run(action);
 }

@@ -133,6 +133,11 @@ export class Snapshots {
         await this.subvolumes.moveReadOnly(from, this.layout.snapshots(id), name);
       }
     }
+    // One that was brought over may not have been made read-only again.
+    for (const name of await namesIn(this.layout.snapshots(id))) {
+      const path = join(this.layout.snapshots(id), name);
+      if (subvolumeAt(path)?.readOnly === false) await this.btrfs.setReadOnly(path, true);
+    }
     await this.subvolumes.deleteTree(old);
     await this.dropPlaceholders(id);
   }

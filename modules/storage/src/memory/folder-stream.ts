@@ -10,7 +10,11 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { CoreErrors } from '@rookery/core';
 import { z } from 'zod';
+import { StorageErrors } from '../storage.errors.js';
 
 /** The memory driver's stream: one line of JSON, then its SHA-256. Small trees only. */
 const Entry = z.object({
@@ -61,7 +65,7 @@ export async function packFolder(
 }
 
 /** @returns undefined when the bytes are not exactly one whole stream. */
-export function parseFolderStream(bytes: Buffer): FolderStream | undefined {
+function parseFolderStream(bytes: Buffer): FolderStream | undefined {
   const body = bytes.subarray(0, -digestBytes);
   const digest = createHash('sha256').update(body).digest();
   if (!digest.equals(bytes.subarray(-digestBytes))) return undefined;
@@ -80,4 +84,27 @@ export async function unpackFolder(stream: FolderStream, folder: string): Promis
     else await writeFile(target, Buffer.from(content, 'base64'));
     await chmod(target, mode);
   }
+}
+
+/** @throws STREAM_INVALID, CANCELED */
+export async function readFolderStream(
+  stream: Readable,
+  item: string,
+  signal: AbortSignal | undefined,
+): Promise<FolderStream> {
+  const stop = (): void => void stream.destroy(signal?.reason as Error);
+  let bytes: Buffer;
+  try {
+    signal?.throwIfAborted();
+    signal?.addEventListener('abort', stop, { once: true });
+    bytes = await buffer(stream);
+  } catch (error) {
+    if (signal?.aborted) throw CoreErrors.CANCELED({}, { cause: error });
+    throw StorageErrors.STREAM_INVALID({ item, reason: String(error) }, { cause: error });
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
+  const parsed = parseFolderStream(bytes);
+  if (parsed) return parsed;
+  throw StorageErrors.STREAM_INVALID({ item, reason: 'it is cut off or changed' });
 }
