@@ -5,7 +5,10 @@ packages_host=(
   podman runc conmon catatonit busybox-static uidmap nftables iproute2 kmod procps util-linux
   btrfs-progs mmdebstrap restic tar xz-utils zstd openssh-client
 )
-packages_tests=(chromium docker-registry rsync git)
+# Named so on some releases only: podman's seccomp profile, its network helper where it wants one,
+# and the key with which the base image's packages are checked.
+packages_host_optional=(golang-github-containers-common netavark crun debian-archive-keyring)
+packages_tests=(chromium docker-registry rsync git libcap2-bin)
 packages_bench=(nginx-light openssh-server wrk)
 
 # set_up_system GROUP… : groups of packages, each with its own stamp.
@@ -33,8 +36,15 @@ group_is_there() {
 }
 
 install_group() {
-  local -n wanted=packages_$1
-  local missing=() package
+  local -n required=packages_$1
+  local wanted=("${required[@]}")
+  local missing=() package optional
+  optional=packages_$1_optional[@]
+  for package in "${!optional-}"; do
+    [ -n "$package" ] || continue
+    apt_update_once
+    [ -z "$(apt-cache madison "$package" 2>/dev/null)" ] || wanted+=("$package")
+  done
   for package in "${wanted[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
