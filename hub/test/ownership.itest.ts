@@ -103,6 +103,21 @@ describe('a move', () => {
     },
   );
 
+  it('goes on after every connection to Postgres was cut in the middle', async () => {
+    const { id } = await onA();
+    const release = a.hold('move.source.cutover');
+    const { operation } = await post(`/projects/${id}/move`, { host: 'b' });
+    const moving = async () => (await hub.project(id)).move?.state === 'cutover';
+    await waitFor('it is at the cutover', moving, { timeoutMs: 5000 });
+    await hub.app.get(DataSource).query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE pid <> pg_backend_pid() AND datname = current_database()`,
+    );
+    release();
+    await hub.succeeded({ operation });
+    await ownedOnlyBy(b, id, 2);
+  });
+
   it('is canceled before the commit; meanwhile nothing else may begin', async () => {
     const { id } = await onA();
     const release = a.hold('move.source.copy');
@@ -148,7 +163,7 @@ describe('a move', () => {
 describe('a backup', () => {
   const backUp = async (id: string) => {
     const { result } = await hub.succeeded(await post(`/projects/${id}/backups`));
-    return String(result?.['backupId']);
+    return result?.['backupId'] as string;
   };
 
   it('is run, listed, and refused while another runs', async () => {

@@ -124,10 +124,11 @@ describe('two hub processes on one Postgres', () => {
       { body: {} },
     );
     const source = one.app.get(DataSource);
-    const row = async () =>
-      (
-        await source.query('SELECT attempt, state FROM operations WHERE id = $1', [operation.id])
-      )[0];
+    const row = async () => {
+      const sql = 'SELECT attempt, state FROM operations WHERE id = $1';
+      const rows = await source.query<[{ attempt: number; state: string }]>(sql, [operation.id]);
+      return rows[0];
+    };
     await waitFor('it runs', async () => (await row()).attempt === 1, { timeoutMs: 5000 });
     // As if the worker had been frozen past its lease.
     await source.query('UPDATE operations SET lease_expires_at = now() WHERE id = $1', [

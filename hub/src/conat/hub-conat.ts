@@ -1,6 +1,6 @@
 import { Broker, ConatClient, createServiceClient } from '@rookery/conat';
 import { hostBackups } from '@rookery/backup/contract';
-import type { OnApplicationShutdown } from '@nestjs/common';
+import type { BeforeApplicationShutdown } from '@nestjs/common';
 import { backoffMs, CodedError, SystemClock, type Logger } from '@rookery/core';
 import type { ServiceClient, ServiceContract } from '@rookery/core/contract';
 import { moveDestination, moveSource } from '@rookery/move/contract';
@@ -21,7 +21,7 @@ export interface HubConatOptions {
 }
 
 /** This process's connection to the control network; made at the first need, shared by all. */
-export class HubConat extends HostConnections implements OnApplicationShutdown {
+export class HubConat extends HostConnections implements BeforeApplicationShutdown {
   private connecting: Promise<ConatClient> | undefined;
   private connected: ConatClient | undefined;
   private readonly clock = new SystemClock();
@@ -35,7 +35,8 @@ export class HubConat extends HostConnections implements OnApplicationShutdown {
     return this.connecting;
   }
 
-  async onApplicationShutdown(): Promise<void> {
+  /** After the workers have stopped, before the broker waits for its clients to leave. */
+  async beforeApplicationShutdown(): Promise<void> {
     await this.connected?.close();
   }
 

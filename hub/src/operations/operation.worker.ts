@@ -1,9 +1,4 @@
-import {
-  BeforeApplicationShutdown,
-  Injectable,
-  OnApplicationBootstrap,
-  OnModuleDestroy,
-} from '@nestjs/common';
+import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
 import { newId, type Logger } from '@rookery/core';
 import { SagaExecutor } from '@rookery/move';
 import { DataSource } from 'typeorm';
@@ -30,9 +25,7 @@ export interface WorkerOptions {
 
 /** Claims operations and runs their sagas, as many at once as there is room for. */
 @Injectable()
-export class OperationWorker
-  implements OnApplicationBootstrap, OnModuleDestroy, BeforeApplicationShutdown
-{
+export class OperationWorker implements OnApplicationBootstrap, OnModuleDestroy {
   private readonly id = newId();
   private readonly stopping = new AbortController();
   private readonly running = new Map<string, Promise<void>>();
@@ -58,13 +51,10 @@ export class OperationWorker
     if (this.options.enabled) this.loop = this.run();
   }
 
-  onModuleDestroy(): void {
+  /** What runs stops between two effects and gives its lease back. */
+  async onModuleDestroy(): Promise<void> {
     this.stopping.abort();
     this.signal.ring();
-  }
-
-  /** What runs stops between two effects and gives its lease back. */
-  async beforeApplicationShutdown(): Promise<void> {
     await this.loop;
     const deadline = new Promise((resolve) => setTimeout(resolve, drainMs).unref());
     await Promise.race([Promise.all(this.running.values()), deadline]);
