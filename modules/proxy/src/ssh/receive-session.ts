@@ -34,10 +34,15 @@ export async function runReceive(
   // The receiver may not be listening yet, or not any more.
   stream.on('error', () => undefined);
   let bytes = 0;
+  let isReceived = false;
+  let settle!: () => void;
+  /** Resolves when the sender has ended the stream, or anything has broken it off. */
+  const settled = new Promise<void>((resolve) => (settle = resolve));
   const breakOff = (error: CodedError): void => {
     clearTimeout(stall);
     abort.abort(error);
     stream.destroy(error);
+    settle();
   };
   const stall = setTimeout(
     () => breakOff(ProxyErrors.TRANSFER_STALLED({ timeoutMs: stallMs })),
@@ -46,6 +51,7 @@ export async function runReceive(
   channel.on('data', (chunk: Buffer) => {
     bytes += chunk.length;
     stall.refresh();
+    if (isReceived) breakOff(ProxyErrors.TRANSFER_FAILED({ reason: 'bytes follow its end' }));
     if (stream.destroyed || stream.write(chunk)) return;
     channel.pause();
     stream.once('drain', () => {
@@ -57,6 +63,7 @@ export async function runReceive(
   channel.once('end', () => {
     ended = saidEof(channel);
     clearTimeout(stall);
+    settle();
     if (ended) stream.end();
     else breakOff(ProxyErrors.TRANSFER_FAILED({ reason: 'the sender broke off' }));
   });
@@ -66,7 +73,11 @@ export async function runReceive(
   });
   try {
     const received = await receiver.receive(transfer, stream, abort.signal);
-    if (!ended) throw ProxyErrors.TRANSFER_FAILED({ reason: 'the stream was not read to its end' });
+    // `btrfs receive` leaves at the stream's own end marker, before the sender has closed its side.
+    isReceived = true;
+    channel.resume();
+    await settled;
+    if (!ended) throw ProxyErrors.TRANSFER_FAILED({ reason: 'the sender did not end the stream' });
     succeed(channel, { ...received, bytes });
   } catch (error) {
     fail(channel, abort.signal.aborted ? (abort.signal.reason as CodedError) : error);
