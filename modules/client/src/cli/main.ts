@@ -7,4 +7,5 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
 
-process.exitCode = await runCli(process.argv.slice(2), processIo);
+// Output is written by now; an idle connection or an open stdin must not hold the shell up.
+process.exit(await runCli(process.argv.slice(2), processIo));

@@ -75,11 +75,12 @@ export class ClusterSupervisor {
   async start(): Promise<ClusterSummary> {
     const { paths } = this.options;
     this.runtime = await claimRuntime(paths, new Date());
+    let client: RookeryClient | undefined;
     try {
       await this.takeOver();
       await checkPorts(this.cluster);
       await ensureSecret(paths.backupPassword, () => newSecret('rbk'));
-      const client = await this.startHub();
+      client = await this.startHub();
       await this.startHosts(client);
       const project = await ensureFirstProject({
         client,
@@ -94,6 +95,9 @@ export class ClusterSupervisor {
     } catch (error) {
       await this.stop();
       throw error;
+    } finally {
+      // Its messaging connection would otherwise look for the hub for ever.
+      await client?.close();
     }
   }
 
