@@ -78,7 +78,10 @@ export const HubErrors = catalogue('hub', {
     message: 'The hub’s database cannot answer at the moment. Try again.',
     retryable: true,
   },
-  PORT_IN_USE: { status: 500, message: 'Port {port} of {listen} is in use. Choose another one.' },
+  HUB_PORT_IN_USE: {
+    status: 500,
+    message: 'Port {port} of {listen} is in use. Choose another one.',
+  },
   POSTGRES_FAILED: { status: 500, message: 'Postgres does not start: {reason}' },
   POSTGRES_UNREACHABLE_FOLDER: {
     status: 500,

@@ -14,7 +14,7 @@ async function main(): Promise<void> {
     await app.close();
     if ((error as { code?: string }).code !== 'EADDRINUSE') throw error;
     const { port, listen } = config;
-    throw HubErrors.PORT_IN_USE({ port, listen }, { cause: error });
+    throw HubErrors.HUB_PORT_IN_USE({ port, listen }, { cause: error });
   }
   createLogger('hub', config.logLevel).info(
     { url: config.publicUrl, roles: config.roles },
