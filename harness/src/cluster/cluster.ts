@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +27,8 @@ export class Cluster implements AsyncDisposable {
 
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const folder = await mkdtemp(join(tmpdir(), 'rookery-cluster-'));
+    // Postgres and the containers' root are other users and must get in.
+    await chmod(folder, 0o755);
     const cluster = new Cluster(folder, await freePortRange(), options.hosts ?? 2);
     try {
       await cluster.up();

@@ -15,7 +15,7 @@ import { growCluster, planCluster, type ClusterWish } from './cluster-plan.js';
 import { signal } from './cluster-processes.js';
 import { clearMachine } from './cluster-supervisor.js';
 import { clusterMounts } from './machine-sweep.js';
-import { checkSpace, takenNetworks } from './preflight.js';
+import { checkSpace, checkWayIn, takenNetworks } from './preflight.js';
 import { readRuntime, runningSupervisor } from './runtime-file.js';
 
 /** A supervisor stops its parts one after the other; afterwards it is killed. */
@@ -37,6 +37,7 @@ export async function openCluster(
     const { pid } = running.supervisor;
     throw ClusterErrors.CLUSTER_RUNNING({ dataDir: paths.dataDir, pid });
   }
+  await checkWayIn(paths.dataDir);
   const freeBytes = await checkSpace(paths.dataDir);
   const present = await readCluster(paths);
   if (present) refuseChanges(paths.dataDir, present, wish);

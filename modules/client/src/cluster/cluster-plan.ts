@@ -42,7 +42,8 @@ export function planCluster(
     listen,
     port,
     publicUrl: wish.publicUrl ?? `http://${addressFor(listen)}:${port}`,
-    volumeBytes: wish.volumeBytes ?? defaultVolumeBytes(facts.freeBytes, wish.hosts ?? clusterDefaults.hosts),
+    volumeBytes:
+      wish.volumeBytes ?? defaultVolumeBytes(facts.freeBytes, wish.hosts ?? clusterDefaults.hosts),
     hosts: [],
   };
   return growCluster(empty, wish.hosts ?? clusterDefaults.hosts, facts.taken);

@@ -23,6 +23,12 @@ export const ClusterErrors = catalogue('cluster', {
     message: '{dataDir} holds other files and no cluster. Choose an empty folder with --data.',
   },
   DATA_DIR_UNUSABLE: { status: 500, message: 'The folder {dataDir} cannot be used: {reason}.' },
+  DATA_DIR_CLOSED: {
+    status: 500,
+    message:
+      'Other users cannot enter {folder}, and those that run Postgres and the projects must. ' +
+      'Run `chmod o+x {folder}`, or use another --data.',
+  },
   DISK_TOO_FULL: {
     status: 507,
     message:

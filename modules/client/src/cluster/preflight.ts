@@ -1,5 +1,6 @@
-import { statfs } from 'node:fs/promises';
+import { stat, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { dirname } from 'node:path';
 import { formatBytes, GiB, type Exec } from '@rookery/core';
 import { z } from 'zod';
 import { ClusterErrors } from './cluster.errors.js';
@@ -11,6 +12,20 @@ const freeBytesMin = 6 * GiB;
 
 /** Used by common programs even when no route shows it: podman, Kubernetes services. */
 const reservedNetworks = ['10.88.0.0/16', '10.96.0.0/12'] as const;
+
+/**
+ * Postgres and the containers' root are other users than this one: they must get through every
+ * folder above theirs.
+ * @throws DATA_DIR_CLOSED
+ */
+export async function checkWayIn(dataDir: string): Promise<void> {
+  for (let folder = dataDir; ; folder = dirname(folder)) {
+    if (((await stat(folder)).mode & 0o001) === 0) {
+      throw ClusterErrors.DATA_DIR_CLOSED({ dataDir, folder });
+    }
+    if (folder === dirname(folder)) return;
+  }
+}
 
 /** @throws DISK_TOO_FULL */
 export async function checkSpace(dataDir: string): Promise<number> {
