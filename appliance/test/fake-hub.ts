@@ -12,14 +12,19 @@ import type {
 
 type Heartbeat = Parameters<ServiceClient<typeof hostReports>['heartbeat']>[0];
 
+type Registration = Parameters<ServiceClient<typeof hostRegistration>['register']>[0];
+export type RegisteredHost = Registration & { readonly hostId: string };
+
 /** As much of a hub as a host talks to: real broker, real protocol, books in memory. */
 export class FakeHub {
-  readonly hostId = newId();
   readonly joinToken = newSecret('rkj');
+  /** What each host owns: project → generation. */
   readonly owned = new Map<string, number>();
+  /** Projects that belong to another host than the first. */
+  readonly owners = new Map<string, string>();
   readonly heartbeats: Heartbeat[] = [];
+  readonly hosts: RegisteredHost[] = [];
   registrations = 0;
-  registered: { identityKey: string; ingressKey: string; transferKey: string } | undefined;
   private readonly secret = newSecret('hub');
   private readonly key = generateKeyPairSync('ed25519');
   private readonly kid = newId();
@@ -35,7 +40,7 @@ export class FakeHub {
   async start(): Promise<void> {
     const authenticator = new NetworkAuthenticator({
       hubSecret: this.secret,
-      hostOf: async (key) => (key === this.registered?.identityKey ? this.hostId : null),
+      hostOf: async (key) => this.hosts.find((each) => each.identityKey === key)?.hostId ?? null,
       isJoinToken: async (token) => token === this.joinToken,
     });
     this.broker = await startTestBroker({ authenticator, port: this.port });
@@ -44,16 +49,21 @@ export class FakeHub {
     await serve(this.client, hostRegistration, {
       register: async (host) => {
         this.registrations += 1;
-        this.registered = host;
-        return { hostId: this.hostId, verificationKeys: this.verificationKeys };
+        const known = this.hosts.find((each) => each.identityKey === host.identityKey);
+        const hostId = known?.hostId ?? newId();
+        if (!known) this.hosts.push({ ...host, hostId });
+        return { hostId, verificationKeys: this.verificationKeys };
       },
     });
     const reports = {
-      heartbeat: async (heartbeat: Heartbeat) => {
-        this.heartbeats.push(heartbeat);
+      heartbeat: async (heartbeat: Heartbeat, { params }: CallContext) => {
+        const { hostId = '' } = params;
+        if (hostId === this.hostId) this.heartbeats.push(heartbeat);
         return {
           verificationKeys: this.verificationKeys,
-          owned: [...this.owned].map(([projectId, generation]) => ({ projectId, generation })),
+          owned: [...this.owned]
+            .map(([projectId, generation]) => ({ projectId, generation }))
+            .filter(({ projectId }) => (this.owners.get(projectId) ?? this.hostId) === hostId),
           heartbeatEveryMs: 200,
         };
       },
@@ -67,9 +77,14 @@ export class FakeHub {
     this.broker = undefined;
   }
 
-  service<C extends ServiceContract>(contract: C): ServiceClient<C> {
+  /** The first host's. */
+  get hostId(): string {
+    return this.hosts[0]?.hostId ?? '';
+  }
+
+  service<C extends ServiceContract>(contract: C, hostId = this.hostId): ServiceClient<C> {
     if (!this.client) throw new Error('the hub was not started');
-    return createServiceClient(this.client, contract, { hostId: this.hostId } as never);
+    return createServiceClient(this.client, contract, { hostId } as never);
   }
 
   report(projectId: string): ProjectReport | undefined {
@@ -81,9 +96,9 @@ export class FakeHub {
     return { projectId, generation, operationId: newId(), attempt: 1 };
   }
 
-  token(project: string): Promise<string> {
+  token(project: string, hostId = this.hostId): Promise<string> {
     return this.minter.mint({
-      aud: `host:${this.hostId}`,
+      aud: `host:${hostId}`,
       sub: 'account:x',
       project,
       role: 'owner',

@@ -1,0 +1,112 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { newId, waitFor } from '@rookery/core';
+import { ProjectSpec } from '@rookery/core/contract';
+import { moveDestination, moveSource } from '@rookery/move/contract';
+import { hostProjects } from '@rookery/runner/contract';
+import { hostSnapshots } from '@rookery/storage/contract';
+import { FakeHub, type RegisteredHost } from './fake-hub.js';
+import { HostProcess } from './host-process.js';
+
+const spec = ProjectSpec.parse({
+  image: 'localhost/rookery/debian:13',
+  quota: { diskBytes: 512 * 1024 * 1024, memoryBytes: 256 * 1024 * 1024, cpus: 1, pidsMax: 256 },
+});
+const web = [
+  'cd ~ && echo hello > index.html',
+  'setsid python3 -m http.server --bind 127.0.0.1 8080 >/dev/null 2>&1 &',
+].join('\n');
+
+describe('two hosts', () => {
+  const hub = new FakeHub();
+  const processes: HostProcess[] = [];
+  const id = newId();
+
+  beforeAll(async () => {
+    await hub.start();
+    for (const n of [3, 4]) {
+      const host = await HostProcess.create(hub, `10.231.${n}.0/24`, `apt${n}`);
+      processes.push(host);
+      host.start();
+      await host.untilReady();
+    }
+  });
+  afterAll(async () => {
+    for (const host of processes) await host.destroy();
+    await hub.stop();
+  });
+
+  const host = (n: 0 | 1): RegisteredHost => {
+    const [found] = hub.hosts.slice(n);
+    if (!found) throw new Error('the host has not joined');
+    return found;
+  };
+  const exec = async (n: 0 | 1, command: string): Promise<string> => {
+    const projects = hub.service(hostProjects, host(n).hostId);
+    const call = await projects.exec({ projectId: id, command: ['sh', '-c', command] });
+    call.stdin.end();
+    let stdout = '';
+    call.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+    expect(await call.result).toEqual({ exit: 0 });
+    return stdout;
+  };
+  const get = async (n: 0 | 1): Promise<Response> => {
+    const { hostId, internalUrl } = host(n);
+    const token = await hub.token(id, hostId);
+    const headers = { 'rookery-token': token };
+    return fetch(`${internalUrl}/${id}/server/8080/index.html`, { headers });
+  };
+
+  it('carry a running project from one to the other through the SSH ingress', async () => {
+    hub.owned.set(id, 1);
+    const source = hub.service(hostProjects, host(0).hostId);
+    await source.create({ fence: hub.fence(id), spec });
+    const { spec: pinned } = await source.start({ fence: hub.fence(id), spec });
+    await exec(0, web);
+    await hub.service(hostSnapshots, host(0).hostId).create({ fence: hub.fence(id), name: 'kept' });
+    await waitFor('the page answers', async () => (await get(0)).status === 200, {
+      timeoutMs: 20_000,
+    });
+
+    const moveId = newId();
+    const fence = { ...hub.fence(id), operationId: moveId };
+    const call = { fence, moveId };
+    const from = hub.service(moveSource, host(0).hostId);
+    const to = hub.service(moveDestination, host(1).hostId);
+    const { hostId, sshHost, sshPort, ingressKey } = host(1);
+    const target = { hostId, sshHost, sshPort, ingressKey };
+    const { usedBytes, imageDigest } = await from.describe(call);
+    expect(imageDigest).toBe(pinned.imageDigest);
+    const { hasImage } = await to.prepare({
+      ...{ ...call, spec: pinned, needBytes: usedBytes },
+      ...{ sourceHostId: host(0).hostId, sourceTransferKey: host(0).transferKey },
+    });
+    expect(hasImage).toBe(false);
+    await from.copy({ ...call, target, sendImage: true });
+    await exec(0, 'echo late > ~/late.txt; sync');
+
+    const { manifest, wasRunning } = await from.cutover({ ...call, target });
+    expect(wasRunning).toBe(true);
+    const fenced = source.start({ fence: hub.fence(id), spec: pinned });
+    await expect(fenced).rejects.toMatchObject({ code: 'PROJECT_BUSY_MOVING' });
+    await to.verify({ ...call, manifest });
+    hub.owned.set(id, 2);
+    hub.owners.set(id, hostId);
+    const after = { ...call, fence: { ...fence, generation: 2 } };
+    await to.activate({ ...after, manifest, spec: pinned, start: true });
+    await from.retire({ ...call, newUrl: host(1).publicUrl });
+
+    expect(await exec(1, 'cat ~/index.html ~/late.txt')).toBe('hello\nlate\n');
+    const { snapshots } = await hub.service(hostSnapshots, hostId).list({ projectId: id });
+    expect(snapshots.map(({ name }) => name)).toContain('kept');
+    await exec(1, web);
+    await waitFor('the page answers', async () => (await get(1)).status === 200, {
+      timeoutMs: 20_000,
+    });
+    expect((await get(0)).status).toBe(421);
+    const gone = source.get({ projectId: id });
+    await expect(gone).rejects.toMatchObject({ code: 'PROJECT_NOT_HERE' });
+    // The key opened that one move, and nothing any more.
+    const again = from.copy({ ...call, target });
+    await expect(again).rejects.toMatchObject({ code: 'MOVE_COMMITTED' });
+  });
+});
