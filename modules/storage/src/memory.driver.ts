@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
 import { formatBytes, KeyedLock, newId, parseInput, SystemClock, type Clock } from '@rookery/core';
 import { FrozenName, LandingItem, StoredSnapshotName, VolumeLayout } from './layout.js';
-import { copy, copyPath, sizeOf } from './memory/files.js';
+import { copy, copyLive, copyPath, sizeOf } from './memory/files.js';
 import { packFolder, readFolderStream, unpackFolder } from './memory/folder-stream.js';
 import { MemoryImages } from './memory/images.js';
 import { reconcileMemory, type MemoryVolume } from './memory/reconcile.js';
@@ -115,18 +115,12 @@ export class MemoryStorageDriver extends StorageDriver {
     origin: { live?: string; persistence?: string },
   ): Promise<void> {
     const { live, persistence } = origin;
-    if (live !== undefined) await this.copyLive(live, this.layout.live(id));
+    if (live !== undefined) await copyLive(live, this.layout.live(id));
     if (persistence !== undefined) await copy(persistence, this.layout.persistence(id));
     for (const path of Object.values(this.layout.paths(id)) as string[]) {
       await mkdir(path, { recursive: true });
     }
     this.volumes.set(id, { quotaBytes, snapshots: new Map(), frozen: new Map() });
-  }
-
-  /** A picture holds no snapshots, as on btrfs, where they are subvolumes of their own. */
-  private async copyLive(from: string, to: string): Promise<void> {
-    await mkdir(join(to, '.snapshots'), { recursive: true });
-    for (const part of ['home', '.local']) await copy(join(from, part), join(to, part));
   }
 
   deleteVolume(id: ProjectId): Promise<void> {
@@ -181,7 +175,7 @@ export class MemoryStorageDriver extends StorageDriver {
   }
 
   private async take(id: ProjectId, name: string): Promise<Snapshot> {
-    await this.copyLive(this.layout.live(id), this.layout.snapshot(id, name));
+    await copyLive(this.layout.live(id), this.layout.snapshot(id, name));
     return this.remember(id, { name, locked: false, uuid: newId(), createdAt: this.clock.now() });
   }
 
@@ -222,11 +216,7 @@ export class MemoryStorageDriver extends StorageDriver {
       this.snapshotOf(id, name);
       const previous = `before-restore-${(this.generation += 1)}`;
       await this.take(id, previous);
-      for (const part of ['home', '.local']) {
-        const target = join(this.layout.live(id), part);
-        await rm(target, { recursive: true });
-        await copy(join(this.layout.snapshot(id, name), part), target);
-      }
+      await copyLive(this.layout.snapshot(id, name), this.layout.live(id));
       return { previous };
     });
   }
@@ -245,7 +235,7 @@ export class MemoryStorageDriver extends StorageDriver {
       const root = this.layout.frozen(id, parseInput(FrozenName, name));
       const persistence = this.layout.frozenPersistence(id, name);
       if (!frozen.has(name)) {
-        await this.copyLive(this.layout.live(id), root);
+        await copyLive(this.layout.live(id), root);
         await copy(this.layout.persistence(id), persistence);
         const createdAt = this.clock.now();
         frozen.set(name, { uuid: newId(), persistenceUuid: newId(), createdAt });

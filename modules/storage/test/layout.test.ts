@@ -14,7 +14,7 @@ import {
   type StorageActual,
 } from '@rookery/storage/testing';
 
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
+const coded = (code: string): Error => expect.objectContaining({ code }) as unknown as Error;
 
 describe('the layout', () => {
   const layout = new VolumeLayout('/v');
@@ -121,7 +121,7 @@ describe('the plan of a reconcile', () => {
   const want = { projects: [], moves: [], frozen: [], retired: [] };
   const clock = { now: 100_000, graceMs: 30_000 };
   const kinds = (desired: Partial<typeof want>, actual: Partial<StorageActual>): string[] =>
-    planStorageRepairs({ ...want, ...desired } as StorageDesired, { ...empty, ...actual }, clock)
+    planStorageRepairs({ ...want, ...desired }, { ...empty, ...actual }, clock)
       .map((action) => action.kind)
       .filter((kind) => kind !== 'drop-qgroups');
   const wanted = { projects: [{ projectId: a, quotaBytes: 5 }] } as never;

@@ -33,3 +33,12 @@ export async function copyPath(
   await rm(to, { recursive: true, force: true });
   await copy(from, to);
 }
+
+/** A picture holds no snapshots, as on btrfs, where they are subvolumes of their own. */
+export async function copyLive(from: string, to: string): Promise<void> {
+  await mkdir(join(to, '.snapshots'), { recursive: true });
+  for (const part of ['home', '.local']) {
+    await rm(join(to, part), { recursive: true, force: true });
+    await copy(join(from, part), join(to, part));
+  }
+}
