@@ -29,7 +29,7 @@ export const runnerModule = RunnerModule.forRootAsync({
     exec: Exec,
   ): Promise<RunnerModuleOptions> => {
     const { paths, imageAllowlist } = config;
-    await mountRunFolder(exec, paths.run);
+    await mountRunFolder(exec, paths.run, config.dataDir);
     return {
       podman: {
         hostKey: config.hostKey,

@@ -156,7 +156,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     backup: backupOf(parsed),
     imageAllowlist: parsed.ROOKERY_IMAGE_ALLOWLIST,
     logLevel: parsed.ROOKERY_LOG_LEVEL,
-    paths: pathsIn(dataDir),
+    paths: pathsIn(dataDir, parsed.ROOKERY_HOST_KEY),
   });
 }
 
@@ -170,7 +170,9 @@ function backupOf(parsed: z.output<typeof HostEnvironment>): HostConfig['backup'
   });
 }
 
-function pathsIn(dataDir: string): HostPaths {
+// podman takes no longer path than 50 characters for its run files, so these are not in the data folder.
+function pathsIn(dataDir: string, hostKey: string): HostPaths {
+  const run = `/run/rookery/${hostKey}`;
   return {
     volume: `${dataDir}/volume`,
     volumeFile: `${dataDir}/volume.btrfs`,
@@ -179,8 +181,8 @@ function pathsIn(dataDir: string): HostPaths {
     processes: `${dataDir}/processes.json`,
     containers: `${dataDir}/containers`,
     images: `${dataDir}/images`,
-    run: `${dataDir}/run`,
-    containersRun: `${dataDir}/run/c`,
+    run,
+    containersRun: `${run}/c`,
     backupWork: `${dataDir}/backup`,
   };
 }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { CodedError, waitFor, type Exec } from '@rookery/core';
 import { z } from 'zod';
 import { ClusterErrors } from './cluster.errors.js';
@@ -48,6 +48,8 @@ export async function clusterMounts(exec: Exec, dataDir: string): Promise<Mount[
     (mount) =>
       mount.path.startsWith(inside) ||
       devices.has(mount.source) ||
+      // A host's run folder lies in /run, and its source names the host's data folder.
+      mount.source.startsWith(`rookery:${inside}`) ||
       mount.options.includes(`dir=${inside}`),
   );
 }
@@ -56,9 +58,10 @@ async function sweepMounts(exec: Exec, dataDir: string): Promise<void> {
   // A lazy unmount hides a mount at once, so one pass each way is enough; stacked ones show again.
   for (let pass = 0; pass < 3; pass += 1) {
     const mounts = await clusterMounts(exec, dataDir);
-    for (const { path } of mounts.reverse()) {
+    for (const { path, source } of mounts.reverse()) {
       const { exit } = await exec.run(['umount', path], { okExits: [0, 1, 32] });
       if (exit !== 0) await exec.run(['umount', '--lazy', path], { okExits: [0, 1, 32] });
+      if (source.startsWith('rookery:')) await rm(path, { recursive: true, force: true });
     }
   }
   const [left] = await clusterMounts(exec, dataDir);
