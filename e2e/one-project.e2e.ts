@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { OperationView, ProjectView } from '@rookery/client/contract';
 import { Cluster, diffManifests, manifestOf, type ManifestEntry } from '@rookery/harness';
-import { waitFor } from '@rookery/core';
+import { SystemExec, waitFor } from '@rookery/core';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import WebSocket from 'ws';
 import { echoPort, echoService, installService } from './support/services.js';
@@ -124,14 +125,14 @@ describe('one project, end to end', () => {
     });
   }
 
-  test('nobody gets in without a key, and a stranger sees no project', async () => {
+  test('nobody gets in without a key, and a stranger not with his own', async () => {
     expect((await fetch(`${project.url}${echoPort}/`)).status).toBe(401);
     const { token } = await cluster.client.createAccount({
       email: 'stranger@example.org',
       name: 'Stranger',
     });
     const stranger = { headers: { authorization: `Bearer ${token}` } };
-    expect((await fetch(`${project.url}${echoPort}/`, stranger)).status).toBe(404);
+    expect((await fetch(`${project.url}${echoPort}/`, stranger)).status).toBe(403);
     const direct = await cluster.client.getHost({ hostId: project.hostId ?? '' });
     const atHost = await fetch(`${direct.publicUrl}/${project.id}/port/${echoPort}/`);
     expect(atHost.status).toBe(401);
@@ -219,13 +220,12 @@ describe('one project, end to end', () => {
     expect(await echoOverWebSocket('after')).toBe('after');
     const full = await cluster.run(
       project.id,
-      'dd if=/dev/urandom of=~/fill bs=1M count=1500 2>&1 || true; sync; rm -f ~/fill',
+      'dd if=/dev/urandom of=$HOME/fill bs=1M count=1500 2>&1 || true; sync; rm -f $HOME/fill',
     );
     expect(full).toMatch(/quota exceeded|No space left/i);
     await waitFor(
       'the source copy is gone',
       async () => {
-        const { stat } = await import('node:fs/promises');
         const path = join(await cluster.volumeOf(source), `project-${project.id}`);
         return stat(path).then(
           () => false,
@@ -257,7 +257,6 @@ describe('one project, end to end', () => {
     expect(other.name).toBe('beside');
     await finished(await cluster.client.deleteProject({ projectId: other.id }));
 
-    await cluster.client.deleteSnapshot({ projectId: project.id, name: 'before' });
     await wipe(destination);
     const replaced = await cluster.client.restoreBackup({
       projectId: project.id,
@@ -285,9 +284,12 @@ describe('one project, end to end', () => {
 
   /** Takes the project's subvolumes from a host behind its back, as a dead disk would. */
   async function wipe(host: string): Promise<void> {
-    const { SystemExec } = await import('@rookery/core');
     const volume = await cluster.volumeOf(host);
     const exec = new SystemExec();
+    const snapshots = join(volume, `project-${project.id}`, '.snapshots');
+    for (const name of await readdir(snapshots)) {
+      await exec.run(['btrfs', 'subvolume', 'delete', join(snapshots, name)]);
+    }
     for (const path of [`project-${project.id}`, `sync/projects/${project.id}`]) {
       await exec.run(['btrfs', 'subvolume', 'delete', join(volume, path)]);
     }
