@@ -264,6 +264,7 @@ export class ClusterSupervisor {
   ): Promise<ClusterSummary> {
     const hosts: ClusterSummary['hosts'] = [];
     for await (const host of client.each('listHosts')) hosts.push(host);
+    hosts.sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
     const next = project ? `${new URL(project.url).pathname}8080/` : '/';
     const { url: loginUrl } = await client.createLoginTicket({ next });
     return {

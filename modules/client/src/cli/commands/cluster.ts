@@ -57,7 +57,7 @@ export const clusterCommands: CommandModule = (program, cli) => {
       cli.action<UpOptions>(async (run, _, options) => {
         if ((options.hosts ?? 1) > hostsMax) throw usageError(`--hosts is at most ${hostsMax}`);
         requireRoot();
-        await findParts(run.environment.cacheDir);
+        await findParts(run.environment.cacheDir, run.environment.parts);
         const { paths } = await openCluster(dataDirOf(run), wishOf(options));
         const step = (text: string): void => run.progress.step(text);
         if (!options.detach) return superviseHere(run, paths.dataDir);
@@ -153,7 +153,7 @@ async function supervisorFor(
   onStep: (text: string) => void,
 ): Promise<ClusterSupervisor> {
   const paths = clusterPaths(await realDataDir(dataDirOf(run)));
-  const parts = await findParts(run.environment.cacheDir);
+  const parts = await findParts(run.environment.cacheDir, run.environment.parts);
   const commands = new ClusterCommands(parts, paths, run.io.env);
   return new ClusterSupervisor({ paths, commands, onStep, cluster: await requireCluster(paths) });
 }

@@ -9,6 +9,9 @@ const Environment = z
     ROOKERY_URL: z.string().min(1).optional(),
     ROOKERY_TOKEN: z.string().min(1).optional(),
     ROOKERY_CACHE: z.string().min(1).default('/var/cache/rookery'),
+    /** Other builds of a cluster's parts than the repository's own. */
+    ROOKERY_HUB_MAIN: z.string().min(1).optional(),
+    ROOKERY_APPLIANCE_MAIN: z.string().min(1).optional(),
     XDG_CONFIG_HOME: z.string().min(1).optional(),
     NO_COLOR: z.string().optional(),
     TERM: z.string().default('dumb'),
@@ -17,6 +20,12 @@ const Environment = z
     url: env.ROOKERY_URL,
     token: env.ROOKERY_TOKEN,
     cacheDir: env.ROOKERY_CACHE,
+    parts: {
+      ...(env.ROOKERY_HUB_MAIN !== undefined && { hubMain: env.ROOKERY_HUB_MAIN }),
+      ...(env.ROOKERY_APPLIANCE_MAIN !== undefined && {
+        applianceMain: env.ROOKERY_APPLIANCE_MAIN,
+      }),
+    },
     configDir: join(env.XDG_CONFIG_HOME ?? join(homedir(), '.config'), 'rookery'),
     color: !env.NO_COLOR && env.TERM !== 'dumb',
     terminal: env.TERM,
