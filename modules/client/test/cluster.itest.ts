@@ -1,4 +1,15 @@
-import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,12 +20,15 @@ import { serve, type ServiceServer } from '@rookery/conat';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { SystemExec, waitFor, type SpawnedProcess } from '@rookery/core';
 import { projectStreams } from '@rookery/runner/contract';
+import { hostCgroup } from '../src/cluster/cgroup-sweep.js';
 import { clusterPaths } from '../src/cluster/cluster-file.js';
 import { findClusterProcesses } from '../src/cluster/cluster-processes.js';
 import { clusterMounts, loopDevices } from '../src/cluster/machine-sweep.js';
 import { hostView, operationView, projectView } from './support/views.js';
 
 const exec = new SystemExec();
+/** A hierarchy of cgroup version 1, or the only one of version 2. */
+const cgroup = existsSync('/sys/fs/cgroup/pids') ? 'pids' : '.';
 const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const fixtures = fileURLToPath(new URL('./fixtures', import.meta.url));
 
@@ -109,6 +123,7 @@ describe('a local cluster', () => {
     ROOKERY_APPLIANCE_MAIN: join(folder, 'parts/appliance-main.mjs'),
     ROOKERY_TOKEN: 'from-outside',
     TEST_VIEWS: 'views.json',
+    TEST_CGROUP: cgroup,
     // Projects that ignore SIGTERM cost their grace, so one test of them is enough.
     ...(stubborn && { TEST_STUBBORN: '1' }),
     XDG_CONFIG_HOME: join(folder, 'config'),
@@ -164,6 +179,7 @@ describe('a local cluster', () => {
       ...loops.map((one) => `loop ${one.name}`),
       ...hosts.flatMap(({ key, cidr }) => [
         ...(tables.includes(`rookery_${key}`) ? [`table ${key}`] : []),
+        ...(existsSync(join('/sys/fs/cgroup', cgroup, hostCgroup(key))) ? [`cgroup ${key}`] : []),
         ...(links.includes(`rk${key}`) ? [`link ${key}`] : []),
         ...(local.includes(` ${cidr.replace(/\.0\/20$/, '.1')}/`) ? [`address ${cidr}`] : []),
       ]),
@@ -201,7 +217,17 @@ describe('a local cluster', () => {
     const kinds = await traces();
     const found = new Set(kinds.map((one) => one.split(' ')[0]));
     expect(found).toEqual(
-      new Set(['service', 'monitor', 'container', 'mount', 'loop', 'table', 'link', 'address']),
+      new Set([
+        'service',
+        'monitor',
+        'container',
+        'mount',
+        'loop',
+        'table',
+        'link',
+        'address',
+        'cgroup',
+      ]),
     );
 
     expect(await rookery('down', '--json')).toMatchObject({ exit: 0 });

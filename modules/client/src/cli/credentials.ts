@@ -18,7 +18,7 @@ export interface Access {
   readonly token?: string;
 }
 
-export const credentialsFileOf = (dataDir: string): string => join(dataDir, 'credentials.json');
+const credentialsFileOf = (dataDir: string): string => join(dataDir, 'credentials.json');
 
 /** The user's own login, made by `rookery login`. */
 export const userCredentialsFile = (environment: CliEnvironment): string =>

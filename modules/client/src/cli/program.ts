@@ -63,7 +63,7 @@ export class Cli {
 }
 
 /** The whole command tree. */
-export function buildProgram(cli: Cli): Command {
+function buildProgram(cli: Cli): Command {
   const program = new Command('rookery')
     .description('Runs and keeps containerized projects on a fleet of hosts.')
     .version(ownVersion(), '-V, --version', 'print the version of this program')

@@ -15,7 +15,7 @@ export interface ClusterParts {
   readonly btrfsProgram: string;
 }
 
-export const baseImageRef = 'localhost/rookery/debian:13';
+const baseImageRef = 'localhost/rookery/debian:13';
 
 /** The repository's root; this file is `modules/client/{src,dist}/cluster/…` in it. */
 const repositoryRoot = fileURLToPath(new URL('../../../..', import.meta.url));

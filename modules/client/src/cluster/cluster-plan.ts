@@ -12,7 +12,7 @@ export interface ClusterWish {
   readonly volumeBytes?: number;
 }
 
-export const clusterDefaults = { hosts: 2, port: 7700, listen: '127.0.0.1' } as const;
+const clusterDefaults = { hosts: 2, port: 7700, listen: '127.0.0.1' } as const;
 /** Ports step by ten a host: ingress, SSH, agent. */
 export const hostsMax = 16;
 const portsPerHost = 10;

@@ -9,7 +9,7 @@ import { readRuntime, type PartStatus } from './runtime-file.js';
 
 const requestTimeoutMs = 5000;
 
-export interface ProcessStatus {
+interface ProcessStatus {
   readonly name: string;
   readonly pid: number | null;
   readonly running: boolean;

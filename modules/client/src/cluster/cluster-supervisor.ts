@@ -302,7 +302,7 @@ export async function clearMachine(
 }
 
 /** The last error that a log of one JSON object a line tells of, else its last line. */
-export function lastComplaint(log: string): string {
+function lastComplaint(log: string): string {
   const lines = log.trimEnd().split('\n').slice(-200).reverse();
   for (const line of lines) {
     const entry = parseLine(line);

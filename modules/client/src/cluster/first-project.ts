@@ -5,7 +5,7 @@ import { ClusterErrors } from './cluster.errors.js';
 import type { ClusterFile } from './cluster-file.js';
 
 const projectName = 'hello';
-export const firstProjectPort = 8080;
+const firstProjectPort = 8080;
 const timeouts = { pageMs: 90_000, execMs: 60_000 } as const;
 
 export interface FirstProjectOptions {

@@ -1,13 +1,14 @@
 import { readFile, rm } from 'node:fs/promises';
 import { CodedError, waitFor, type Exec } from '@rookery/core';
 import { z } from 'zod';
+import { sweepCgroups } from './cgroup-sweep.js';
 import { ClusterErrors } from './cluster.errors.js';
 import type { ClusterFile } from './cluster-file.js';
 import { overlaps } from './cluster-plan.js';
 import { parseJson } from './preflight.js';
 
 /**
- * Takes a cluster's traces off the machine: mounts, loop devices, network. Works from what the
+ * Takes a cluster's traces off the machine: mounts, loop devices, network, cgroups. Works from what the
  * kernel shows, so it needs no record and no living process; repeating it does no harm.
  * Nothing of the cluster may run any more.
  */
@@ -18,7 +19,10 @@ export async function sweepMachine(
 ): Promise<void> {
   await sweepMounts(exec, dataDir);
   await sweepLoopDevices(exec, dataDir);
-  for (const { cidr } of cluster?.hosts ?? []) await sweepNetwork(exec, cidr);
+  for (const { cidr, key } of cluster?.hosts ?? []) {
+    await sweepNetwork(exec, cidr);
+    await sweepCgroups(key);
+  }
 }
 
 export interface Mount {

@@ -6,7 +6,7 @@ import { ClientErrors } from './client.errors.js';
 import type { HttpRequest, RequestOptions, Transport } from './transport.js';
 
 /** Operations that are one request and one answer; event streams have methods of their own. */
-export type JsonOperation = Exclude<OperationName, 'watchOperation'>;
+type JsonOperation = Exclude<OperationName, 'watchOperation'>;
 
 type Output<R extends Route> = z.output<R['response']>;
 
@@ -20,7 +20,7 @@ type ApiMethod<R extends Route> =
 export type ApiMethods = { readonly [K in JsonOperation]: ApiMethod<Api[K]> };
 
 /** Calls one route. @throws INVALID_INPUT before anything is sent; HUB_ANSWER_INVALID */
-export async function callRoute(
+async function callRoute(
   transport: Transport,
   name: OperationName,
   input: Readonly<Record<string, unknown>> = {},

@@ -176,7 +176,7 @@ function projectTable(projects: readonly ProjectView[]): string {
   );
 }
 
-export function projectFields(project: ProjectView): string {
+function projectFields(project: ProjectView): string {
   const { quota, error } = project;
   return fields({
     Id: project.id,

@@ -3,7 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { CliErrors } from '../cli.errors.js';
 
 /** With `--json` a command's output is one document: bounded. */
-export const capturedBytesMax = 16 * 1024 * 1024;
+const capturedBytesMax = 16 * 1024 * 1024;
 
 const readerGone: ReadonlySet<string> = new Set(['EPIPE', 'ERR_STREAM_DESTROYED']);
 

@@ -1,0 +1,42 @@
+import { createHash } from 'node:crypto';
+import { readdir, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { waitFor } from '@rookery/core';
+
+const cgroupRoot = '/sys/fs/cgroup';
+
+/** The runner puts a host's containers under this name: the key's digest keeps it short. */
+export const hostCgroup = (hostKey: string): string =>
+  `rookery-${createHash('sha256').update(hostKey).digest('hex').slice(0, 6)}`;
+
+/**
+ * Removes a host's cgroups, in every hierarchy of versions 1 and 2. The kernel lets only empty ones
+ * go; a process that has just ended may hold its own for a moment.
+ */
+export async function sweepCgroups(hostKey: string): Promise<void> {
+  const name = hostCgroup(hostKey);
+  const hierarchies = (await folders(cgroupRoot)).map((one) => join(cgroupRoot, one));
+  for (const hierarchy of [cgroupRoot, ...hierarchies]) {
+    if (!(await folders(hierarchy)).includes(name)) continue;
+    await waitFor(`the cgroup ${name} is empty`, () => removeTree(join(hierarchy, name)), {
+      timeoutMs: 10_000,
+      everyMs: 100,
+    });
+  }
+}
+
+/** Depth first. @returns false when something is still in use */
+async function removeTree(path: string): Promise<boolean> {
+  for (const child of await folders(path)) await removeTree(join(path, child));
+  try {
+    await rmdir(path);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT';
+  }
+}
+
+async function folders(path: string): Promise<string[]> {
+  const entries = await readdir(path, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+}
