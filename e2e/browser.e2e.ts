@@ -63,6 +63,6 @@ describe('in a browser', () => {
     await cluster.client.waitForOperation(stopped.operation.id);
     const answer = await page.goto(`${project.url}8080/`);
     expect(answer?.status()).toBe(503);
-    expect(await page.textContent('body')).toMatch(/stopped/i);
+    expect(await page.textContent('body')).toMatch(/not running.*Start it/s);
   });
 });

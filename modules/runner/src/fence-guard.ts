@@ -38,6 +38,20 @@ export class FenceGuard {
       return save({ ...change, generation, operationId, attempt });
     });
   }
+
+  /**
+   * The same for a call that takes the project away: a newer generation passes, since the hub says
+   * with it that this copy is of the past (its content was restored elsewhere).
+   */
+  async admitRemoval(fence: Fence): Promise<ProjectRecord> {
+    const { projectId, operationId, attempt } = fence;
+    return this.store.change(projectId, async (record, save) => {
+      if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId });
+      if (record.generation >= fence.generation) refuseStale(record, fence);
+      refuseBusy(record);
+      return save({ operationId, attempt });
+    });
+  }
 }
 
 function refuseStale(record: ProjectRecord, fence: Fence): void {

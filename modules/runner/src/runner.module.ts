@@ -18,7 +18,7 @@ import { ImageOptions, PodmanDriverOptions } from './runner.options.js';
 import { RunnerService } from './runner.service.js';
 
 /** Values of the module; the ports are wired by the app as `parts`. */
-export const runnerModuleOptions = z.strictObject({
+const runnerModuleOptions = z.strictObject({
   podman: PodmanDriverOptions,
   images: ImageOptions,
   /** How often records and containers are compared; 0: only when the app asks. */

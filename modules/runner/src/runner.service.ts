@@ -74,7 +74,7 @@ export class RunnerService {
   async delete(fence: Fence): Promise<void> {
     const { projectId } = fence;
     if (!(await this.parts.store.get(projectId))) return;
-    await this.guard.admit(fence);
+    await this.guard.admitRemoval(fence);
     await this.save(projectId, { desiredState: 'stopped' });
     await this.runtime.exclusively(projectId, async () => {
       await this.parts.driver.stop(projectId, { graceMs: deleteGraceMs });

@@ -201,6 +201,16 @@ describe('the fence', () => {
     expect(await stateOf(id)).toBe('running');
   });
 
+  it('lets a newer generation delete, since this copy is of the past, and no older one', async () => {
+    const id = newId();
+    await service.create(fenceOf(id, { generation: 5 }), spec);
+    await expect(service.delete(fenceOf(id, { generation: 4 }))).rejects.toMatchObject({
+      code: 'STALE_GENERATION',
+    });
+    await service.delete(fenceOf(id, { generation: 6 }));
+    expect(await store.get(id)).toBeUndefined();
+  });
+
   it('refuses what it does not know', async () => {
     const fence = fenceOf(newId());
     const code = { code: 'PROJECT_NOT_HERE' };

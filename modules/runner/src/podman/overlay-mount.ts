@@ -46,7 +46,7 @@ export async function unmount(exec: Exec, path: string): Promise<void> {
 
 const stackedMountsMax = 8;
 
-export async function isMountPoint(path: string): Promise<boolean> {
+async function isMountPoint(path: string): Promise<boolean> {
   return (await mountPoints()).includes(path);
 }
 

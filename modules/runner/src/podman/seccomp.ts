@@ -7,7 +7,7 @@ const profilePaths = ['/usr/share/containers/seccomp.json', '/etc/containers/sec
 
 /** linux/btrfs.h: the second byte of every btrfs ioctl number, and the first of the denied ones. */
 const btrfsMagic = 0x94;
-export const deniedBtrfsIoctls: Readonly<Record<string, number>> = {
+const deniedBtrfsIoctls: Readonly<Record<string, number>> = {
   SNAP_CREATE: 1,
   SUBVOL_CREATE: 14,
   SNAP_DESTROY: 15,
@@ -46,7 +46,7 @@ export async function seccompProfile(): Promise<string> {
  * number are compared: the kernel ignores the upper 32 bits of the argument, and the numbers of
  * 32-bit programs differ in size and direction alone.
  */
-export function denyBtrfsIoctls(profile: unknown): unknown {
+function denyBtrfsIoctls(profile: unknown): unknown {
   const parsed = Profile.parse(profile);
   const syscalls = parsed.syscalls.flatMap((rule) => {
     if (rule.action !== 'SCMP_ACT_ALLOW' || !rule.names.includes('ioctl')) return [rule];
@@ -61,7 +61,7 @@ export function denyBtrfsIoctls(profile: unknown): unknown {
 }
 
 /** Masked comparisons, any of which allows: another magic byte, or a btrfs number not denied. */
-export function allowedIoctls(): MaskedMatch[] {
+function allowedIoctls(): MaskedMatch[] {
   const otherMagic = bits.map((bit) => ({
     mask: 1 << (8 + bit),
     value: (btrfsMagic & (1 << bit)) === 0 ? 1 << (8 + bit) : 0,
