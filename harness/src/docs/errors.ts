@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { glob, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { catalogueDefinitions, type CatalogueDefinitions } from '@rookery/core';
 
@@ -9,18 +9,16 @@ import { catalogueDefinitions, type CatalogueDefinitions } from '@rookery/core';
 const root = join(import.meta.dirname, '..', '..', '..');
 const target = join(root, 'docs', 'ERRORS.md');
 
-const sources = [
-  ...['core', 'storage', 'runner', 'proxy', 'conat', 'backup', 'move', 'client'].map(
-    (name) => `modules/${name}/dist/index.js`,
-  ),
-  'hub/dist/hub.errors.js',
-  'appliance/dist/appliance.errors.js',
-];
+/** Where packages keep their catalogues. By source: a build may still hold what was removed. */
+const sources = '{modules/*,hub,appliance}/src/**/*.errors.ts';
+
+const builtPath = (source: string): string =>
+  join(root, source.replace('/src/', '/dist/').replace(/\.ts$/, '.js'));
 
 async function catalogues(): Promise<CatalogueDefinitions[]> {
   const found = new Map<string, CatalogueDefinitions>();
-  for (const source of sources) {
-    const exported = (await import(join(root, source))) as Record<string, unknown>;
+  for await (const source of glob(sources, { cwd: root })) {
+    const exported = (await import(builtPath(source))) as Record<string, unknown>;
     for (const value of Object.values(exported)) {
       if (typeof value !== 'object' || value === null || !(catalogueDefinitions in value)) continue;
       const definitions = value[catalogueDefinitions] as CatalogueDefinitions;

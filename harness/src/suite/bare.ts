@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Reverter, SystemExec, toCodedError, type Exec } from '@rookery/core';
 import { addBareNetwork } from './bare-network.js';
-import type { Tally } from './suite.js';
+import type { Tally } from './tally.js';
 
 /**
  * Fresh machines for the README: plain root filesystems in containers that may do what a real

@@ -54,7 +54,7 @@ async function layers(exec: Exec, root: string): Promise<string | undefined> {
     const { stdout, exit } = await exec.run(
       [
         process.execPath,
-        join(root, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs'),
+        join(root, 'node_modules/dependency-cruiser/bin/dependency-cruiser.mjs'),
         '--config',
         '.dependency-cruiser.cjs',
         '--output-type',

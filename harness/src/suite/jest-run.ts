@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SystemExec } from '@rookery/core';
-import type { Level, Tally } from './suite.js';
+import type { Level, Tally } from './tally.js';
 
 interface JestReport {
   numPassedTests: number;

@@ -4,16 +4,7 @@ import { leftoversSince, takeInventory } from '../checkers/leftovers.js';
 import { runBare } from './bare.js';
 import { checks } from './checks.js';
 import { runJest } from './jest-run.js';
-
-/** What one part of the suite came to. */
-export interface Tally {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
-export const levels = ['unit', 'integration', 'e2e', 'bare'] as const;
-export type Level = (typeof levels)[number];
+import { levels, type Level, type Tally } from './tally.js';
 
 const usage = `usage: ./rookery test [${levels.join('|')}] [-- jest arguments]
 
@@ -23,7 +14,7 @@ after "--" it takes releases (bookworm, trixie) and "up" to leave out the tests 
 `;
 
 /** Repository root: this file is harness/dist/suite/suite.js. */
-export const repositoryRoot = join(import.meta.dirname, '..', '..', '..');
+const repositoryRoot = join(import.meta.dirname, '..', '..', '..');
 
 /** Runs the suite, says what failed, and ends with the line `N passed, N failed`. */
 export async function runSuite(args: readonly string[]): Promise<number> {
