@@ -68,7 +68,7 @@ describe('exec and logs', () => {
       params: { projectId: id },
     });
   });
-  beforeEach(() => (controls.length = 0));
+  beforeEach(() => void (controls.length = 0));
   afterAll(async () => {
     await server.close(0);
     await hub.server.close();

@@ -6,6 +6,7 @@ import {
   exitUnrecoverable,
   identifyProcess,
   isProcessAlive,
+  startDetached,
   Supervisor,
   SystemExec,
   waitFor,
@@ -219,5 +220,36 @@ describe('Supervisor', () => {
     expect(await isProcessAlive({ ...me, startTicks: me.startTicks - 1 })).toBe(false);
     expect(await isProcessAlive({ ...me, bootId: 'another boot' })).toBe(false);
     expect(await identifyProcess(4_194_305)).toBeUndefined();
+  });
+});
+
+describe('startDetached', () => {
+  it('watches a process until it is released, and leaves it alone then', async () => {
+    const heard: unknown[] = [];
+    const detached = await startDetached(
+      {
+        name: 'alone',
+        argv: [
+          process.execPath,
+          '-e',
+          `process.send({ hello: 1 }); process.on('disconnect', () => setTimeout(() => {}, 60_000));`,
+        ],
+      },
+      (message) => heard.push(message),
+    );
+    try {
+      await waitFor('its message', () => heard.length > 0, { timeoutMs: 20_000 });
+      detached.release();
+      expect(heard).toEqual([{ hello: 1 }]);
+      expect(await isProcessAlive(detached.identity)).toBe(true);
+    } finally {
+      process.kill(detached.identity.pid, 'SIGKILL');
+    }
+  });
+
+  it('tells how a watched process ended', async () => {
+    const argv = [process.execPath, '-e', 'process.exit(4)'];
+    const detached = await startDetached({ name: 'short', argv }, () => undefined);
+    expect(await detached.ended).toEqual({ exit: 4, signal: null });
   });
 });

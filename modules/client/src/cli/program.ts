@@ -1,5 +1,6 @@
-import { Command, CommanderError, type OptionValues } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { toCodedError } from '@rookery/core';
+import { Cli, type CommandModule } from './cli.js';
 import { CliErrors } from './cli.errors.js';
 import { clusterCommands } from './commands/cluster.js';
 import { accountCommands } from './commands/account.js';
@@ -13,13 +14,9 @@ import { projectContentCommands } from './commands/project-content.js';
 import { projectWorkCommands } from './commands/project-work.js';
 import { shareCommands } from './commands/share.js';
 import { snapshotCommands } from './commands/snapshot.js';
-import { cliEnvironment } from './config/environment.js';
 import { writeTo, type CliIo } from './io.js';
 import { ownVersion } from './parameters.js';
-import { CommandRun, printError, type CommandResult, type GlobalOptions } from './run.js';
-
-/** A group of commands puts itself on the program. */
-export type CommandModule = (program: Command, cli: Cli) => void;
+import { printError } from './run.js';
 
 /** All groups, in the order of `--help`. A new group is one more line here. */
 const commandModules: readonly CommandModule[] = [
@@ -36,31 +33,6 @@ const commandModules: readonly CommandModule[] = [
   accountCommands,
   completionCommands,
 ];
-
-/** The handler of one command: its operands in order (absent ones undefined), and its options. */
-export type Handler<O> = (
-  run: CommandRun,
-  operands: readonly (string | undefined)[],
-  options: O & GlobalOptions,
-) => Promise<CommandResult>;
-
-/** One start of the command line: what its commands share. */
-export class Cli {
-  exitStatus = 0;
-
-  constructor(readonly io: CliIo) {}
-
-  /** Makes commander's action of a handler. A variadic operand becomes further operands. */
-  action<O extends OptionValues>(handler: Handler<O>): (...args: unknown[]) => Promise<void> {
-    return async (...args) => {
-      const command = args.at(-1) as Command;
-      const operands = args.slice(0, -2).flat() as (string | undefined)[];
-      const options = command.optsWithGlobals<O & GlobalOptions>();
-      const run = new CommandRun(this.io, cliEnvironment(this.io.env), options);
-      this.exitStatus = await run.perform((one) => handler(one, operands, options));
-    };
-  }
-}
 
 /** The whole command tree. */
 function buildProgram(cli: Cli): Command {

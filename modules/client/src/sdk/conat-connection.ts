@@ -1,5 +1,5 @@
 import { projectStreams } from '@rookery/runner/contract';
-import type { ConatAccess, ConatConnection } from './project-streams.js';
+import type { ConatAccess, ConatConnection } from './conat-access.js';
 
 const connectTimeoutMs = 15_000;
 const inboxRoot = '_INBOX.';

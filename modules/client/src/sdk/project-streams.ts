@@ -1,22 +1,5 @@
-import type { ServiceClient } from '@rookery/core/contract';
-import type { projectStreams } from '@rookery/runner/contract';
+import type { ConatAccess, ConatConnection, ProjectStreams } from './conat-access.js';
 import { connectOverWebSocket } from './conat-connection.js';
-
-export interface ConatAccess {
-  readonly url: string;
-  readonly token: string;
-  readonly inboxPrefix: string;
-}
-
-export type ProjectStreams = ServiceClient<typeof projectStreams>;
-
-/** One open connection to the messaging of a hub. */
-export interface ConatConnection {
-  streamsOf(projectId: string): ProjectStreams;
-  /** True once the connection is lost for good. */
-  readonly closed: boolean;
-  close(): Promise<void>;
-}
 
 /** @param access asked for every connect */
 export type ConnectConat = (access: () => Promise<ConatAccess>) => Promise<ConatConnection>;

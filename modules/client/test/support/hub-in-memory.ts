@@ -18,6 +18,8 @@ export class HubInMemory {
   /** The next operation ends this way. */
   nextEnd: Partial<OperationView> = { state: 'succeeded' };
   conat = { url: 'ws://127.0.0.1:1/conat', token: 'none', inboxPrefix: '_INBOX.account-1' };
+  /** Runs before the answer to a create. */
+  onCreate: (projectId: string) => Promise<void> = () => Promise.resolve();
   server!: ContractServer;
 
   static async start(): Promise<HubInMemory> {
@@ -111,7 +113,7 @@ export class HubInMemory {
           nextCursor: end < all.length ? String(end) : null,
         };
       },
-      createProject: ({ name, quota, start, image, host }) => {
+      createProject: async ({ name, quota, start, image, host }) => {
         const made = this.add(name, {
           state: start ? 'running' : 'created',
           ...(image && { image }),
@@ -120,6 +122,7 @@ export class HubInMemory {
         const changed = this.change(made.id, {
           quota: { ...made.quota, ...JSON.parse(JSON.stringify(quota)) },
         });
+        await this.onCreate(made.id);
         return { operation: this.begin('project.create', made.id), project: changed };
       },
       getProject: ({ projectId }) => this.project(projectId),

@@ -1,7 +1,7 @@
 import { relativeTime, yesNo } from '../output/format.js';
 import { fields, table } from '../output/table.js';
 import { atLeastOne } from '../parameters.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { collect } from '../resolve.js';
 import { examples } from './examples.js';
 

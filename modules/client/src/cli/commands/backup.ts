@@ -4,7 +4,7 @@ import { usageError } from '../cli.errors.js';
 import { finishProjectWork, follow, startedResult } from '../follow.js';
 import { relativeTime, shortId, size } from '../output/format.js';
 import { table } from '../output/table.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { collect, findProject } from '../resolve.js';
 import { examples } from './examples.js';
 

@@ -24,7 +24,7 @@ import { logIn, logOut } from '../local-login.js';
 import { relativeTime } from '../output/format.js';
 import { fields, table } from '../output/table.js';
 import { atLeastOne, bytes, port } from '../parameters.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import type { CommandRun } from '../run.js';
 import { examples } from './examples.js';
 import { projectActivity } from './project.js';

@@ -1,6 +1,6 @@
 import { Argument, type Command } from 'commander';
 import { bashCompletion, fishCompletion, zshCompletion } from '../completion-scripts.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { examples } from './examples.js';
 
 const scripts = { bash: bashCompletion, zsh: zshCompletion, fish: fishCompletion };

@@ -3,7 +3,7 @@ import { follow, startedResult } from '../follow.js';
 import { relativeTime, shortId, size } from '../output/format.js';
 import { fields, table } from '../output/table.js';
 import { atLeastOne } from '../parameters.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { collect, findHost } from '../resolve.js';
 import { examples } from './examples.js';
 

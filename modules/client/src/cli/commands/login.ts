@@ -2,7 +2,7 @@ import { RookeryClient } from '../../sdk/rookery-client.js';
 import { usageError } from '../cli.errors.js';
 import { removeCredentials, userCredentialsFile, writeCredentials } from '../credentials.js';
 import { ownVersion } from '../parameters.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { examples } from './examples.js';
 
 /** Which hub the other commands talk to. */

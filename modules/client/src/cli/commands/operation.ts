@@ -6,7 +6,7 @@ import { relativeTime, shortId } from '../output/format.js';
 import { describeOperation } from '../output/progress.js';
 import { fields, table } from '../output/table.js';
 import { atLeastOne } from '../parameters.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { collect, findOperation, findProject } from '../resolve.js';
 import { examples } from './examples.js';
 

@@ -3,7 +3,7 @@ import type { LogsCall } from '../../sdk/rookery-client.js';
 import { usageError } from '../cli.errors.js';
 import { fields } from '../output/table.js';
 import { count, portText, variable } from '../parameters.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { findProject } from '../resolve.js';
 import type { CommandResult, CommandRun } from '../run.js';
 import { captureExec, passThroughExec, type ExecPlan } from '../session/exec-session.js';

@@ -1,6 +1,6 @@
 import { finishProjectWork } from '../follow.js';
 import { count } from '../parameters.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { findProject } from '../resolve.js';
 import type { ProjectView } from '../../contract/views.js';
 import { existingGroup } from './groups.js';

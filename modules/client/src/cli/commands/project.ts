@@ -4,7 +4,7 @@ import { finishProjectWork, follow, startedResult } from '../follow.js';
 import { relativeTime, shortId, usage } from '../output/format.js';
 import { fields, table } from '../output/table.js';
 import { bytes, ports, positive } from '../parameters.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { collect, findHost, findProject } from '../resolve.js';
 import { examples } from './examples.js';
 

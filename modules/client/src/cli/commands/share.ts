@@ -2,7 +2,7 @@ import { ProjectRole } from '@rookery/core/contract';
 import { Argument, Option } from 'commander';
 import { CliErrors } from '../cli.errors.js';
 import { table } from '../output/table.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../cli.js';
 import { findProject } from '../resolve.js';
 import { examples } from './examples.js';
 

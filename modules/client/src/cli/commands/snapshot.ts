@@ -3,7 +3,7 @@ import type { SnapshotView } from '@rookery/storage/contract';
 import { finishProjectWork } from '../follow.js';
 import { relativeTime, size, yesNo } from '../output/format.js';
 import { table } from '../output/table.js';
-import type { Cli, CommandModule } from '../program.js';
+import type { Cli, CommandModule } from '../cli.js';
 import type { Command } from 'commander';
 import { findProject } from '../resolve.js';
 import { examples } from './examples.js';
