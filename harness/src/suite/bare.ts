@@ -71,12 +71,17 @@ async function tryRelease(
   return results;
 }
 
+/** A machine that does not come up in time shows what its parts said. */
+const upCommand =
+  `timeout ${upSecondsMax} ./rookery up --detach 2>&1 || ` +
+  '{ echo "up ended with $?"; tail -n 5 /var/lib/rookery/log/*.log; exit 1; }';
+
 type Run = (command: string, timeoutMs: number) => Promise<string>;
 
 async function tryUp(run: Run): Promise<string | undefined> {
   return problemIn(async () => {
     const started = Date.now();
-    const printed = await run('./rookery up --detach 2>&1', upSecondsMax * 1000);
+    const printed = await run(upCommand, upSecondsMax * 1000 + 30_000);
     const seconds = Math.round((Date.now() - started) / 1000);
     process.stdout.write(`${printed}\n./rookery up --detach took ${seconds} s\n`);
     await run('./rookery status', 60_000);
