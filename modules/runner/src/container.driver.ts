@@ -1,7 +1,7 @@
 import type { Readable, Writable } from 'node:stream';
 import type { ProjectId, Quota } from '@rookery/core/contract';
 import type { VolumePaths } from '@rookery/storage/contract';
-import type { ContainerStats, ExecInput } from './contract.js';
+import type { ContainerStats, ExecInput } from './container.contract.js';
 
 export interface ContainerCapabilities {
   /** Limits that this machine's cgroups really enforce. */

@@ -12,6 +12,7 @@ import {
   service,
 } from '@rookery/core/contract';
 import { z } from 'zod';
+import { ContainerStats, ExecInput, WindowSize } from './container.contract.js';
 
 export const HostProjectView = z.object({
   projectId: ProjectId,
@@ -22,29 +23,6 @@ export const HostProjectView = z.object({
   error: CodedErrorView.optional(),
 });
 export type HostProjectView = z.infer<typeof HostProjectView>;
-
-export const ContainerStats = z.object({
-  cpuSeconds: z.number().min(0),
-  memoryBytes: z.int().min(0),
-  memoryLimitBytes: z.int().min(0),
-  pids: z.int().min(0),
-});
-export type ContainerStats = z.infer<typeof ContainerStats>;
-
-export const WindowSize = z.object({
-  columns: z.int().min(1).max(1000),
-  rows: z.int().min(1).max(1000),
-});
-
-export const ExecInput = z.object({
-  projectId: ProjectId,
-  command: z.array(z.string()).min(1).max(1024),
-  tty: WindowSize.optional(),
-  env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
-  /** Relative to home. */
-  cwd: z.string().optional(),
-});
-export type ExecInput = z.infer<typeof ExecInput>;
 
 /** `exit` is the command's own status; 128 + n when signal n ended it. */
 export const ExecResult = z.object({ exit: z.int().min(0).max(255) });
@@ -113,6 +91,7 @@ export const projectStreams = service(
   },
 );
 
+export { ContainerStats, ExecInput, WindowSize };
 export {
   ContainerDriver,
   type ContainerCapabilities,

@@ -382,7 +382,8 @@ describe('the handlers', () => {
     for (const line of ['one', 'two', 'three']) driver.print(id, line);
     const { logs } = createRunnerHandlers(service);
     const caller = duplex();
-    await logs({ projectId: id, follow: false, tailLines: 2 }, caller.context);
+    const context = { ...caller.context, onControl: () => undefined };
+    await logs({ projectId: id, follow: false, tailLines: 2 }, context);
     expect(String(caller.stdout.read())).toBe('two\nthree\n');
   });
 });
