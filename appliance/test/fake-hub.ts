@@ -4,6 +4,7 @@ import { hostRegistration, hostReports, type ProjectReport } from '@rookery/cona
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { AccessTokenMinter, newId, newSecret } from '@rookery/core';
 import type {
+  CallContext,
   Fence,
   ServiceClient,
   ServiceContract,

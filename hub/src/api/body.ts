@@ -3,7 +3,7 @@ import { KiB, MiB } from '@rookery/core';
 import { HubErrors } from '../hub.errors.js';
 
 /** Bodies of the API are small: files go over other roads. */
-export const bodyBytesMax = MiB;
+const bodyBytesMax = MiB;
 export const formBytesMax = 16 * KiB;
 /** How long a client that sent too much may take to read the refusal. */
 const lingerMs = 2000;

@@ -15,9 +15,9 @@ export interface ApiCall<R extends Route> {
 }
 
 /** Operations that answer with a stream of views; their route says `kind: 'events'`. */
-export type EventOperation = 'watchOperation';
+type EventOperation = 'watchOperation';
 
-export type ApiHandler<N extends OperationName> = N extends EventOperation
+type ApiHandler<N extends OperationName> = N extends EventOperation
   ? (call: ApiCall<Api[N]>) => AsyncIterable<z.input<Api[N]['response']>>
   : (call: ApiCall<Api[N]>) => Promise<z.input<Api[N]['response']>>;
 

@@ -19,7 +19,7 @@ export function problemOf(error: CodedError): Problem {
   };
 }
 
-export function sendProblem(response: ServerResponse, error: CodedError): void {
+function sendProblem(response: ServerResponse, error: CodedError): void {
   if (response.headersSent) {
     response.destroy();
     return;

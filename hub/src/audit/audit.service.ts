@@ -78,7 +78,7 @@ async function chainHead(
 }
 
 /** SHA-256 over the hash before and the row's content in a fixed order. */
-export function auditHash(row: AuditRow, previous: Buffer): Buffer {
+function auditHash(row: AuditRow, previous: Buffer): Buffer {
   const { writer, at, actor, action, subject, details } = row;
   const content = [row.id, writer, at.toISOString(), actor, action, subject, canonical(details)];
   return createHash('sha256').update(previous).update(JSON.stringify(content)).digest();

@@ -2,7 +2,7 @@ import { parseConfig, CoreErrors } from '@rookery/core';
 import { z } from 'zod';
 
 const Role = z.enum(['api', 'worker', 'proxy']);
-export type HubRole = z.infer<typeof Role>;
+type HubRole = z.infer<typeof Role>;
 
 const Roles = z
   .string()

@@ -14,7 +14,7 @@ import { replaceElsewhere, replaceHere } from './sagas/replace-project.saga.js';
 import { restoreSnapshot } from './sagas/restore-snapshot.saga.js';
 
 /** Every kind of long work; a saga's name is its operations' kind. */
-export const sagas = {
+const sagas = {
   'project.create': createProject,
   'project.start': startProjectSaga,
   'project.stop': stopProjectSaga,

@@ -8,7 +8,7 @@ import type { BackupFolders } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
 
 /** Sparse files beyond this number are restored dense. */
-export const sparseFilesMax = 10_000;
+const sparseFilesMax = 10_000;
 const sparseBytesMin = 64 * 1024;
 const aboutFile = 'about.json';
 

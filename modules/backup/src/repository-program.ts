@@ -192,7 +192,7 @@ function watchWritten(pid: number, report: (bytes: number) => void): NodeJS.Time
 }
 
 /** `rest:https://user:secret@host/x` → `rest:https://host/x`. */
-export function withoutCredentials(repository: string): string {
+function withoutCredentials(repository: string): string {
   return repository.replace(/(:\/\/)[^/@]*@/, '$1');
 }
 

@@ -4,7 +4,7 @@ import { execa, type Options } from 'execa';
 import { CoreErrors } from './errors.js';
 
 /** Output of one command beyond this is an error: a command that is read whole must be short. */
-export const execOutputBytesMax = 16 * 1024 * 1024;
+const execOutputBytesMax = 16 * 1024 * 1024;
 const stderrKeptChars = 2000;
 
 export interface ExecOptions {

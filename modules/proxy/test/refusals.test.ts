@@ -131,7 +131,7 @@ describe('refusals', () => {
       role: 'owner' as const,
     });
     const ask = async (token: string | undefined) => {
-      const headers = token === undefined ? {} : { 'rookery-token': token };
+      const headers: Record<string, string> = token === undefined ? {} : { 'rookery-token': token };
       const answer = await send(rig.host().port, rig.path(), { as: 'nobody', headers });
       return [answer.status, answer.status === 200 ? 'ok' : answer.json().code];
     };

@@ -22,7 +22,7 @@ import { WebSocketServer } from 'ws';
 export const accounts = { owner: newId(), stranger: newId() };
 
 /** `Authorization: Bearer owner`, or the same word as cookie or query. */
-export class WordAuthenticator extends RequestAuthenticator {
+class WordAuthenticator extends RequestAuthenticator {
   async authenticate(req: IncomingMessage): Promise<Principal> {
     const bearer = /^Bearer (\w+)$/.exec(req.headers.authorization ?? '')?.[1];
     const cookie = /rookery_session=(\w+)/.exec(req.headers.cookie ?? '')?.[1];
@@ -34,7 +34,7 @@ export class WordAuthenticator extends RequestAuthenticator {
   }
 }
 
-export class TableResolver extends RouteResolver {
+class TableResolver extends RouteResolver {
   readonly table = new Map<string, Omit<ProjectRoute, 'roleOf'>>();
   freshCount = 0;
 

@@ -52,9 +52,7 @@ export const StoredSnapshotName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:+-]
 /** What lands in one move: `<kind>.<name>`. */
 export const LandingItem = z.string().regex(/^[a-z]+\.[A-Za-z0-9][A-Za-z0-9._:+-]{0,149}$/);
 
-export const ImageDigest = z
-  .string()
-  .regex(/^[a-z0-9]+:[A-Za-z0-9]{8,128}$/, 'must look like sha256:…');
+const ImageDigest = z.string().regex(/^[a-z0-9]+:[A-Za-z0-9]{8,128}$/, 'must look like sha256:…');
 
 /** The only place that knows where things lie on a volume (DESIGN: host). */
 export class VolumeLayout {

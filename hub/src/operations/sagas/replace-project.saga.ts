@@ -12,7 +12,7 @@ import {
   type ProjectSagaTypes,
 } from './common.js';
 
-export interface ReplacePorts extends HubPorts {
+interface ReplacePorts extends HubPorts {
   readonly authority: PlacementAuthority;
 }
 

@@ -10,7 +10,7 @@ export interface SocketLike {
   close(): void;
 }
 
-export interface CloseEventLike {
+interface CloseEventLike {
   readonly code: number;
   readonly reason: string;
   readonly wasClean: boolean;

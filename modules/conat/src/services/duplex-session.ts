@@ -17,7 +17,7 @@ export const frames = {
   bye: 9,
 } as const;
 
-export const frameHeaderBytes = 6;
+const frameHeaderBytes = 6;
 
 export interface DuplexEvents {
   send(frame: Buffer): void;

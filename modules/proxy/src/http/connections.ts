@@ -9,7 +9,7 @@ export interface ConnectionFilter {
   readonly sessionId?: string;
 }
 
-export interface ConnectionOwner {
+interface ConnectionOwner {
   readonly projectId: string;
   subject: string;
   sessionId: string | undefined;

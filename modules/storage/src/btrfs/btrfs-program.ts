@@ -125,7 +125,7 @@ function inherit(qgroup: string | undefined): string[] {
 }
 
 /** DISK_FULL or QUOTA_EXCEEDED when that is what a command or call failed with. */
-export function spaceError(error: unknown, volume: string): CodedError | undefined {
+function spaceError(error: unknown, volume: string): CodedError | undefined {
   const text = CodedError.is(error, 'COMMAND_FAILED')
     ? String(error.details['stderr'])
     : String((error as NodeJS.ErrnoException).code ?? '');

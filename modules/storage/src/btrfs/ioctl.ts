@@ -28,7 +28,7 @@ const searchKeyBytes = 104;
 const searchBufferBytes = 64 * 1024;
 const itemHeaderBytes = 32;
 /** The inode number that the root of every subvolume has. */
-export const subvolumeRootInode = 256;
+const subvolumeRootInode = 256;
 
 export interface SubvolumeInfo {
   readonly treeId: number;

@@ -3,7 +3,7 @@ import type { Exec } from '@rookery/core';
 import { StorageErrors } from '../storage.errors.js';
 
 /** `f_type` of a btrfs file system (linux/magic.h). */
-export const btrfsMagic = 0x9123683e;
+const btrfsMagic = 0x9123683e;
 
 export async function isBtrfs(path: string): Promise<boolean> {
   return (await statfs(path)).type === btrfsMagic;
