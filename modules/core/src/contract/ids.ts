@@ -24,7 +24,7 @@ export const DisplayName = z
   .trim()
   .min(1)
   .max(100)
-   
+
   .refine((name) => !/[\u0000-\u001f\u007f]/.test(name), 'must not hold control characters');
 
 /** Snapshot names are directory names on the host. */
