@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { Route } from '@rookery/client/contract';
+import { parseImageRef } from '@rookery/runner';
 import type { Caller } from '../accounts/auth.service.js';
 import type { ApiCall, ApiHandlers, ApiPart } from '../api/handlers.js';
 import type { Operation } from '../database/entities/operation.entity.js';
@@ -25,6 +26,7 @@ export class ProjectWorkApi implements ApiPart<Names> {
   readonly handlers: ApiHandlers<Names> = {
     createProject: async (call) => {
       const { name, image, host, quota, start } = call.body;
+      if (image !== undefined) parseImageRef(image);
       const choice = { name, image, host, quota: quotaWith(quota) };
       return this.startedWithProject(
         await this.work.create(asking(call), choice, start),

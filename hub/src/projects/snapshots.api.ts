@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { newId } from '@rookery/core';
+import { StorageErrors } from '@rookery/storage';
 import type { Fence } from '@rookery/core/contract';
 import { DataSource } from 'typeorm';
 import { actorOf, type Caller } from '../accounts/auth.service.js';
@@ -36,9 +37,15 @@ export class SnapshotsApi implements ApiPart<Names> {
         host.setLocked({ fence, name: params.name, locked: body.locked }),
       ),
     deleteSnapshot: async ({ caller, params }) =>
-      this.change(caller, params.projectId, 'delete', params.name, (host, fence) =>
-        host.delete({ fence, name: params.name }),
-      ),
+      this.change(caller, params.projectId, 'delete', params.name, async (host, fence) => {
+        // To the host, deleting what is gone is done; a caller has mistyped the name.
+        const { projectId, name } = params;
+        const { snapshots } = await host.list({ projectId });
+        if (!snapshots.some((each) => each.name === name)) {
+          throw StorageErrors.SNAPSHOT_NOT_FOUND({ projectId, name });
+        }
+        return host.delete({ fence, name });
+      }),
     restoreSnapshot: async ({ caller, idempotencyKey, params, body }) => {
       const { projectId, name } = params;
       const asking = { caller, idempotencyKey };

@@ -51,6 +51,7 @@ export const ConatErrors = catalogue('conat', {
     message: 'The message broker at {url} cannot be reached: {reason}',
     retryable: true,
   },
+  SERVICE_FORBIDDEN: { status: 403, message: 'You may not ask {subject}.' },
   CONAT_UNAUTHORIZED: {
     status: 401,
     message: 'The message broker at {url} refused the credentials.',

@@ -1,5 +1,6 @@
 import { backoffMs, createLogger, SystemClock, type Logger } from '@rookery/core';
 import {
+  errors,
   nkeyAuthenticator,
   wsconnect,
   type Auth,
@@ -62,6 +63,7 @@ const drainDeadlineMs = 5_000;
 /** A NATS client with our habits: endless reconnects with jitter, fresh credentials each time. */
 export class ConatClient {
   private readonly statusListeners = new Set<(status: ConatClientStatus) => void>();
+  private readonly refusalListeners = new Set<(subject: string) => void>();
   private current: ConatClientStatus = 'connected';
   /** Subjects served through this client; a second server of one is refused. */
   readonly served = new Set<string>();
@@ -135,6 +137,16 @@ export class ConatClient {
     return () => this.statusListeners.delete(listener);
   }
 
+  /**
+   * Hears of subjects that the broker did not let us publish to: it answers a publication in no
+   * other way, and its sender would wait in vain.
+   * @returns a function that ends it
+   */
+  onPublishRefused(listener: (subject: string) => void): () => void {
+    this.refusalListeners.add(listener);
+    return () => this.refusalListeners.delete(listener);
+  }
+
   /** Lets what is under way arrive, then closes; what hangs is cut after a few seconds. */
   async close(): Promise<void> {
     if (this.nats.isClosed()) return;
@@ -163,11 +175,18 @@ export class ConatClient {
         this.set('connected');
         break;
       case 'error':
+        this.noteRefusal(status.error);
         this.logger.warn({ err: status.error }, 'the broker reports an error');
         break;
       default:
         break;
     }
+  }
+
+  private noteRefusal(error: Error): void {
+    if (!(error instanceof errors.PermissionViolationError)) return;
+    if (error.operation !== 'publish') return;
+    for (const listener of this.refusalListeners) listener(error.subject);
   }
 
   private set(status: ConatClientStatus): void {

@@ -84,6 +84,9 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
       () => this.fail(ConatErrors.SERVICE_TIMEOUT({ subject, timeoutMs })),
       timeoutMs,
     );
+    const unlisten = target.client.onPublishRefused((refused) => {
+      if (refused === subject) this.fail(ConatErrors.SERVICE_FORBIDDEN({ subject }));
+    });
     options.signal?.addEventListener('abort', this.onAbort, { once: true });
     const accepted = new Promise<void>((resolve, reject) => {
       this.accepted = resolve;
@@ -97,6 +100,7 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
       throw error;
     } finally {
       clearTimeout(timer);
+      unlisten();
     }
   }
 

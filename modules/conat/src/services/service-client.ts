@@ -103,6 +103,9 @@ function requestError(error: unknown, subject: string, timeoutMs: number): unkno
   if (error instanceof errors.RequestError && error.isNoResponders()) {
     return ConatErrors.SERVICE_UNAVAILABLE({ subject }, { cause: error });
   }
+  if (error instanceof errors.PermissionViolationError) {
+    return ConatErrors.SERVICE_FORBIDDEN({ subject }, { cause: error });
+  }
   if (error instanceof TimeoutError) {
     return ConatErrors.SERVICE_TIMEOUT({ subject, timeoutMs }, { cause: error });
   }

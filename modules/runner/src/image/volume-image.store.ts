@@ -105,9 +105,12 @@ export class VolumeImageStore extends ImageStore {
     const wanted = pinned ? { ...ref, digest: pinned } : ref;
     const remote = await this.registry.resolve(wanted).catch((error: unknown) => {
       // A tag that cannot be asked for means what it meant last.
-      const digest = CodedError.is(error, 'REGISTRY_UNREACHABLE')
-        ? this.records.digestOf(ref.normalized)
-        : undefined;
+      const unreachable = CodedError.is(error, 'REGISTRY_UNREACHABLE');
+      const digest = unreachable ? this.records.digestOf(ref.normalized) : undefined;
+      // `localhost/…` names images built here; where no registry listens, there is just no such one.
+      if (unreachable && digest === undefined && ref.registry === 'localhost') {
+        throw RunnerErrors.IMAGE_UNKNOWN({ image: ref.normalized }, { cause: error });
+      }
       if (digest === undefined || pinned !== undefined) throw error;
       return { digest, bytes: undefined };
     });
