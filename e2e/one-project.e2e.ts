@@ -79,7 +79,7 @@ describe('one project, end to end', () => {
       '-c',
       'echo no >&2; exit 7',
     ]);
-    expect(failing).toMatchObject({ exit: 7, stderr: expect.stringContaining('no') as string });
+    expect(failing).toMatchObject({ exit: 7, stderr: expect.stringContaining('no') as unknown });
   });
 
   test('the service on 127.0.0.1 inside answers through hub and host, HTTP and WebSocket', async () => {
@@ -218,6 +218,10 @@ describe('one project, end to end', () => {
     expect(items.map((snapshot) => snapshot.name)).toContain('before');
     expect(await cluster.run(project.id, 'cat ~/.snapshots/before/home/file')).toBe('one\n');
     expect(await echoOverWebSocket('after')).toBe('after');
+    // The image came along; it is shared, and its bytes are not the project's.
+    const { stdout } = await cluster.cli(['project', 'show', project.id, '--json']);
+    const { diskUsedBytes } = JSON.parse(stdout) as { diskUsedBytes: number };
+    expect(diskUsedBytes).toBeLessThan(64 * 1024 ** 2);
     const full = await cluster.run(
       project.id,
       'dd if=/dev/urandom of=$HOME/fill bs=1M count=1500 2>&1 || true; sync; rm -f $HOME/fill',

@@ -101,7 +101,7 @@ export interface HostConfig {
 export const CONFIG = Symbol('HOST_CONFIG');
 
 /** Where things lie in the data folder. */
-export interface HostPaths {
+interface HostPaths {
   readonly volume: string;
   readonly volumeFile: string;
   readonly database: string;

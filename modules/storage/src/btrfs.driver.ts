@@ -86,7 +86,7 @@ export class BtrfsStorageDriver extends StorageDriver {
     );
     this.frozen = new FrozenVolumes(this.btrfs, this.layout, this.qgroups, this.subvolumes);
     this.sender = new Sender(this.btrfs, this.layout);
-    this.images = new Images(this.btrfs, this.layout, this.subvolumes);
+    this.images = new Images(this.btrfs, this.layout, this.subvolumes, this.qgroups);
     this.landings = new Landings(this.btrfs, this.layout, this.qgroups, this.subvolumes);
     this.volumes = new Volumes(
       this.btrfs,

@@ -6,6 +6,7 @@ import { rootOwnedMode, type VolumeLayout } from '../layout.js';
 import type { StagedImage } from '../storage.driver.js';
 import type { BtrfsProgram } from './btrfs-program.js';
 import { subvolumeAt } from './ioctl.js';
+import type { Qgroups } from './qgroups.js';
 import type { Subvolumes } from './subvolumes.js';
 
 /** Beside the images, since a read-only subvolume cannot change its folder. */
@@ -20,6 +21,7 @@ export class Images {
     private readonly btrfs: BtrfsProgram,
     private readonly layout: VolumeLayout,
     private readonly subvolumes: Subvolumes,
+    private readonly qgroups: Pick<Qgroups, 'leaveGroup'>,
   ) {}
 
   async stage(): Promise<StagedImage> {
@@ -56,6 +58,8 @@ export class Images {
   async adopt(received: string, digest: string): Promise<void> {
     const target = this.layout.image(digest);
     if (subvolumeAt(target)) return;
+    // It landed in a project's group, and a simple quota would charge its extents there for good.
+    await this.qgroups.leaveGroup(received);
     await this.btrfs.snapshot(received, target, { readOnly: true });
   }
 

@@ -95,6 +95,15 @@ export class Qgroups {
     await this.settle({ wait: false });
   }
 
+  /** Takes a subvolume out of whichever project's group it is in: nobody is charged for it. */
+  async leaveGroup(path: string): Promise<void> {
+    const treeId = subvolumeAt(path)?.treeId;
+    const group = treeId === undefined ? undefined : this.groupOf(treeId);
+    if (treeId === undefined || group === undefined) return;
+    await this.btrfs.removeQgroup(`0/${treeId}`, group);
+    await this.settle({ wait: false });
+  }
+
   async setLimit(id: ProjectId, bytes: number | undefined): Promise<void> {
     const group = await this.ensureGroup(id);
     const slack = this.slack.get(group);
