@@ -57,7 +57,10 @@ afterEach(async () => {
   servers = [];
 });
 
-async function setUp(handlers: Partial<Handlers<Work>>): Promise<{
+async function setUp(
+  handlers: Partial<Handlers<Work>>,
+  limits = quick,
+): Promise<{
   broker: TestBroker;
   server: ServiceServer;
   client: ConatClient;
@@ -76,7 +79,7 @@ async function setUp(handlers: Partial<Handlers<Work>>): Promise<{
       run: async () => ({ exit: 0 }),
       ...handlers,
     },
-    { params, limits: quick, logger: createLogger('test', 'silent') },
+    { params, limits, logger: createLogger('test', 'silent') },
   );
   servers.push(server);
   return { broker, server, client, serving };
@@ -474,17 +477,22 @@ describe('duplex', () => {
   it('stops a fast writer when its reader stalls, and goes on when it reads again', async () => {
     const total = 200 * 1024 * 1024;
     let written = 0;
-    const { client } = await setUp({
-      run: async (_input, { stdout }) => {
-        const chunk = Buffer.alloc(256 * 1024, 'x');
-        while (written < total) {
-          if (!stdout.write(chunk)) await once(stdout, 'drain');
-          written += chunk.length;
-        }
-        return { exit: 0 };
+    // 200 MB may starve a busy machine's timers: only the defaults tell a slow peer from a dead one.
+    const patient = { ...quick, peerSilentMs: 20_000 };
+    const { client } = await setUp(
+      {
+        run: async (_input, { stdout }) => {
+          const chunk = Buffer.alloc(256 * 1024, 'x');
+          while (written < total) {
+            if (!stdout.write(chunk)) await once(stdout, 'drain');
+            written += chunk.length;
+          }
+          return { exit: 0 };
+        },
       },
-    });
-    const session = await createServiceClient(client, contract, params, quick).run({ mode: 'y' });
+      patient,
+    );
+    const session = await createServiceClient(client, contract, params, patient).run({ mode: 'y' });
     const bound = serviceLimits.windowBytes + 1024 * 1024;
     let last = -1;
     await waitFor(
