@@ -256,7 +256,7 @@ describe('one project, end to end', () => {
     // A live project is not touched: the content is in a new one.
     expect(operation.result?.projectId).not.toBe(project.id);
     const other = await cluster.client.getProject({
-      projectId: String(operation.result?.projectId),
+      projectId: operation.result?.projectId as string,
     });
     expect(other.name).toBe('beside');
     await finished(await cluster.client.deleteProject({ projectId: other.id }));
