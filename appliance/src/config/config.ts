@@ -67,6 +67,8 @@ const HostEnvironment = z.object({
   ROOKERY_BACKUP_PASSWORD_FILE: AbsolutePath.optional(),
   /** Comma-separated image patterns; absent: every image. */
   ROOKERY_IMAGE_ALLOWLIST: List.optional(),
+  /** The entry script's, which may be exported around us; nothing here reads it. */
+  ROOKERY_CACHE: z.string().optional(),
   ROOKERY_LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info'),

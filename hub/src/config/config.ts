@@ -27,6 +27,8 @@ const HubEnvironment = z.object({
   /** Another hub process's /conat; absent: this process hosts the broker. */
   ROOKERY_CONAT_URL: z.url({ protocol: /^wss?$/ }).optional(),
   ROOKERY_CONAT_SECRET: z.string().min(16).max(200).optional(),
+  /** The entry script's, which may be exported around us; nothing here reads it. */
+  ROOKERY_CACHE: z.string().optional(),
   ROOKERY_LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info'),
