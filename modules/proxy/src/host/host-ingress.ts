@@ -7,12 +7,13 @@ import type { z } from 'zod';
 import { respondWithError } from '../http/error-response.js';
 import type { Forward } from '../http/forwarder.js';
 import {
+  addForwarded,
   cleanRequestHeaders,
   cleanResponseHeaders,
-  forwardedHeaders,
   tokenHeader,
   type HeaderBag,
 } from '../http/headers.js';
+import { targetOf } from '../http/targets.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';
 import { queryTokenName, type ProjectPath } from '../project-path.js';
@@ -133,7 +134,7 @@ function forwardTo(address: string, path: ProjectPath, headers: HeaderBag): Forw
     stripped: path.mode === 'server',
   };
   return {
-    target: targetOf(address, path.port),
+    target: targetOf(baseUrlOf(address, path.port)),
     url: path.upstreamUrl,
     headers,
     port: path.port,
@@ -141,28 +142,19 @@ function forwardTo(address: string, path: ProjectPath, headers: HeaderBag): Forw
   };
 }
 
-const targetsMax = 10_000;
-const targets = new Map<string, URL>();
-
-/** Parsing a URL costs as much as checking a request; the same ones come again and again. */
-function targetOf(address: string, port: number): URL {
-  const text = isIPv6(address) ? `http://[${address}]:${port}` : `http://${address}:${port}`;
-  let target = targets.get(text);
-  if (!target) {
-    if (targets.size >= targetsMax) targets.clear();
-    target = new URL(text);
-    targets.set(text, target);
-  }
-  return target;
+function baseUrlOf(address: string, port: number): string {
+  return isIPv6(address) ? `http://[${address}]:${port}` : `http://${address}:${port}`;
 }
 
 function outgoingHeaders(req: IncomingMessage, path: ProjectPath, claims: AccessClaims): HeaderBag {
   // A user's own token opens the project too, but what that user says of himself is not believed.
   const viaHub = claims.via === 'hub' && req.headers[tokenHeader] !== undefined;
-  const clean = cleanRequestHeaders(req.headers, { dropAuthorization: viaHub });
+  const headers = cleanRequestHeaders(req.headers, { dropAuthorization: viaHub });
   const prefix = path.mode === 'server' ? path.base.slice(0, -1) : undefined;
-  const forwarded = forwardedHeaders(req, { trustIncoming: viaHub, prefix });
-  return { ...clean, ...forwarded, host: forwarded['x-forwarded-host'] ?? clean.host };
+  addForwarded(headers, req, { trustIncoming: viaHub, prefix });
+  const host = headers['x-forwarded-host'];
+  if (host !== undefined) headers.host = host;
+  return headers;
 }
 
 function own(connection: RequestExchange['connection'], claims: AccessClaims): void {

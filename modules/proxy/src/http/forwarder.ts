@@ -7,7 +7,7 @@ import {
 } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { Stream, type Duplex } from 'node:stream';
 import { CodedError } from '@rookery/core';
 import { createProxyServer, type ProxyServerOptions } from 'httpxy';
 import type { ProxyLimits } from '../limits.js';
@@ -15,10 +15,11 @@ import { ProxyErrors } from '../proxy.errors.js';
 import { linger, refuseUpgrade } from './error-response.js';
 import { hasBody, type HeaderBag } from './headers.js';
 import { StallWatch, type WatchedRequest } from './stall-watch.js';
+import type { Target } from './targets.js';
 
 /** One attempt to carry a request to one upstream. */
 export interface Forward {
-  readonly target: URL;
+  readonly target: Target;
   /** Path and query. */
   readonly url: string;
   readonly headers: HeaderBag;
@@ -49,13 +50,28 @@ interface Attempt {
   watched: WatchedRequest | undefined;
 }
 
+const attemptKey = Symbol('attempt');
+
+/** A property instead of a WeakMap: one weak entry a request is felt in garbage collection. */
+interface Carried extends IncomingMessage {
+  [attemptKey]?: Attempt;
+}
+
+/** Stands in for a body that is not there: to pipe an empty stream costs more than our checks. */
+class NoBody extends Stream {
+  override pipe<T extends NodeJS.WritableStream>(destination: T): T {
+    destination.end();
+    return destination;
+  }
+}
+const noBody = new NoBody();
+
 /**
  * The engine of both hops: httpxy with keep-alive agents, with the headers decided by us.
  * The caller's `req.headers` are replaced; keep what you need before.
  */
 export class Forwarder {
   private readonly proxy = createProxyServer();
-  private readonly attempts = new WeakMap<IncomingMessage, Attempt>();
   private readonly httpAgent: HttpAgent;
   private readonly httpsAgent: HttpsAgent;
   private readonly stalls: StallWatch;
@@ -86,12 +102,12 @@ export class Forwarder {
     forward: Forward,
   ): Promise<Intercepted | undefined> {
     const replayable = !hasBody(req);
-    const first = await this.attempt(req, res, forward);
+    const first = await this.attempt(req, res, forward, replayable);
     if (first.failure === undefined) return first.intercepted;
     // An upstream may close an idle connection just as we use it: nothing has happened there yet.
     const stale = first.proxyReq?.reusedSocket === true && !first.responded && !first.judged;
     if (!replayable || !stale || res.headersSent || res.destroyed) throw first.failure;
-    const second = await this.attempt(req, res, forward);
+    const second = await this.attempt(req, res, forward, replayable);
     if (second.failure) throw second.failure;
     return second.intercepted;
   }
@@ -131,9 +147,9 @@ export class Forwarder {
       judged: false,
       watched: undefined,
     };
-    req.headers = withoutUndefined(forward.headers);
+    req.headers = forward.headers;
     req.url = forward.url;
-    this.attempts.set(req, attempt);
+    (req as Carried)[attemptKey] = attempt;
     return attempt;
   }
 
@@ -141,6 +157,7 @@ export class Forwarder {
     req: IncomingMessage,
     res: ServerResponse,
     forward: Forward,
+    bodyless: boolean,
   ): Promise<Attempt> {
     const attempt = this.begin(req, forward);
     const options: ProxyServerOptions = {
@@ -148,6 +165,7 @@ export class Forwarder {
       agent: forward.target.protocol === 'https:' ? this.httpsAgent : this.httpAgent,
       selfHandleResponse: true,
     };
+    if (bodyless) options.buffer = noBody;
     try {
       this.proxy.web(req, res, options).then(attempt.settled.resolve, attempt.settled.reject);
       await attempt.settled.promise;
@@ -161,7 +179,7 @@ export class Forwarder {
 
   /** Runs when the upstream socket is assigned. */
   private onRequest(proxyReq: ClientRequest, req: IncomingMessage): void {
-    const attempt = this.attempts.get(req);
+    const attempt = (req as Carried)[attemptKey];
     if (!attempt) return;
     attempt.proxyReq = proxyReq;
     const { port } = attempt.forward;
@@ -185,7 +203,7 @@ export class Forwarder {
   }
 
   private onResponse(response: IncomingMessage, req: IncomingMessage, res: ServerResponse): void {
-    const attempt = this.attempts.get(req);
+    const attempt = (req as Carried)[attemptKey];
     if (!attempt) {
       response.destroy();
       return;
@@ -200,10 +218,10 @@ export class Forwarder {
     }
     try {
       const headers = attempt.forward.responseHeaders(response);
-      res.writeHead(response.statusCode ?? 502, withoutUndefined(headers));
+      res.writeHead(response.statusCode ?? 502, headers);
       // Events must not wait for the first body byte.
       if (headers['content-length'] === undefined) res.flushHeaders();
-      response.pipe(res);
+      carryBody(response, res, Number(headers['content-length']));
     } catch (error) {
       // A status such as 000 passes Node's parser, and its writer refuses it.
       const { port } = attempt.forward;
@@ -214,7 +232,7 @@ export class Forwarder {
   }
 
   private onUpgrade(proxyReq: ClientRequest, req: IncomingMessage, socket: Socket): void {
-    const attempt = this.attempts.get(req);
+    const attempt = (req as Carried)[attemptKey];
     if (!attempt) {
       socket.destroy();
       return;
@@ -241,7 +259,7 @@ export class Forwarder {
     proxyReq.once('upgrade', (response: IncomingMessage, upstream: Duplex) => {
       settle();
       response.headers = {
-        ...withoutUndefined(attempt.forward.responseHeaders(response)),
+        ...attempt.forward.responseHeaders(response),
         connection: 'Upgrade',
         upgrade: 'websocket',
       };
@@ -251,7 +269,7 @@ export class Forwarder {
       settle();
       const encoding = response.headers['transfer-encoding'];
       response.headers = {
-        ...withoutUndefined(attempt.forward.responseHeaders(response)),
+        ...attempt.forward.responseHeaders(response),
         ...(encoding !== undefined && { 'transfer-encoding': encoding }),
       };
       // A reason with control characters would end up in our own header block.
@@ -300,11 +318,20 @@ function tie(a: Duplex, b: Duplex): void {
   follow(b, a);
 }
 
-function withoutUndefined(headers: HeaderBag): Record<string, string | string[]> {
-  const out: Record<string, string | string[]> = {};
-  for (const name in headers) {
-    const value = headers[name];
-    if (value !== undefined) out[name] = value;
-  }
-  return out;
+/**
+ * As `pipe` does, with fewer listeners: httpxy itself ties the ends and errors of both together.
+ * A body that comes in one piece leaves in one write with its headers.
+ */
+function carryBody(response: IncomingMessage, res: ServerResponse, length: number): void {
+  let whole: Buffer | undefined;
+  response.on('data', (chunk: Buffer) => {
+    if (chunk.length === length) {
+      // Nothing can follow; the end is on its way.
+      whole = chunk;
+    } else if (!res.write(chunk)) {
+      response.pause();
+      res.once('drain', () => response.resume());
+    }
+  });
+  response.once('end', () => res.end(whole));
 }

@@ -4,7 +4,7 @@ import { ProxyErrors } from '../proxy.errors.js';
 import { withoutQueryToken } from '../project-path.js';
 import { confineSetCookie, withoutOwnCookies } from './cookies.js';
 
-export type HeaderBag = Record<string, string | string[] | undefined>;
+export type HeaderBag = Record<string, string | string[]>;
 
 /** Carries the access token from hub to host. */
 export const tokenHeader = 'rookery-token';
@@ -27,7 +27,18 @@ const hopByHop = new Set([
 /** Framing and routing are ours: a `Connection: content-length` must not remove them. */
 const notNominable = new Set(['host', 'content-length', 'transfer-encoding', 'cookie']);
 
-const forwarding = /^(?:x-forwarded-|forwarded$|x-real-ip$|x-client-ip$|true-client-ip$)/;
+const forwardedPrefix = 'x-forwarded-';
+
+/** Names that a request loses, besides those with our prefixes. */
+const requestDropped = new Set([
+  ...hopByHop,
+  'forwarded',
+  'x-real-ip',
+  'x-client-ip',
+  'true-client-ip',
+  // Node has answered `Expect: 100-continue` already.
+  'expect',
+]);
 
 /** Response headers that speak for the whole origin, which the project shares with the hub. */
 const originWide = new Set([
@@ -41,6 +52,9 @@ const originWide = new Set([
   'service-worker-allowed',
   'strict-transport-security',
 ]);
+
+/** Names that a response loses, besides those with our prefix. */
+const responseDropped = new Set([...hopByHop, ...originWide, 'transfer-encoding']);
 
 /**
  * Refuses what two HTTP parsers may read differently. Node's own parser has refused the rest
@@ -77,15 +91,18 @@ export function cleanRequestHeaders(
   const nominated = nominatedBy(headers.connection);
   const clean: HeaderBag = {};
   for (const name in headers) {
-    if (hopByHop.has(name) || name.startsWith(ownPrefix) || forwarding.test(name)) continue;
-    // Node has answered `Expect: 100-continue` already.
-    if (name === 'expect') continue;
+    if (requestDropped.has(name) || name.startsWith(ownPrefix)) continue;
+    if (name.startsWith(forwardedPrefix)) continue;
     if (name === 'authorization' && options.dropAuthorization) continue;
     if (nominated?.has(name) === true && !notNominable.has(name)) continue;
-    clean[name] = headers[name];
+    let value = headers[name];
+    if (name === 'cookie' && headers.cookie !== undefined) {
+      value = withoutOwnCookies(headers.cookie);
+    } else if (name === 'referer' && headers.referer !== undefined) {
+      value = withoutQueryToken(headers.referer);
+    }
+    if (value !== undefined) clean[name] = value;
   }
-  if (headers.cookie !== undefined) clean.cookie = withoutOwnCookies(headers.cookie);
-  if (headers.referer !== undefined) clean.referer = withoutQueryToken(headers.referer);
   return clean;
 }
 
@@ -97,15 +114,10 @@ export function cleanResponseHeaders(
   const nominated = nominatedBy(headers.connection);
   const clean: HeaderBag = {};
   for (const name in headers) {
-    if (hopByHop.has(name) || name === 'transfer-encoding') continue;
-    if (name.startsWith(ownPrefix) || originWide.has(name)) continue;
+    if (responseDropped.has(name) || name.startsWith(ownPrefix)) continue;
     if (nominated?.has(name) === true && !notNominable.has(name)) continue;
-    clean[name] = headers[name];
-  }
-  const cookies = headers['set-cookie'];
-  if (cookies) {
-    const kept = cookies.map((cookie) => confineSetCookie(cookie, confine)).filter(isString);
-    clean['set-cookie'] = kept.length > 0 ? kept : undefined;
+    const value = name === 'set-cookie' ? confined(headers[name], confine) : headers[name];
+    if (value !== undefined) clean[name] = value;
   }
   const location = headers.location;
   // A service behind a stripped prefix does not know it: as nginx's proxy_redirect does by default.
@@ -115,11 +127,23 @@ export function cleanResponseHeaders(
   return clean;
 }
 
-/** `X-Forwarded-*` of one hop: the peer is added to what a trusted hop before us has said. */
-export function forwardedHeaders(
+function confined(
+  cookies: readonly string[] | undefined,
+  confine: Parameters<typeof confineSetCookie>[1],
+): string[] | undefined {
+  const kept = cookies?.map((cookie) => confineSetCookie(cookie, confine)).filter(isString);
+  return kept && kept.length > 0 ? kept : undefined;
+}
+
+/**
+ * Writes the `X-Forwarded-*` of one hop into `headers`: the peer is added to what a trusted hop
+ * before us has said.
+ */
+export function addForwarded(
+  headers: HeaderBag,
   req: IncomingMessage,
   options: { readonly trustIncoming: boolean; readonly prefix: string | undefined },
-): HeaderBag {
+): void {
   const peer = addressOf(req);
   const before = (name: string): string | undefined => {
     const value = options.trustIncoming ? req.headers[name] : undefined;
@@ -127,22 +151,22 @@ export function forwardedHeaders(
   };
   const chain = before('x-forwarded-for');
   const encrypted = 'encrypted' in req.socket;
-  return {
-    'x-forwarded-for': chain === undefined ? peer : `${chain}, ${peer}`,
-    'x-forwarded-host': before('x-forwarded-host') ?? req.headers.host,
-    'x-forwarded-proto': before('x-forwarded-proto') ?? (encrypted ? 'https' : 'http'),
-    'x-forwarded-prefix': options.prefix,
-  };
+  const host = before('x-forwarded-host') ?? req.headers.host;
+  headers['x-forwarded-for'] = chain === undefined ? peer : `${chain}, ${peer}`;
+  if (host !== undefined) headers['x-forwarded-host'] = host;
+  headers['x-forwarded-proto'] = before('x-forwarded-proto') ?? (encrypted ? 'https' : 'http');
+  if (options.prefix !== undefined) headers['x-forwarded-prefix'] = options.prefix;
 }
 
 function addressOf(req: IncomingMessage): string {
   const address = req.socket.remoteAddress ?? 'unknown';
-  return isIPv6(address) && address.startsWith('::ffff:') ? address.slice(7) : address;
+  return address.startsWith('::ffff:') && isIPv6(address) ? address.slice(7) : address;
 }
 
 function nominatedBy(connection: string | undefined): Set<string> | undefined {
   // The usual values nominate nothing beyond what is stripped anyway.
-  if (connection === undefined || /^(?:keep-alive|close|upgrade)$/i.test(connection)) {
+  if (connection === undefined || connection === 'keep-alive') return undefined;
+  if (/^(?:keep-alive|close|upgrade)$/i.test(connection)) {
     return undefined;
   }
   return new Set(connection.split(',').map((name) => name.trim().toLowerCase()));

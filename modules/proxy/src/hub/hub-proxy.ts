@@ -2,22 +2,22 @@ import type { IncomingMessage } from 'node:http';
 import { CodedError, SystemClock, type Clock } from '@rookery/core';
 import type { z } from 'zod';
 import {
+  addForwarded,
   cleanRequestHeaders,
   cleanResponseHeaders,
   errorHeader,
-  forwardedHeaders,
   hasBody,
   tokenHeader,
   type HeaderBag,
 } from '../http/headers.js';
 import type { Forward, Intercepted } from '../http/forwarder.js';
+import { targetOf } from '../http/targets.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';
 import type { ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import type {
   Principal,
-  ProjectRoute,
   RequestAuthenticator,
   RouteResolver,
   TokenRequest,
@@ -35,7 +35,7 @@ export interface HubProxyParts {
 
 /** A project on a host, and the right to go there. */
 interface Grant {
-  readonly route: ProjectRoute & { readonly hostId: string; readonly hostUrl: string };
+  readonly hostUrl: string;
   readonly request: TokenRequest;
 }
 
@@ -117,20 +117,23 @@ export class HubProxy extends ProxyRole {
       role === undefined
         ? { hostId, projectId, subject: 'anonymous', role: 'anonymous', port }
         : { hostId, projectId, subject: subjectOf(principal), role };
-    return { route: { ...route, roleOf: route.roleOf.bind(route), hostId, hostUrl }, request };
+    return { hostUrl, request };
   }
 
+  /** Completes `headers` for the host of this attempt. */
   private async forward(grant: Grant, path: ProjectPath, headers: HeaderBag): Promise<Forward> {
     const token = await this.parts.tokens.tokenFor(grant.request);
-    const target = new URL(grant.route.hostUrl);
+    const target = targetOf(grant.hostUrl);
+    // The host finds the Host header of the browser in X-Forwarded-Host.
+    headers.host = target.host;
+    headers[tokenHeader] = token;
+    const confine = { projectId: path.projectId, base: path.base, stripped: false };
     return {
       target,
       url: path.fullUrl,
-      // The host finds the Host header of the browser in X-Forwarded-Host.
-      headers: { ...headers, host: target.host, [tokenHeader]: token },
+      headers,
       port: path.port,
-      responseHeaders: (response) =>
-        cleanResponseHeaders(response.headers, { ...path, stripped: false }),
+      responseHeaders: (response) => cleanResponseHeaders(response.headers, confine),
       intercept: (response) => isMisdirected(response),
     };
   }
@@ -151,15 +154,14 @@ export class HubProxy extends ProxyRole {
 
   private outgoingHeaders(req: IncomingMessage): HeaderBag {
     const trustIncoming = this.parts.trustForwarded?.(req) ?? false;
-    return {
-      ...cleanRequestHeaders(req.headers, { dropAuthorization: true }),
-      ...forwardedHeaders(req, { trustIncoming, prefix: undefined }),
-    };
+    const headers = cleanRequestHeaders(req.headers, { dropAuthorization: true });
+    addForwarded(headers, req, { trustIncoming, prefix: undefined });
+    return headers;
   }
 
   /** Why a host turned the request away; forgets what may have been stale. */
   private judge(answer: Intercepted, grant: Grant): CodedError {
-    const { projectId } = grant.route;
+    const { projectId } = grant.request;
     this.parts.tokens.forget(projectId);
     if (answer.status === 421) return ProxyErrors.PROXY_PROJECT_HELD({ projectId });
     const code = answer.headers[errorHeader];
