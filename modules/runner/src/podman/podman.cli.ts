@@ -30,6 +30,7 @@ const capabilities = [
 export class PodmanCli {
   private readonly configPath: string;
   private readonly imageTmpDir: string;
+  private readonly containerTmpDir: string;
 
   constructor(
     private readonly exec: Exec,
@@ -38,6 +39,7 @@ export class PodmanCli {
   ) {
     this.configPath = join(paths.stateDir, 'containers.conf');
     this.imageTmpDir = join(paths.stateDir, 'image-tmp');
+    this.containerTmpDir = join(paths.runDir, 'tmp');
   }
 
   static readonly idMaps = [
@@ -49,13 +51,13 @@ export class PodmanCli {
 
   async prepare(): Promise<void> {
     await mkdir(this.imageTmpDir, { recursive: true, mode: 0o700 });
-    await mkdir(this.paths.runDir, { recursive: true, mode: 0o711 });
+    await mkdir(this.containerTmpDir, { recursive: true, mode: 0o711 });
     await writeFile(this.configPath, containersConf);
   }
 
   async run(args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
     try {
-      return await this.exec.run(this.argv(args), { ...options, env: this.env(options.env) });
+      return await this.exec.run(this.argv(args), { ...options, env: this.env(args, options.env) });
     } catch (error) {
       if (!CodedError.is(error, 'COMMAND_FAILED')) throw error;
       // The verb tells more than this host's flags.
@@ -65,7 +67,7 @@ export class PodmanCli {
   }
 
   spawn(args: readonly string[], options: SpawnOptions = {}): SpawnedProcess {
-    return this.exec.spawn(this.argv(args), { ...options, env: this.env(options.env) });
+    return this.exec.spawn(this.argv(args), { ...options, env: this.env(args, options.env) });
   }
 
   /** Bytes of the layers that a pull under way has fetched. */
@@ -92,11 +94,18 @@ export class PodmanCli {
     ];
   }
 
-  private env(more: Readonly<Record<string, string>> | undefined): Record<string, string> {
+  /**
+   * podman 5 mounts a root filesystem on its way to the container beneath TMPDIR, where the
+   * container's root must be able to walk; images are fetched to disk, not to a tmpfs.
+   */
+  private env(
+    [verb]: readonly string[],
+    more: Readonly<Record<string, string>> | undefined,
+  ): Record<string, string> {
     return {
       CONTAINERS_CONF: this.configPath,
       PODMAN_IGNORE_CGROUPSV1_WARNING: '1',
-      TMPDIR: this.imageTmpDir,
+      TMPDIR: verb === 'run' ? this.containerTmpDir : this.imageTmpDir,
       ...more,
     };
   }
