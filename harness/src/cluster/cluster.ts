@@ -138,10 +138,13 @@ export async function textOf(stream: NodeJS.ReadableStream): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** A port whose next forty are free as well: a cluster counts its hosts' ports up from the hub's. */
+/**
+ * A port whose next forty are free as well: a cluster counts its hosts' ports up from the hub's.
+ * All lie below the range from which the kernel takes ports for outgoing connections.
+ */
 async function freePortRange(): Promise<number> {
   for (let tries = 0; tries < 50; tries += 1) {
-    const base = 20_000 + Math.floor(Math.random() * 20_000);
+    const base = 20_000 + Math.floor(Math.random() * 12_000);
     const offsets = [0, 10, 11, 12, 20, 21, 22, 30, 31, 32];
     const free = await Promise.all(offsets.map((offset) => portIsFree(base + offset)));
     if (free.every(Boolean)) return base;
