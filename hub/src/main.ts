@@ -1,4 +1,4 @@
-import { createLogger, toCodedError } from '@rookery/core';
+import { createLogger, onSupervisorGone, toCodedError } from '@rookery/core';
 import { configFromEnvironment } from './config/config.js';
 import { HubErrors } from './hub.errors.js';
 import { createHub } from './hub.js';
@@ -8,6 +8,8 @@ async function main(): Promise<void> {
   const config = configFromEnvironment();
   const app = await createHub(config);
   app.enableShutdownHooks();
+  // Nobody would stop or restart it any more: the same as a polite end.
+  onSupervisorGone(() => process.kill(process.pid, 'SIGTERM'));
   try {
     await app.listen(config.port, config.listen);
   } catch (error) {
