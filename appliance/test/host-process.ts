@@ -127,6 +127,11 @@ export class HostProcess {
     }
   }
 
+  /** The tmpfs that a host mounts for its containers' run files. */
+  private get runFolder(): string {
+    return `/run/rookery/${this.env['ROOKERY_HOST_KEY'] ?? ''}`;
+  }
+
   /** Removes what the host would leave running, with the driver's own means. */
   private async endContainers(): Promise<void> {
     const driver = new PodmanDriver(
@@ -134,7 +139,7 @@ export class HostProcess {
       {
         hostKey: this.env['ROOKERY_HOST_KEY'] ?? '',
         stateDir: join(this.data, 'containers'),
-        runDir: join(this.data, 'run/c'),
+        runDir: join(this.runFolder, 'c'),
         toolsDir: this.env['ROOKERY_TOOLS_DIR'] ?? '',
         network: { cidr: this.env['ROOKERY_PROJECT_CIDR'] ?? '' },
       },
@@ -153,7 +158,9 @@ export class HostProcess {
       const mounts = text
         .split('\n')
         .map((line) => line.split(' ')[4] ?? '')
-        .filter((path) => path.startsWith(`${this.data}/`));
+        .filter((path) =>
+          [this.data, this.runFolder].some((at) => `${path}/`.startsWith(`${at}/`)),
+        );
       for (const path of mounts.reverse()) {
         await exec.run(['umount', '--lazy', path], { okExits: [0, 1, 32] });
       }
@@ -171,6 +178,7 @@ export class HostProcess {
         if (!CodedError.is(error)) throw error;
       });
     }
+    await rm(this.runFolder, { recursive: true, force: true });
     await rm(this.data, { recursive: true, force: true });
   }
 }
