@@ -27,13 +27,10 @@ export class PodmanPeer implements AsyncDisposable {
       '[containers]\ndefault_ulimits = ["nofile=16384:16384", "nproc=32768:32768"]\n[engine]\nruntime = "runc"\n',
     );
     peer.env = { CONTAINERS_CONF: conf, PODMAN_IGNORE_CGROUPSV1_WARNING: '1' };
-    peer.podman = [
-      'podman',
-      '--root',
-      join(peer.folder, 'root'),
-      '--runroot',
-      join(peer.folder, 'run'),
-    ];
+    // podman takes no longer path than 50 characters for it.
+    const runRoot = `/run/rookery-peer-${process.pid}`;
+    peer.undo.add(() => rm(runRoot, { recursive: true, force: true }));
+    peer.podman = ['podman', '--root', join(peer.folder, 'root'), '--runroot', runRoot];
     peer.podman.push('--cgroup-manager', 'cgroupfs', '--events-backend', 'none');
     return peer;
   }
