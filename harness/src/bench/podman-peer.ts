@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Reverter, SystemExec } from '@rookery/core';
 
@@ -18,9 +18,11 @@ export class PodmanPeer implements AsyncDisposable {
     const peer = new PodmanPeer();
     const [image] = await readdir(join(volume, 'images'));
     if (!image) throw new Error(`no image is cached in ${volume}`);
-    peer.image = join(volume, 'images', image);
+    peer.image = join(volume, 'images', image, 'rootfs');
     peer.folder = await mkdtemp(join(volume, 'scratch', 'peer-'));
     peer.undo.add(() => rm(peer.folder, { recursive: true, force: true }));
+    // The container's root walks through it.
+    await chmod(peer.folder, 0o711);
     const conf = join(peer.folder, 'containers.conf');
     await writeFile(
       conf,
