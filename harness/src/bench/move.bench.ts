@@ -84,7 +84,7 @@ async function bareSend(from: string, to: string, projectId: string): Promise<nu
   ]);
   undo.add(() => exec.run(['btrfs', 'subvolume', 'delete', picture]));
   await exec.run(['sync', '-f', picture]);
-  return withLoopbackSshd(exec, async (ssh) => {
+  return await withLoopbackSshd(exec, async (ssh) => {
     const begun = performance.now();
     const send = exec.spawn(['btrfs', 'send', '-q', '--proto', '2', '--compressed-data', picture]);
     const receive = exec.spawn([...ssh, 'btrfs', 'receive', '-q', landing]);

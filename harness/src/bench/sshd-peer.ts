@@ -42,7 +42,7 @@ export async function withLoopbackSshd<T>(
     async () => (await exec.run([...ssh, 'true'], { okExits: [0, 255] })).exit === 0,
     { timeoutMs: 10_000 },
   );
-  return work(ssh);
+  return await work(ssh);
 }
 
 function freePort(): Promise<number> {
