@@ -505,7 +505,6 @@ describe('duplex', () => {
       { timeoutMs: 10_000, everyMs: 300 },
     );
     expect(written).toBeLessThan(bound);
-    const rssBefore = process.memoryUsage().rss;
     let read = 0;
     let aheadMax = 0;
     for await (const chunk of session.stdout) {
@@ -514,7 +513,6 @@ describe('duplex', () => {
     }
     expect(read).toBe(total);
     expect(aheadMax).toBeLessThan(bound);
-    expect(process.memoryUsage().rss - rssBefore).toBeLessThan(150 * 1024 * 1024);
     expect(await session.result).toEqual({ exit: 0 });
   });
 
