@@ -37,6 +37,7 @@ class JobCall {
   private done = false;
   private readonly onAbort = (): void => this.cancel();
   private readonly offStatus: () => void;
+  private readonly offRefused: () => void;
 
   constructor(
     private readonly target: JobTarget,
@@ -54,6 +55,11 @@ class JobCall {
       if (status === 'closed') {
         this.fail(ConatErrors.SERVICE_UNAVAILABLE({ subject: target.subject }));
       }
+    });
+    // The broker tells of a refusal in no other way: we would wait for as long as a job may be silent.
+    this.offRefused = target.client.onPublishRefused((refused) => {
+      const { subject } = target;
+      if (refused === subject) this.fail(ConatErrors.SERVICE_FORBIDDEN({ subject }));
     });
     this.timer = setInterval(
       () => this.tick(),
@@ -143,6 +149,7 @@ class JobCall {
     this.done = true;
     clearInterval(this.timer);
     this.offStatus();
+    this.offRefused();
     this.options.signal?.removeEventListener('abort', this.onAbort);
     this.conversation.close();
   }
