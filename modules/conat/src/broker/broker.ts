@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type { Authenticator, ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import { ClientConnection } from './connection.js';
+import { InterestWatches, type InterestListener } from './interest.js';
+import { InternalClient, type InternalHost } from './internal-client.js';
 import { BrokerLimits, type BrokerLimitsInput } from './limits.js';
 import type { PublishOp } from './parser.js';
 import type {
@@ -9,11 +11,12 @@ import type {
   BrokerMetrics,
   Connection,
   ConnectionHost,
+  Speaker,
   Subscription,
   Transport,
 } from './ports.js';
 import { protocolTexts, type CloseReason } from './protocol-texts.js';
-import { Sublist } from './sublist.js';
+import { Sublist, type Match } from './sublist.js';
 
 /** Clients choose features by the version, so it names the nats-server that we are like. */
 const likeNatsServer = '2.11.0';
@@ -34,7 +37,7 @@ export type RevocationReason = 'revoked' | 'expired';
  * A NATS broker for one process. Knows no sockets: a gateway makes a {@link Transport} of whatever
  * bytes come through, and {@link Broker.accept} gives the connection to feed.
  */
-export class Broker implements ConnectionHost {
+export class Broker implements ConnectionHost, InternalHost {
   readonly limits: BrokerLimits;
   readonly metrics: BrokerMetrics = {
     messagesIn: 0,
@@ -50,6 +53,7 @@ export class Broker implements ConnectionHost {
   private readonly connections = new Set<BrokerClient>();
   private readonly byIdentity = new Map<string, Set<BrokerClient>>();
   private readonly byAddress = new Map<string, number>();
+  private readonly watches = new InterestWatches((subject) => this.interest(subject));
   private readonly idleWaiters = new Set<() => void>();
   private unflushed: BrokerClient[] = [];
   private lastId = 0;
@@ -115,6 +119,11 @@ export class Broker implements ConnectionHost {
     const connections = [...(this.byIdentity.get(identityName) ?? [])];
     for (const connection of connections) connection.setPermissions(permissions);
     return connections.length;
+  }
+
+  /** A client inside this process, for services of the broker itself; it has every right. */
+  internal(name: string): InternalClient {
+    return new InternalClient(this, name);
   }
 
   /** Names of the identities that are connected now. */
@@ -196,15 +205,41 @@ export class Broker implements ConnectionHost {
 
   subscribed(subscription: Subscription): void {
     this.sublist.insert(subscription);
+    this.watches.changed(subscription);
   }
 
   unsubscribed(subscription: Subscription): void {
     this.sublist.remove(subscription);
+    this.watches.changed(subscription);
   }
 
-  route(from: BrokerClient, op: PublishOp): void {
+  get subscriptionsVersion(): number {
+    return this.sublist.version;
+  }
+
+  match(subject: string): Match<Subscription> {
+    return this.sublist.match(subject);
+  }
+
+  /** Does anybody outside of this process listen on this literal subject? */
+  interest(subject: string): boolean {
+    const { plain, groups } = this.sublist.match(subject);
+    const isHeard = (each: Subscription): boolean => each.client.isHeard(each, subject);
+    return plain.some(isHeard) || groups.some((group) => group.some(isHeard));
+  }
+
+  watchInterest(subject: string, listener: InterestListener): () => void {
+    return this.watches.add(subject, listener);
+  }
+
+  route(from: Speaker, op: PublishOp): number {
     this.metrics.messagesIn += 1;
-    const { plain, groups } = this.sublist.match(op.subject);
+    const heard = this.deliver(this.sublist.match(op.subject), from, op);
+    if (heard === 0 && op.reply !== '') from.noResponders(op);
+    return heard;
+  }
+
+  deliver({ plain, groups }: Match<Subscription>, from: Speaker, op: PublishOp): number {
     let heard = 0;
     for (let i = 0; i < plain.length; i += 1) {
       const subscription = plain[i]!;
@@ -214,7 +249,7 @@ export class Broker implements ConnectionHost {
       if (deliverToOne(groups[g]!, op, from)) heard += 1;
     }
     this.metrics.messagesOut += heard;
-    if (heard === 0 && op.reply !== '') from.noResponders(op);
+    return heard;
   }
 
   subscriptionFor(connection: BrokerClient, subject: string): Subscription | undefined {
@@ -269,7 +304,7 @@ export class Broker implements ConnectionHost {
 }
 
 /** Starts at a random member and goes on until one can take the message. */
-function deliverToOne(group: readonly Subscription[], op: PublishOp, from: BrokerClient): boolean {
+function deliverToOne(group: readonly Subscription[], op: PublishOp, from: Speaker): boolean {
   const start = group.length === 1 ? 0 : Math.floor(Math.random() * group.length);
   for (let i = 0; i < group.length; i += 1) {
     const subscription = group[(start + i) % group.length]!;

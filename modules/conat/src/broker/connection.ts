@@ -3,10 +3,9 @@ import { ConnectOptions } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import { FrameWriter } from './frame-writer.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
+import { ConnectionTraffic, type TrafficConnection } from './connection-traffic.js';
 import type { BrokerClient, ConnectionHost, Subscription, Transport } from './ports.js';
-import { PermissionCheck, ReplyGrants } from './permission-check.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
-import { isLiteral, parseFilter } from './subjects.js';
 
 type State = 'new' | 'authenticating' | 'ready' | 'closed';
 
@@ -14,21 +13,20 @@ type State = 'new' | 'authenticating' | 'ready' | 'closed';
  * One client. Goes `new` → (CONNECT) `authenticating` → `ready` → `closed`; before `ready` nothing
  * but CONNECT is obeyed, and input that comes while the authenticator thinks is kept, bounded.
  */
-export class ClientConnection implements BrokerClient, ParserSink {
+export class ClientConnection implements TrafficConnection, ParserSink {
   readonly nonce = randomBytes(16).toString('base64url');
-  readonly subscriptions = new Map<string, Subscription>();
   identity: ConatIdentity | null = null;
   options: ConnectOptions = ConnectOptions.parse({});
   /** Set while this connection waits for the tick's flush. */
   dirty = false;
   private state: State = 'new';
-  private permissions: PermissionCheck | null = null;
-  private grants: ReplyGrants | null = null;
+  /** Set from `ready` on. */
+  private traffic: ConnectionTraffic | null = null;
   private pingsOut = 0;
   private timer: NodeJS.Timeout;
   private expiry: NodeJS.Timeout | null = null;
   private readonly parser: Parser;
-  private readonly writer: FrameWriter;
+  readonly writer: FrameWriter;
 
   constructor(
     private readonly broker: ConnectionHost,
@@ -114,76 +112,15 @@ export class ClientConnection implements BrokerClient, ParserSink {
   }
 
   publish(op: PublishOp): void {
-    if (!this.admitted()) return;
-    const { permissions } = this;
-    if (this.options.pedantic && !isLiteral(op.subject)) {
-      this.error(protocolTexts.invalidPublishSubject);
-      return;
-    }
-    if (
-      !permissions!.mayPublish(op.subject) &&
-      !this.grants?.take(op.subject, this.broker.nowMs())
-    ) {
-      this.broker.metrics.violations += 1;
-      this.error(protocolTexts.publishViolation(op.subject));
-      return;
-    }
-    if (op.reply !== '' && !permissions!.mayAskReplyTo(op.reply)) {
-      this.broker.metrics.violations += 1;
-      this.error(protocolTexts.replyViolation(op.reply));
-      return;
-    }
-    this.ok();
-    this.broker.route(this, op);
+    if (this.admitted()) this.traffic!.publish(op);
   }
 
   subscribe(subject: string, queue: string, sid: string): void {
-    if (!this.admitted()) return;
-    const { limits } = this.broker;
-    const tokens = parseFilter(subject, limits.subjectTokensMax);
-    if (!tokens) {
-      this.error(protocolTexts.invalidSubject);
-      return;
-    }
-    if (this.subscriptions.has(sid)) {
-      this.ok(); // as nats-server: the subscription that has the sid goes on
-      return;
-    }
-    if (this.subscriptions.size >= limits.subscriptionsPerConnectionMax) {
-      this.error(protocolTexts.maximumSubscriptions);
-      return;
-    }
-    const verdict = this.permissions!.subscribeVerdict(subject, tokens);
-    if (verdict === 'none') {
-      this.broker.metrics.violations += 1;
-      this.error(protocolTexts.subscribeViolation(subject, queue));
-      return;
-    }
-    const subscription: Subscription = {
-      client: this,
-      sid,
-      subject,
-      tokens,
-      queue,
-      filtered: verdict === 'filtered',
-      delivered: 0,
-      max: 0,
-      lastSubject: '',
-      lastHead: null,
-    };
-    this.subscriptions.set(sid, subscription);
-    this.broker.subscribed(subscription);
-    this.ok();
+    if (this.admitted()) this.traffic!.subscribe(subject, queue, sid);
   }
 
   unsubscribe(sid: string, max: number): void {
-    if (!this.admitted()) return;
-    const subscription = this.subscriptions.get(sid);
-    if (subscription) {
-      if (max > subscription.delivered) subscription.max = max;
-      else this.drop(subscription);
-    }
-    this.ok();
+    if (this.admitted()) this.traffic!.unsubscribe(sid, max);
   }
 
   ping(): void {
@@ -212,29 +149,11 @@ export class ClientConnection implements BrokerClient, ParserSink {
   // What the broker asks for.
 
   deliver(subscription: Subscription, op: PublishOp, from: BrokerClient): boolean {
-    if (this.state !== 'ready') return false;
-    if (from === this && !this.options.echo) return false;
-    if (subscription.filtered && !this.permissions!.mayHear(op.subject)) return false;
-    subscription.delivered += 1;
-    if (this.grants && op.reply !== '') this.grants.add(op.reply, this.broker.nowMs());
-    this.writeMessage(subscription, op);
-    if (subscription.max > 0 && subscription.delivered >= subscription.max) {
-      this.drop(subscription);
-    }
-    return true;
+    return this.state === 'ready' && this.traffic!.deliver(subscription, op, from);
   }
 
   noResponders(op: PublishOp): void {
-    if (!this.options.no_responders || op.reply === '') return;
-    const subscription = this.broker.subscriptionFor(this, op.reply);
-    if (!subscription) return;
-    const header = `NATS/1.0 503\r\nNats-Subject: ${op.subject}\r\n\r\n`;
-    const size = header.length;
-    this.write(`HMSG ${op.reply} ${subscription.sid} ${size} ${size}\r\n${header}\r\n`);
-    subscription.delivered += 1;
-    if (subscription.max > 0 && subscription.delivered >= subscription.max) {
-      this.drop(subscription);
-    }
+    this.traffic?.noResponders(op);
   }
 
   write(text: string): void {
@@ -252,14 +171,7 @@ export class ClientConnection implements BrokerClient, ParserSink {
     if (!this.identity) return;
     this.identity = { ...this.identity, permissions };
     this.applyIdentity(this.identity);
-    for (const subscription of [...this.subscriptions.values()]) {
-      const { subject, tokens, queue, sid } = subscription;
-      const verdict = this.permissions!.subscribeVerdict(subject, tokens);
-      subscription.filtered = verdict === 'filtered';
-      if (verdict !== 'none') continue;
-      this.drop(subscription);
-      this.error(protocolTexts.subscribeRevoked(subject, queue, sid));
-    }
+    this.traffic!.recheck();
   }
 
   refuse(text: string | null, reason: CloseReason): void {
@@ -295,17 +207,8 @@ export class ClientConnection implements BrokerClient, ParserSink {
   }
 
   private applyIdentity(identity: ConatIdentity): void {
-    const { limits } = this.broker;
     this.identity = identity;
-    this.permissions = new PermissionCheck(
-      identity.name,
-      identity.permissions,
-      limits.permissionCacheMax,
-    );
-    const { responses } = this.permissions;
-    this.grants = responses
-      ? new ReplyGrants(responses.countMax, responses.ttlMs, limits.replyGrantsMax)
-      : null;
+    this.traffic = new ConnectionTraffic(this.broker, this, identity, this.traffic ?? undefined);
     if (this.expiry) clearTimeout(this.expiry);
     if (identity.expiresAt === undefined) return;
     this.expiry = setTimeout(
@@ -337,35 +240,7 @@ export class ClientConnection implements BrokerClient, ParserSink {
     return false;
   }
 
-  private writeMessage(subscription: Subscription, op: PublishOp): void {
-    const { writer } = this;
-    const stripped = op.withHeaders && !this.options.headers;
-    if (op.subject === subscription.lastSubject && !stripped) {
-      const head = subscription.lastHead;
-      if (head && (head[0] === 72) === op.withHeaders) {
-        writer.bytes(head, 0, head.length);
-        writer.bytes(op.buffer, op.tailStart, op.tailEnd);
-        this.touch();
-        return;
-      }
-      subscription.lastHead = Buffer.from(headOf(op, subscription.sid, op.withHeaders), 'latin1');
-    } else if (!stripped) {
-      // Remembered from the second time on: replies have subjects that never come again.
-      subscription.lastSubject = op.subject;
-      subscription.lastHead = null;
-    }
-    writer.text(headOf(op, subscription.sid, op.withHeaders && !stripped));
-    if (stripped) {
-      const size = op.totalBytes - op.headerBytes;
-      writer.text(`${op.reply ? `${op.reply} ` : ''}${size}\r\n`);
-      writer.bytes(op.buffer, op.bodyStart + op.headerBytes, op.tailEnd);
-    } else {
-      writer.bytes(op.buffer, op.tailStart, op.tailEnd);
-    }
-    this.touch();
-  }
-
-  private touch(): void {
+  touch(): void {
     if (this.dirty) return;
     this.dirty = true;
     this.broker.flushLater(this);
@@ -382,17 +257,12 @@ export class ClientConnection implements BrokerClient, ParserSink {
     this.transport.close(closeCodes['slow consumer'], protocolTexts.slowConsumer, 'at once');
   }
 
-  private ok(): void {
+  ok(): void {
     if (this.options.verbose && this.state === 'ready') this.write('+OK\r\n');
   }
 
-  private error(text: string): void {
+  error(text: string): void {
     this.write(`-ERR '${text}'\r\n`);
-  }
-
-  private drop(subscription: Subscription): void {
-    if (!this.subscriptions.delete(subscription.sid)) return;
-    this.broker.unsubscribed(subscription);
   }
 
   private end(reason: CloseReason): void {
@@ -402,11 +272,7 @@ export class ClientConnection implements BrokerClient, ParserSink {
     if (this.expiry) clearTimeout(this.expiry);
     this.parser.stop();
     this.writer.discard();
-    for (const subscription of this.subscriptions.values()) this.broker.unsubscribed(subscription);
-    this.subscriptions.clear();
+    this.traffic?.end();
     this.broker.closed(this, reason);
   }
 }
-
-const headOf = (op: PublishOp, sid: string, withHeaders: boolean): string =>
-  `${withHeaders ? 'HMSG' : 'MSG'} ${op.subject} ${sid} `;

@@ -1,6 +1,12 @@
 /** A publish as it lies in the read buffer; one object is reused, so take what must outlive the call. */
 export interface PublishOp {
+  /** On the broker: decides who hears it. */
   subject: string;
+  /** The subject that receivers see; '' for `subject` as their connection shows it. */
+  shown: string;
+  /** The subject in the publisher's own words, where that differs from `subject`; else ''. */
+  said: string;
+  /** On the broker. */
   reply: string;
   /** Bytes of the header block, 0 without. */
   headerBytes: number;
@@ -11,6 +17,8 @@ export interface PublishOp {
   buffer: Buffer;
   /** `[reply ][hdr ]total\r\n…payload…\r\n`: what MSG and HMSG carry verbatim behind the sid. */
   tailStart: number;
+  /** Where the sizes in the tail start; equal to `tailStart` when `reply` is not in the buffer. */
+  sizesStart: number;
   tailEnd: number;
   /** Start of header block and payload. */
   bodyStart: number;
@@ -50,12 +58,15 @@ export class Parser {
   private readonly ends: number[] = [];
   private readonly op: PublishOp = {
     subject: '',
+    shown: '',
+    said: '',
     reply: '',
     headerBytes: 0,
     withHeaders: false,
     totalBytes: 0,
     buffer: Buffer.alloc(0),
     tailStart: 0,
+    sizesStart: 0,
     tailEnd: 0,
     bodyStart: 0,
   };
@@ -203,12 +214,14 @@ export class Parser {
     }
     if (buffer[bodyEnd] !== cr || buffer[bodyEnd + 1] !== lf) return this.fail('unknown');
     op.subject = buffer.toString('latin1', starts[0], ends[0]);
+    op.said = '';
     op.reply = count === 2 + sizes ? buffer.toString('latin1', starts[1], ends[1]) : '';
     op.headerBytes = header;
     op.withHeaders = withHeaders && header > 0;
     op.totalBytes = total;
     op.buffer = buffer;
     op.tailStart = starts[1]!;
+    op.sizesStart = starts[count - sizes]!;
     op.tailEnd = bodyEnd + 2;
     op.bodyStart = bodyStart;
     if (!this.isCanonical(count, end, newline) || op.withHeaders !== withHeaders) canonicalize(op);
@@ -246,6 +259,7 @@ function canonicalize(op: PublishOp): void {
   const head = Buffer.from(`${op.reply ? `${op.reply} ` : ''}${sizes}\r\n`, 'latin1');
   op.buffer = Buffer.concat([head, op.buffer.subarray(op.bodyStart, op.tailEnd)]);
   op.tailStart = 0;
+  op.sizesStart = op.reply ? op.reply.length + 1 : 0;
   op.tailEnd = op.buffer.length;
   op.bodyStart = head.length;
 }

@@ -23,8 +23,23 @@ export interface Connection {
   lost(): void;
 }
 
+/** Whoever hears messages: a client's connection, or a part of this process. */
+export interface Listener {
+  /** Sends one message. @returns false when this subscription must not hear it */
+  deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean;
+  /** Would somebody outside of this process hear this subject through the subscription? */
+  isHeard(subscription: Subscription, subject: string): boolean;
+}
+
+/** Whoever publishes. */
+export interface Speaker {
+  readonly identity: ConatIdentity | null;
+  /** Nobody heard a request of this client: tells it, if it asked to be told. */
+  noResponders(op: PublishOp): void;
+}
+
 export interface Subscription {
-  readonly client: BrokerClient;
+  readonly client: Listener;
   readonly sid: string;
   readonly subject: string;
   readonly tokens: readonly string[];
@@ -39,16 +54,11 @@ export interface Subscription {
 }
 
 /** A client as the broker sees it. */
-export interface BrokerClient extends Connection {
+export interface BrokerClient extends Connection, Listener, Speaker {
   readonly id: number;
   readonly nonce: string;
   readonly peer: string;
-  readonly identity: ConatIdentity | null;
   readonly isReady: boolean;
-  /** Sends one message. @returns false when this subscription must not hear it */
-  deliver(subscription: Subscription, op: PublishOp, from: BrokerClient): boolean;
-  /** Nobody heard a request of this client: tells it, if it asked to be told. */
-  noResponders(op: PublishOp): void;
   write(text: string): void;
   flush(): void;
   setPermissions(permissions: ConatPermissions): void;
@@ -79,7 +89,7 @@ export interface ConnectionHost {
   subscribed(subscription: Subscription): void;
   unsubscribed(subscription: Subscription): void;
   /** Brings a message to all who hear its subject; a queue group hears it once. */
-  route(from: BrokerClient, op: PublishOp): void;
+  route(from: Speaker, op: PublishOp): number;
   subscriptionFor(client: BrokerClient, subject: string): Subscription | undefined;
   flushLater(client: BrokerClient): void;
   closed(client: BrokerClient, reason: CloseReason): void;

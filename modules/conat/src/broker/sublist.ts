@@ -50,6 +50,8 @@ export class Sublist<S extends Listed> {
   private wholeInboxKeys = 0;
   private lastTokenFree = true;
   size = 0;
+  /** Changes with every subscription that comes or goes. */
+  version = 0;
 
   constructor(private readonly cacheMax: number) {}
 
@@ -132,6 +134,7 @@ export class Sublist<S extends Listed> {
 
   /** Forgets what a new or removed subscription may have changed. */
   private invalidate(sub: S): void {
+    this.version += 1;
     const wildcard = hasWildcard(sub.tokens);
     if (!wildcard) {
       if (!this.cache.size) return;

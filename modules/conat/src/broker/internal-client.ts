@@ -1,0 +1,164 @@
+import type { ConatIdentity } from '../auth/identity.js';
+import type { InterestListener } from './interest.js';
+import { encodeOp, type OutgoingBody } from './outgoing-op.js';
+import type { PublishOp } from './parser.js';
+import type { Listener, Speaker, Subscription } from './ports.js';
+import type { Match } from './sublist.js';
+import { parseFilter } from './subjects.js';
+
+/**
+ * A message as a part of this process hears it. Subjects are binary strings (one char a byte), as
+ * everywhere inside the broker. The buffers are the connection's own: copy what outlives the call.
+ */
+export interface InternalMessage {
+  /** On the broker, e.g. `project.<id>.x` of a rooted connection's `x`. */
+  readonly subject: string;
+  /** On the broker; '' without. */
+  readonly reply: string;
+  /** The header block, `NATS/1.0…` with its final empty line; null without. */
+  readonly headers: Buffer | null;
+  readonly payload: Buffer;
+  readonly from: ConatIdentity;
+}
+
+/** `false` leaves the message to others: it counts as not heard (503 when nobody else does). */
+export type InternalHandler = (message: InternalMessage) => boolean | void;
+
+/** A message of this process. */
+export interface InternalPublish extends OutgoingBody {
+  /** Whose listeners get it. */
+  readonly to: string;
+}
+
+/** What the broker does for the clients inside the process. */
+export interface InternalHost {
+  match(subject: string): Match<Subscription>;
+  /** Changes with every subscription that comes or goes. */
+  readonly subscriptionsVersion: number;
+  route(from: Speaker, op: PublishOp): number;
+  deliver(match: Match<Subscription>, from: Speaker, op: PublishOp): number;
+  subscribed(subscription: Subscription): void;
+  unsubscribed(subscription: Subscription): void;
+  interest(subject: string): boolean;
+  watchInterest(subject: string, listener: InterestListener): () => void;
+}
+
+/**
+ * A client inside the broker's process: no protocol, no copies on the way in, no limits, every
+ * right. JetStream and other services of the broker are built on it. See `Broker.internal`.
+ */
+export class InternalClient implements Listener, Speaker {
+  readonly identity: ConatIdentity;
+  private readonly handlers = new Map<Subscription, InternalHandler>();
+  private lastSid = 0;
+  private closed = false;
+
+  constructor(
+    private readonly host: InternalHost,
+    name: string,
+  ) {
+    const all = { allow: ['>'] };
+    this.identity = { name, permissions: { publish: all, subscribe: all, inboxes: 'all' } };
+  }
+
+  /**
+   * Hears a subject (wildcards or not), as a member of `queue` unless that is ''. The handler is
+   * called within the publisher's turn: it must be quick.
+   * @returns a function that ends it
+   */
+  subscribe(subject: string, queue: string, handler: InternalHandler): () => void {
+    const tokens = parseFilter(subject, 256);
+    if (!tokens) throw new TypeError(`"${subject}" is not a subject`);
+    if (this.closed) throw new Error('the internal client is closed');
+    this.lastSid += 1;
+    const subscription: Subscription = {
+      client: this,
+      sid: String(this.lastSid),
+      subject,
+      tokens,
+      queue,
+      filtered: false,
+      delivered: 0,
+      max: 0,
+      lastSubject: '',
+      lastHead: null,
+    };
+    this.handlers.set(subscription, handler);
+    this.host.subscribed(subscription);
+    return () => {
+      if (this.handlers.delete(subscription)) this.host.unsubscribed(subscription);
+    };
+  }
+
+  /** @returns how many heard it; a queue group counts once */
+  publish({ to, ...body }: InternalPublish): number {
+    return encodeOp(to, body, (op) => this.host.route(this, op));
+  }
+
+  /**
+   * Sends many messages to the listeners of one subject, in order: they are looked up once, and
+   * again only when one of them went meanwhile.
+   * @returns how many bodies somebody heard; it stops at the first that nobody did
+   */
+  publishBatch(to: string, bodies: Iterable<OutgoingBody>): number {
+    const { host } = this;
+    let version = host.subscriptionsVersion;
+    let match = host.match(to);
+    let heard = 0;
+    for (const body of bodies) {
+      if (version !== host.subscriptionsVersion) {
+        version = host.subscriptionsVersion;
+        match = host.match(to);
+      }
+      if (encodeOp(to, body, (op) => host.deliver(match, this, op)) === 0) break;
+      heard += 1;
+    }
+    return heard;
+  }
+
+  /** Does anybody outside of this process's own clients listen on this literal subject? */
+  interest(subject: string): boolean {
+    return this.host.interest(subject);
+  }
+
+  /**
+   * Is told when {@link interest} in a literal subject begins and ends (not how it is now).
+   * @returns a function that ends it
+   */
+  watchInterest(subject: string, listener: InterestListener): () => void {
+    return this.host.watchInterest(subject, listener);
+  }
+
+  close(): void {
+    this.closed = true;
+    for (const subscription of this.handlers.keys()) this.host.unsubscribed(subscription);
+    this.handlers.clear();
+  }
+
+  // The broker's side.
+
+  deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean {
+    const handler = this.handlers.get(subscription);
+    if (!handler || !from.identity) return false;
+    const { buffer, bodyStart } = op;
+    const payloadStart = bodyStart + op.headerBytes;
+    const taken = handler({
+      subject: op.subject,
+      reply: op.reply,
+      headers: op.withHeaders ? buffer.subarray(bodyStart, payloadStart) : null,
+      payload: buffer.subarray(payloadStart, bodyStart + op.totalBytes),
+      from: from.identity,
+    });
+    if (taken === false) return false;
+    subscription.delivered += 1;
+    return true;
+  }
+
+  isHeard(): boolean {
+    return false;
+  }
+
+  noResponders(): void {
+    // `publish` says how many heard it.
+  }
+}
