@@ -38,7 +38,12 @@ export async function rawGet(url: string, target: string, token: string): Promis
  */
 export async function postHuge(
   url: string,
-  options: { token: string; bytes: number; announced: boolean },
+  options: {
+    token: string;
+    bytes: number;
+    announced: boolean;
+    connection: 'keep-alive' | 'close';
+  },
 ): Promise<RawAnswer & { sentBytes: number }> {
   const { token, bytes, announced } = options;
   const request = httpRequest(url, {
@@ -46,8 +51,7 @@ export async function postHuge(
     agent: false,
     headers: {
       ...{ authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-      // A connection that is to be closed is reset by what is still being sent.
-      connection: 'keep-alive',
+      connection: options.connection,
       ...(announced && { 'content-length': bytes }),
     },
   });

@@ -1,4 +1,3 @@
-import { request as httpRequest } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { api, apiPrefix } from '@rookery/client/contract';
 import { FakeHost } from './support/fake-host.js';
@@ -190,48 +189,6 @@ describe('what makes no sense', () => {
     expect(await hub.problem('GET', `/projects/${noId}`)).toBe('PROJECT_UNKNOWN');
     expect(await hub.problem('GET', `/operations/${noId}`)).toBe('OPERATION_UNKNOWN');
   });
-
-  it.each([true, false])(
-    'answers 413 to 100 MB without reading them (announced: %s)',
-    async (announced) => {
-      const { status, written } = await sendMegabytes(100, announced);
-      expect(status).toBe(413);
-      expect(written).toBeLessThan(20 * 1024 * 1024);
-      expect(await hub.ok('GET', '/health')).toMatchObject({ status: 'ok' });
-    },
-  );
-
-  function sendMegabytes(
-    megabytes: number,
-    announced: boolean,
-  ): Promise<{ status: number; written: number }> {
-    return new Promise((resolve, reject) => {
-      const chunk = Buffer.alloc(1024 * 1024, 0x20);
-      let written = 0;
-      const request = httpRequest(
-        `${hub.url}${apiPrefix}/projects`,
-        {
-          method: 'POST',
-          headers: {
-            authorization: `Bearer ${hub.admin.token}`,
-            ...(announced && { 'content-length': megabytes * chunk.length }),
-          },
-        },
-        (response) => {
-          resolve({ status: response.statusCode ?? 0, written });
-          request.destroy();
-        },
-      );
-      request.on('error', reject);
-      const more = (): void => {
-        if (request.destroyed || written >= megabytes * chunk.length) return;
-        written += chunk.length;
-        if (request.write(chunk)) setImmediate(more);
-        else request.once('drain', more);
-      };
-      more();
-    });
-  }
 });
 
 describe('an idempotency key', () => {

@@ -1,10 +1,11 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ArgumentsHost, Catch, HttpException, type ExceptionFilter } from '@nestjs/common';
 import type { Problem } from '@rookery/client/contract';
 import { CodedError, CoreErrors, newId, toCodedError, type Logger } from '@rookery/core';
 import type { Request } from 'express';
 import { databaseError } from '../database/database-errors.js';
 import { HubErrors } from '../hub.errors.js';
+import { answerBeforeBodyEnds } from './lingering-close.js';
 
 /** RFC 9457; `type` names the code, which docs/ERRORS.md explains. */
 export function problemOf(error: CodedError): Problem {
@@ -19,11 +20,12 @@ export function problemOf(error: CodedError): Problem {
   };
 }
 
-function sendProblem(response: ServerResponse, error: CodedError): void {
+function sendProblem(request: IncomingMessage, response: ServerResponse, error: CodedError): void {
   if (response.headersSent) {
     response.destroy();
     return;
   }
+  answerBeforeBodyEnds(request, response);
   const text = JSON.stringify(problemOf(error));
   response.writeHead(error.status, {
     'content-type': 'application/problem+json',
@@ -42,7 +44,7 @@ export class ProblemFilter implements ExceptionFilter {
   catch(error: unknown, host: ArgumentsHost): void {
     const http = host.switchToHttp();
     const request = http.getRequest<Request>();
-    sendProblem(http.getResponse<ServerResponse>(), this.coded(error, request));
+    sendProblem(request, http.getResponse<ServerResponse>(), this.coded(error, request));
   }
 
   private coded(error: unknown, request: Request): CodedError {
