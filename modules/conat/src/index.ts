@@ -1,5 +1,13 @@
 export { Broker, type BrokerOptions, type RevocationReason } from './broker/broker.js';
 export { BrokerLimits, type BrokerLimitsInput } from './broker/limits.js';
+export {
+  InternalClient,
+  type InternalHandler,
+  type InternalMessage,
+  type InternalPublish,
+} from './broker/internal-client.js';
+export type { InterestListener } from './broker/interest.js';
+export type { OutgoingBody } from './broker/outgoing-op.js';
 export type { BrokerMetrics, Connection, Transport } from './broker/ports.js';
 export { Authenticator, ConnectOptions, type ConnectRequest } from './auth/authenticator.js';
 export type { ConatIdentity, ConatPermissions, SubjectRules } from './auth/identity.js';
@@ -12,6 +20,8 @@ export {
   hostPermissions,
   hubPermissions,
   joiningHostPermissions,
+  projectIdentity,
+  projectPermissions,
   type ProjectAccess,
 } from './auth/permissions.js';
 export { joiningIdentityName, provenNkey, sameSecret } from './auth/proofs.js';

@@ -22,6 +22,11 @@ export interface ConatIdentity {
   /** One subject token; also names the inbox. See `identityNames` in the contract. */
   readonly name: string;
   readonly permissions: ConatPermissions;
+  /**
+   * The project that this connection is rooted in: its subjects are the project's own, as in a NATS
+   * account. Permissions are still about the broker's subjects. See RootedSpace.
+   */
+  readonly rootedIn?: string;
   /** Milliseconds since the epoch; the connection is cut then. */
   readonly expiresAt?: number;
 }

@@ -1,6 +1,7 @@
 import type { ProjectRole } from '@rookery/core/contract';
 import type { z } from 'zod';
-import type { ConatPermissions } from './identity.js';
+import { identityNames } from '../contract.js';
+import type { ConatIdentity, ConatPermissions } from './identity.js';
 
 /** Answers to what was just asked; each message of a conversation renews it. */
 const responses = { countMax: 1_000_000, ttlMs: 120_000 };
@@ -37,6 +38,25 @@ export function hostPermissions(hostId: string): ConatPermissions {
 /** A host that is not registered yet may say one thing. */
 export function joiningHostPermissions(): ConatPermissions {
   return { publish: { allow: ['hosts.register'] }, subscribe: { allow: [] } };
+}
+
+/** A project's programs: the project's own space, by way of a rooted connection. */
+export function projectPermissions(projectId: string): ConatPermissions {
+  const own = [`project.${projectId}.>`, `$JS.ACK._.${projectId}.>`, `$JS.FC._.${projectId}.>`];
+  return {
+    publish: { allow: own },
+    subscribe: { allow: own, deny: servedByRookery },
+    responses,
+  };
+}
+
+/** Who a project's program is: its connection is rooted in the project. */
+export function projectIdentity(projectId: string): ConatIdentity {
+  return {
+    name: identityNames.project(projectId),
+    permissions: projectPermissions(projectId),
+    rootedIn: projectId,
+  };
 }
 
 /** A project that an account may enter, and as what. */

@@ -1,10 +1,14 @@
 import type { ConnectOptions } from '../auth/authenticator.js';
 import type { ConatIdentity } from '../auth/identity.js';
+import { resolveKvAlias } from '../edge/kv-alias.js';
+import { ReplyAliases } from '../edge/reply-aliases.js';
+import { RootedSpace } from '../edge/subject-space.js';
 import type { FrameWriter } from './frame-writer.js';
 import { noRespondersMessage, writeMessage } from './message-writer.js';
+import type { BrokerLimits } from './limits.js';
 import type { PublishOp } from './parser.js';
 import { PermissionCheck, ReplyGrants } from './permission-check.js';
-import type { BrokerClient, ConnectionHost, Subscription } from './ports.js';
+import type { BrokerClient, ConnectionHost, Speaker, Subscription } from './ports.js';
 import { protocolTexts } from './protocol-texts.js';
 import { isLiteral, parseFilter } from './subjects.js';
 
@@ -25,6 +29,8 @@ export class ConnectionTraffic {
   private readonly subscriptions = new Map<string, Subscription>();
   private readonly permissions: PermissionCheck;
   private readonly grants: ReplyGrants | null;
+  /** Null for most: they use the broker's subjects as they are. */
+  private readonly space: RootedSpace | null;
 
   constructor(
     private readonly broker: ConnectionHost,
@@ -43,6 +49,7 @@ export class ConnectionTraffic {
     this.grants = responses
       ? new ReplyGrants(responses.countMax, responses.ttlMs, limits.replyGrantsMax)
       : null;
+    this.space = before?.space ?? spaceOf(identity, this.permissions, limits);
     if (before) this.subscriptions = before.subscriptions;
   }
 
@@ -51,22 +58,26 @@ export class ConnectionTraffic {
   }
 
   publish(op: PublishOp): void {
-    const { permissions, connection } = this;
+    const { permissions, connection, grants } = this;
     if (connection.options.pedantic && !isLiteral(op.subject)) {
       connection.error(protocolTexts.invalidPublishSubject);
       return;
     }
-    if (
-      !permissions.mayPublish(op.subject) &&
-      !this.grants?.take(op.subject, this.broker.nowMs())
-    ) {
+    const { subject, reply } = op;
+    this.translate(op);
+    if (!permissions.mayPublish(op.subject) && !grants?.take(op.subject, this.broker.nowMs())) {
       this.broker.metrics.violations += 1;
-      connection.error(protocolTexts.publishViolation(op.subject));
+      connection.error(protocolTexts.publishViolation(subject));
       return;
     }
-    if (op.reply !== '' && !permissions.mayAskReplyTo(op.reply)) {
+    // Who may answer may also let somebody else answer.
+    if (
+      reply !== '' &&
+      !permissions.mayAskReplyTo(op.reply) &&
+      !grants?.has(op.reply, this.broker.nowMs())
+    ) {
       this.broker.metrics.violations += 1;
-      connection.error(protocolTexts.replyViolation(op.reply));
+      connection.error(protocolTexts.replyViolation(reply));
       return;
     }
     connection.ok();
@@ -89,26 +100,14 @@ export class ConnectionTraffic {
       connection.error(protocolTexts.maximumSubscriptions);
       return;
     }
-    const verdict = this.permissions.subscribeVerdict(subject, tokens);
-    if (verdict === 'none') {
+    const parts = this.partsOf(subject, tokens, queue, sid);
+    if (parts.length === 0) {
       this.broker.metrics.violations += 1;
       connection.error(protocolTexts.subscribeViolation(subject, queue));
       return;
     }
-    const subscription: Subscription = {
-      client: connection,
-      sid,
-      subject,
-      tokens,
-      queue,
-      filtered: verdict === 'filtered',
-      delivered: 0,
-      max: 0,
-      lastSubject: '',
-      lastHead: null,
-    };
-    this.subscriptions.set(sid, subscription);
-    this.broker.subscribed(subscription);
+    this.subscriptions.set(sid, parts[0]!);
+    for (const part of parts) this.broker.subscribed(part);
     connection.ok();
   }
 
@@ -121,51 +120,129 @@ export class ConnectionTraffic {
     this.connection.ok();
   }
 
-  deliver(subscription: Subscription, op: PublishOp, from: BrokerClient): boolean {
-    const { connection } = this;
+  mayHear(subscription: Subscription, subject: string): boolean {
+    return !subscription.filtered || this.permissions.mayHear(subject);
+  }
+
+  deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean {
+    const { connection, space } = this;
     if (from === connection && !connection.options.echo) return false;
     if (subscription.filtered && !this.permissions.mayHear(op.subject)) return false;
-    subscription.delivered += 1;
-    if (this.grants && op.reply !== '') this.grants.add(op.reply, this.broker.nowMs());
-    writeMessage(connection.writer, subscription, op, connection.options.headers);
+    const nowMs = this.grants || space ? this.broker.nowMs() : 0;
+    // Acknowledgements are allowed, or not, by their own subjects.
+    if (this.grants && op.reply !== '' && !op.reply.startsWith(ackRoot)) {
+      this.grants.add(op.reply, nowMs);
+    }
+    const { headers } = connection.options;
+    writeMessage(connection.writer, subscription, op, headers, space, nowMs);
     connection.touch();
-    this.dropWhenDone(subscription);
+    this.count(subscription);
     return true;
   }
 
   noResponders(op: PublishOp): void {
-    const { connection } = this;
+    const { connection, space } = this;
     if (!connection.options.no_responders || op.reply === '') return;
     const subscription = this.broker.subscriptionFor(connection, op.reply);
     if (!subscription) return;
-    connection.write(noRespondersMessage(op.reply, subscription.sid, op.subject));
-    subscription.delivered += 1;
-    this.dropWhenDone(subscription);
+    const reply = space ? space.toClient(op.reply) : op.reply;
+    connection.write(noRespondersMessage(reply, subscription.sid, op.said || op.subject));
+    this.count(subscription);
   }
 
   /** Ends the subscriptions that these permissions do not allow, and says so for each. */
   recheck(): void {
     for (const subscription of [...this.subscriptions.values()]) {
-      const { subject, tokens, queue, sid } = subscription;
-      const verdict = this.permissions.subscribeVerdict(subject, tokens);
-      subscription.filtered = verdict === 'filtered';
-      if (verdict !== 'none') continue;
+      const { part, subject, queue, sid } = subscription;
+      let allowed = true;
+      for (const each of part?.all ?? [subscription]) {
+        const verdict = this.permissions.subscribeVerdict(each.subject, each.tokens);
+        each.filtered = verdict === 'filtered';
+        if (verdict === 'none') allowed = false;
+      }
+      if (allowed) continue;
       this.drop(subscription);
-      this.connection.error(protocolTexts.subscribeRevoked(subject, queue, sid));
+      this.connection.error(protocolTexts.subscribeRevoked(part?.subject ?? subject, queue, sid));
     }
   }
 
   end(): void {
-    for (const subscription of this.subscriptions.values()) this.broker.unsubscribed(subscription);
+    for (const subscription of this.subscriptions.values()) this.leave(subscription);
     this.subscriptions.clear();
   }
 
-  private dropWhenDone(subscription: Subscription): void {
+  /** From the client's subjects to the broker's. */
+  private translate(op: PublishOp): void {
+    const { space } = this;
+    const { subject, reply } = op;
+    if (!space) {
+      op.subject = resolveKvAlias(subject);
+      if (op.subject !== subject) op.said = subject;
+      return;
+    }
+    op.said = subject;
+    op.subject = space.toBroker(subject);
+    if (reply === '') return;
+    op.reply = space.toBroker(reply);
+    // What lies in the buffer is not what others may see.
+    if (op.reply !== reply) op.tailStart = op.sizesStart;
+  }
+
+  /** The subscriptions on the broker that make up one of the client; none when it may not. */
+  private partsOf(
+    subject: string,
+    tokens: readonly string[],
+    queue: string,
+    sid: string,
+  ): readonly Subscription[] {
+    const filters = this.space ? this.space.filters(tokens) : [resolveKvAlias(subject)];
+    const all: Subscription[] = [];
+    const part = this.space ? { subject, all } : null;
+    for (const filter of filters) {
+      const there = filter === subject ? tokens : filter.split('.');
+      const verdict = this.permissions.subscribeVerdict(filter, there);
+      if (verdict === 'none') continue;
+      all.push({
+        client: this.connection,
+        sid,
+        subject: filter,
+        tokens: there,
+        queue,
+        filtered: verdict === 'filtered',
+        delivered: 0,
+        max: 0,
+        lastSubject: '',
+        lastHead: null,
+        part,
+      });
+    }
+    return all;
+  }
+
+  /** One more delivery; a subscription that asked for no more ends. */
+  private count(heard: Subscription): void {
+    const subscription = heard.part ? heard.part.all[0]! : heard;
+    subscription.delivered += 1;
     if (subscription.max > 0 && subscription.delivered >= subscription.max) this.drop(subscription);
   }
 
   private drop(subscription: Subscription): void {
-    if (!this.subscriptions.delete(subscription.sid)) return;
-    this.broker.unsubscribed(subscription);
+    if (this.subscriptions.delete(subscription.sid)) this.leave(subscription);
   }
+
+  private leave(subscription: Subscription): void {
+    for (const each of subscription.part?.all ?? [subscription]) this.broker.unsubscribed(each);
+  }
+}
+
+const ackRoot = '$JS.ACK.';
+
+function spaceOf(
+  identity: ConatIdentity,
+  { responses }: PermissionCheck,
+  limits: BrokerLimits,
+): RootedSpace | null {
+  if (identity.rootedIn === undefined) return null;
+  const aliases = new ReplyAliases(responses?.ttlMs ?? 0, limits.replyGrantsMax);
+  return new RootedSpace(identity.rootedIn, identity.name, limits.permissionCacheMax, aliases);
 }

@@ -4,7 +4,7 @@ import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import { FrameWriter } from './frame-writer.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
 import { ConnectionTraffic, type TrafficConnection } from './connection-traffic.js';
-import type { BrokerClient, ConnectionHost, Subscription, Transport } from './ports.js';
+import type { ConnectionHost, Speaker, Subscription, Transport } from './ports.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
 
 type State = 'new' | 'authenticating' | 'ready' | 'closed';
@@ -148,8 +148,12 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   // What the broker asks for.
 
-  deliver(subscription: Subscription, op: PublishOp, from: BrokerClient): boolean {
+  deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean {
     return this.state === 'ready' && this.traffic!.deliver(subscription, op, from);
+  }
+
+  isHeard(subscription: Subscription, subject: string): boolean {
+    return this.state === 'ready' && this.traffic!.mayHear(subscription, subject);
   }
 
   noResponders(op: PublishOp): void {

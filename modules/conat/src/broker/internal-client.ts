@@ -80,6 +80,7 @@ export class InternalClient implements Listener, Speaker {
       filtered: false,
       delivered: 0,
       max: 0,
+      part: null,
       lastSubject: '',
       lastHead: null,
     };

@@ -1,10 +1,12 @@
+import type { RootedSpace } from '../edge/subject-space.js';
 import type { FrameWriter } from './frame-writer.js';
 import type { PublishOp } from './parser.js';
 import type { Subscription } from './ports.js';
 
 /**
  * Writes one delivery. The tail of the publisher's line (`[reply ]size\r\npayload\r\n`) is copied as
- * it is; the head is remembered with the subscription, since subjects often repeat.
+ * it is, unless this client sees the reply subject otherwise; the head is remembered with the
+ * subscription, since subjects often repeat.
  * @param headers false for a client that does not know headers: they are taken off
  */
 export function writeMessage(
@@ -12,28 +14,26 @@ export function writeMessage(
   subscription: Subscription,
   op: PublishOp,
   headers: boolean,
+  space: RootedSpace | null,
+  nowMs: number,
 ): void {
   const stripped = op.withHeaders && !headers;
-  if (op.subject === subscription.lastSubject && !stripped) {
-    const head = subscription.lastHead;
-    if (head && (head[0] === 72) === op.withHeaders) {
-      writer.bytes(head, 0, head.length);
-      writer.bytes(op.buffer, op.tailStart, op.tailEnd);
-      return;
-    }
-    subscription.lastHead = Buffer.from(headOf(op, subscription.sid, op.withHeaders), 'latin1');
-  } else if (!stripped) {
-    // Remembered from the second time on: replies have subjects that never come again.
-    subscription.lastSubject = op.subject;
-    subscription.lastHead = null;
-  }
-  writer.text(headOf(op, subscription.sid, op.withHeaders && !stripped));
+  const { sid } = subscription;
+  const subject = op.shown || (space ? space.toClient(op.subject) : op.subject);
+  const head = stripped ? null : headFor(subscription, subject, op.withHeaders);
+  if (head) writer.bytes(head, 0, head.length);
+  else writer.text(headOf(subject, sid, op.withHeaders && !stripped));
+  const reply = space ? space.replyToClient(op.reply, nowMs) : op.reply;
+  const inTail = reply === op.reply && op.tailStart !== op.sizesStart;
   if (stripped) {
-    const size = op.totalBytes - op.headerBytes;
-    writer.text(`${op.reply ? `${op.reply} ` : ''}${size}\r\n`);
+    const bytes = op.totalBytes - op.headerBytes;
+    writer.text(reply === '' ? `${bytes}\r\n` : `${reply} ${bytes}\r\n`);
     writer.bytes(op.buffer, op.bodyStart + op.headerBytes, op.tailEnd);
-  } else {
+  } else if (inTail || reply === '') {
     writer.bytes(op.buffer, op.tailStart, op.tailEnd);
+  } else {
+    writer.text(`${reply} `);
+    writer.bytes(op.buffer, op.sizesStart, op.tailEnd);
   }
 }
 
@@ -44,5 +44,21 @@ export function noRespondersMessage(reply: string, sid: string, subject: string)
   return `HMSG ${reply} ${sid} ${size} ${size}\r\n${header}\r\n`;
 }
 
-const headOf = (op: PublishOp, sid: string, withHeaders: boolean): string =>
-  `${withHeaders ? 'HMSG' : 'MSG'} ${op.subject} ${sid} `;
+/** The remembered head, if the last message had the same; remembers it from the second time on. */
+function headFor(subscription: Subscription, subject: string, withHeaders: boolean): Buffer | null {
+  if (subject !== subscription.lastSubject) {
+    // Replies have subjects that never come again.
+    subscription.lastSubject = subject;
+    subscription.lastHead = null;
+    return null;
+  }
+  const { lastHead } = subscription;
+  if (lastHead && (lastHead[0] === 72) === withHeaders) return lastHead;
+  return (subscription.lastHead = Buffer.from(
+    headOf(subject, subscription.sid, withHeaders),
+    'latin1',
+  ));
+}
+
+const headOf = (subject: string, sid: string, withHeaders: boolean): string =>
+  `${withHeaders ? 'HMSG' : 'MSG'} ${subject} ${sid} `;

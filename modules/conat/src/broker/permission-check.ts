@@ -98,6 +98,10 @@ export class ReplyGrants {
     if (this.grants.size > this.repliesMax) this.prune(nowMs);
   }
 
+  has(reply: string, nowMs: number): boolean {
+    return (this.grants.get(reply)?.until ?? 0) >= nowMs;
+  }
+
   take(reply: string, nowMs: number): boolean {
     const grant = this.grants.get(reply);
     if (!grant) return false;

@@ -38,6 +38,13 @@ export interface Speaker {
   noResponders(op: PublishOp): void;
 }
 
+/** What the parts of one subscription of a rooted connection share. */
+export interface SubscriptionPart {
+  /** In the client's own words. */
+  readonly subject: string;
+  readonly all: readonly Subscription[];
+}
+
 export interface Subscription {
   readonly client: Listener;
   readonly sid: string;
@@ -48,6 +55,8 @@ export interface Subscription {
   delivered: number;
   /** Deliveries after which it ends; 0: none. */
   max: number;
+  /** A rooted connection hears one subject of its own through several of the broker's. */
+  readonly part: SubscriptionPart | null;
   /** The subject of the last delivery and its `MSG <subject> <sid> `, since they often repeat. */
   lastSubject: string;
   lastHead: Buffer | null;

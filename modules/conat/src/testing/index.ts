@@ -1,5 +1,7 @@
 export {
   AllowAllAuthenticator,
+  ProjectTokenAuthenticator,
+  RootedAuthenticator,
   startTestBroker,
   type TestBroker,
   type TestBrokerOptions,

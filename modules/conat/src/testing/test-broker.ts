@@ -3,6 +3,13 @@ import type { AddressInfo } from 'node:net';
 import { createLogger } from '@rookery/core';
 import { Authenticator, type ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity } from '../auth/identity.js';
+import {
+  accountPermissions,
+  hubPermissions,
+  projectIdentity,
+  type ProjectAccess,
+} from '../auth/permissions.js';
+import { identityNames } from '../contract.js';
 import { Broker } from '../broker/broker.js';
 import type { BrokerLimitsInput } from '../broker/limits.js';
 import { ConatClient, type ConatClientOptions } from '../client/conat-client.js';
@@ -18,7 +25,39 @@ export class AllowAllAuthenticator extends Authenticator {
   }
 }
 
+/** Lets everybody in as a program of one project: rooted there, whatever they show. */
+export class RootedAuthenticator extends Authenticator {
+  constructor(private readonly projectId: string) {
+    super();
+  }
+
+  async authenticate(): Promise<ConatIdentity> {
+    return projectIdentity(this.projectId);
+  }
+}
+
+/**
+ * Takes a word for a token: `project:<id>` is rooted in that project, `account:<id>` is an account
+ * with the roles that the test gave it, `hub` may do everything.
+ */
+export class ProjectTokenAuthenticator extends Authenticator {
+  constructor(private readonly roles: Readonly<Record<string, readonly ProjectAccess[]>> = {}) {
+    super();
+  }
+
+  async authenticate({ options }: ConnectRequest): Promise<ConatIdentity | null> {
+    const [kind, id = ''] = (options.auth_token ?? '').split(':');
+    if (kind === 'hub') return { name: identityNames.hub, permissions: hubPermissions() };
+    if (kind === 'project' && id !== '') return projectIdentity(id);
+    const projects = this.roles[id];
+    if (kind !== 'account' || !projects) return null;
+    return { name: identityNames.account(id), permissions: accountPermissions(id, projects) };
+  }
+}
+
 export interface TestBrokerOptions {
+  /** Everybody is a program of this project (its connections are rooted), with default options. */
+  readonly rooted?: string;
   readonly authenticator?: Authenticator;
   readonly limits?: BrokerLimitsInput;
   /** A port to come back on after {@link TestBroker.close}. */
@@ -39,9 +78,12 @@ export interface TestBroker {
   readonly close: () => Promise<void>;
 }
 
+const defaultAuthenticator = (rooted: string | undefined): Authenticator =>
+  rooted === undefined ? new AllowAllAuthenticator() : new RootedAuthenticator(rooted);
+
 export async function startTestBroker(options: TestBrokerOptions = {}): Promise<TestBroker> {
   const broker = new Broker({
-    authenticator: options.authenticator ?? new AllowAllAuthenticator(),
+    authenticator: options.authenticator ?? defaultAuthenticator(options.rooted),
     limits: options.limits,
   });
   const sockets = brokerWebSocketServer(broker);
