@@ -28,9 +28,25 @@ export class HoldQueue {
    * @param client emits `close` when nobody waits for the answer any more
    * @throws PROXY_PROJECT_HELD when that takes too long, or too many wait already
    */
-  async settledRoute(projectId: string, client: EventEmitter): Promise<HostRoute | undefined> {
+  settledRoute(
+    projectId: string,
+    client: EventEmitter,
+  ): HostRoute | undefined | Promise<HostRoute | undefined> {
+    const route = this.routes.lookup(projectId);
+    return route?.state === 'held' ? this.released(projectId, client) : route;
+  }
+
+  count(): number {
+    return this.total;
+  }
+
+  close(): void {
+    this.stopListening();
+    for (const projectId of this.waiting.keys()) this.wake(projectId);
+  }
+
+  private async released(projectId: string, client: EventEmitter): Promise<HostRoute | undefined> {
     let route = this.routes.lookup(projectId);
-    if (route?.state !== 'held') return route;
     const gone = new AbortController();
     const onClose = (): void => gone.abort();
     client.once('close', onClose);
@@ -44,15 +60,6 @@ export class HoldQueue {
     } finally {
       client.off('close', onClose);
     }
-  }
-
-  count(): number {
-    return this.total;
-  }
-
-  close(): void {
-    this.stopListening();
-    for (const projectId of this.waiting.keys()) this.wake(projectId);
   }
 
   private async change(projectId: string, deadline: AbortSignal): Promise<void> {

@@ -1,11 +1,10 @@
-import type { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIPv6 } from 'node:net';
 import type { AccessTokenVerifier, Clock } from '@rookery/core';
 import type { AccessClaims } from '@rookery/core/contract';
 import type { z } from 'zod';
 import { respondWithError } from '../http/error-response.js';
-import type { Forward } from '../http/forwarder.js';
+import type { Forward } from '../http/attempt.js';
 import {
   addForwarded,
   cleanRequestHeaders,
@@ -19,7 +18,7 @@ import type { ProxyLimits } from '../limits.js';
 import { queryTokenName, type ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { HoldQueue } from './hold-queue.js';
-import type { RouteTable } from './route-table.js';
+import type { HostRoute, RouteTable } from './route-table.js';
 import { TokenGate } from './token-gate.js';
 
 export interface HostIngressParts {
@@ -66,10 +65,12 @@ export class HostIngress extends ProxyRole {
 
   protected override async carry(exchange: RequestExchange): Promise<void> {
     const { req, res, path, connection } = exchange;
-    const claims = await this.gate.claimsOf(req, path);
+    const verdict = this.gate.claimsOf(req, path);
+    const claims = verdict instanceof Promise ? await verdict : verdict;
     own(connection, claims);
     if (this.opensSession(req, res, path)) return;
-    const address = await this.address(path, res);
+    const known = this.holds.settledRoute(path.projectId, res);
+    const address = addressOf(known instanceof Promise ? await known : known, path);
     if (res.destroyed) return;
     const headers = outgoingHeaders(req, path, claims);
     await this.forwarder.request(req, res, forwardTo(address, path, headers));
@@ -77,34 +78,16 @@ export class HostIngress extends ProxyRole {
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
     const { req, socket, head, path, connection } = exchange;
-    const claims = await this.gate.claimsOf(req, path);
+    const verdict = this.gate.claimsOf(req, path);
+    const claims = verdict instanceof Promise ? await verdict : verdict;
     own(connection, claims);
-    const address = await this.address(path, socket);
+    const address = addressOf(await this.holds.settledRoute(path.projectId, socket), path);
     const headers = {
       ...outgoingHeaders(req, path, claims),
       connection: 'Upgrade',
       upgrade: 'websocket',
     };
     await this.forwarder.upgrade(req, socket, head, forwardTo(address, path, headers));
-  }
-
-  /** @throws PROXY_PROJECT_HELD, PROXY_PROJECT_NOT_RUNNING, PROXY_PROJECT_MOVED, PROXY_NOT_HERE */
-  private async address({ projectId }: ProjectPath, client: EventEmitter): Promise<string> {
-    const route = await this.holds.settledRoute(projectId, client);
-    if (!route) throw ProxyErrors.PROXY_NOT_HERE({ projectId });
-    switch (route.state) {
-      case 'running':
-        return route.address;
-      case 'stopped':
-        throw ProxyErrors.PROXY_PROJECT_NOT_RUNNING({ projectId });
-      case 'held':
-        throw ProxyErrors.PROXY_PROJECT_HELD({ projectId });
-      case 'moved': {
-        const { newUrl } = route;
-        const to = newUrl === undefined ? '' : ` to ${newUrl}`;
-        throw ProxyErrors.PROXY_PROJECT_MOVED({ projectId, to, newUrl });
-      }
-    }
   }
 
   /**
@@ -124,6 +107,24 @@ export class HostIngress extends ProxyRole {
     });
     res.end();
     return true;
+  }
+}
+
+/** @throws PROXY_PROJECT_HELD, PROXY_PROJECT_NOT_RUNNING, PROXY_PROJECT_MOVED, PROXY_NOT_HERE */
+function addressOf(route: HostRoute | undefined, { projectId }: ProjectPath): string {
+  if (!route) throw ProxyErrors.PROXY_NOT_HERE({ projectId });
+  switch (route.state) {
+    case 'running':
+      return route.address;
+    case 'stopped':
+      throw ProxyErrors.PROXY_PROJECT_NOT_RUNNING({ projectId });
+    case 'held':
+      throw ProxyErrors.PROXY_PROJECT_HELD({ projectId });
+    case 'moved': {
+      const { newUrl } = route;
+      const to = newUrl === undefined ? '' : ` to ${newUrl}`;
+      throw ProxyErrors.PROXY_PROJECT_MOVED({ projectId, to, newUrl });
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 import { ProxyErrors } from '../proxy.errors.js';
 import type { ProxyLimits } from '../limits.js';
+import { Roster, type Listed } from './roster.js';
 
 /** Whose connections are meant; all given properties must match. */
 export interface ConnectionFilter {
@@ -15,19 +16,24 @@ interface ConnectionOwner {
   sessionId: string | undefined;
 }
 
-export interface OpenConnection extends ConnectionOwner {
+export interface OpenConnection extends ConnectionOwner, Listed {
   readonly kind: 'request' | 'socket';
   /** Cuts it off. */
   readonly destroy: () => void;
+  /** Whether who holds it may hold it still; rejects when that cannot be told now. */
+  mayStay: (() => Promise<boolean>) | undefined;
 }
+
+/** Projects whose counts are kept while nothing of them is open. */
+const knownProjectsMax = 10_000;
+
+/** Connections asked at once whether they may stay. */
+const askedAtOnceMax = 32;
 
 /** What is under way through one proxy: counted, limited, and cut off when access ends. */
 export class Connections {
-  private readonly open = new Set<OpenConnection>();
-  private readonly perProject = {
-    request: new Map<string, number>(),
-    socket: new Map<string, number>(),
-  };
+  private readonly open = new Roster<OpenConnection>();
+  private readonly perProject = new Map<string, { request: number; socket: number }>();
   private readonly total = { request: 0, socket: 0 };
   private idle: (() => void)[] = [];
   private draining = false;
@@ -35,10 +41,10 @@ export class Connections {
   constructor(private readonly limits: ProxyLimits) {}
 
   /**
-   * Counts a connection in; the returned function counts it out.
+   * Counts a connection in; `leave` counts it out.
    * @throws PROXY_BUSY, PROXY_DRAINING
    */
-  enter(connection: OpenConnection): () => void {
+  enter(connection: OpenConnection): void {
     if (this.draining) throw ProxyErrors.PROXY_DRAINING();
     const { kind, projectId } = connection;
     const { requestsPerProjectMax, requestsMax, socketsPerProjectMax, socketsMax } = this.limits;
@@ -46,27 +52,51 @@ export class Connections {
       kind === 'request'
         ? [requestsPerProjectMax, requestsMax, 'requests']
         : [socketsPerProjectMax, socketsMax, 'WebSockets'];
-    const count = this.perProject[kind].get(projectId) ?? 0;
-    if (count >= projectMax) {
+    const counts = this.perProject.get(projectId) ?? { request: 0, socket: 0 };
+    if (counts[kind] >= projectMax) {
       throw ProxyErrors.PROXY_BUSY({ limit: projectMax, what: `${what} to this project` });
     }
     if (this.total[kind] >= max) throw ProxyErrors.PROXY_BUSY({ limit: max, what });
-    this.perProject[kind].set(projectId, count + 1);
+    if (counts.request + counts.socket === 0) this.remember(projectId, counts);
+    counts[kind] += 1;
     this.total[kind] += 1;
     this.open.add(connection);
-    return () => this.leave(connection);
+  }
+
+  /** Counts a connection out, once. */
+  leave(connection: OpenConnection): void {
+    if (!this.open.delete(connection)) return;
+    const { kind, projectId } = connection;
+    const counts = this.perProject.get(projectId);
+    if (counts) counts[kind] -= 1;
+    this.total[kind] -= 1;
+    if (this.total.request === 0) for (const resolve of this.idle.splice(0)) resolve();
   }
 
   /** Cuts off all that match; how many they were. */
   close(filter: ConnectionFilter): number {
-    const matching = [...this.open].filter(
-      (connection) =>
-        (filter.projectId === undefined || filter.projectId === connection.projectId) &&
-        (filter.subject === undefined || filter.subject === connection.subject) &&
-        (filter.sessionId === undefined || filter.sessionId === connection.sessionId),
-    );
+    const matching = this.matching(filter);
     for (const connection of matching) connection.destroy();
     return matching.length;
+  }
+
+  /**
+   * Cuts off what matches and may not stay; how many they were. What cannot be told now stays until
+   * it is asked again.
+   */
+  async recheck(filter: ConnectionFilter): Promise<number> {
+    const asked = this.matching(filter);
+    let cut = 0;
+    const ask = async (connection: OpenConnection): Promise<void> => {
+      const stays = (await connection.mayStay?.().catch(() => true)) ?? true;
+      if (stays || !this.open.has(connection)) return;
+      cut += 1;
+      connection.destroy();
+    };
+    for (let at = 0; at < asked.length; at += askedAtOnceMax) {
+      await Promise.all(asked.slice(at, at + askedAtOnceMax).map(ask));
+    }
+    return cut;
   }
 
   /** Takes no more, lets requests end, and cuts off the rest (WebSockets too) at the deadline. */
@@ -90,13 +120,24 @@ export class Connections {
     return new Promise((resolve) => this.idle.push(resolve));
   }
 
-  private leave(connection: OpenConnection): void {
-    if (!this.open.delete(connection)) return;
-    const { kind, projectId } = connection;
-    const left = (this.perProject[kind].get(projectId) ?? 1) - 1;
-    if (left > 0) this.perProject[kind].set(projectId, left);
-    else this.perProject[kind].delete(projectId);
-    this.total[kind] -= 1;
-    if (this.total.request === 0) for (const resolve of this.idle.splice(0)) resolve();
+  /** Projects with nothing open stay known, up to a number: theirs is the next request. */
+  private remember(projectId: string, counts: { request: number; socket: number }): void {
+    if (this.perProject.size >= knownProjectsMax && !this.perProject.has(projectId)) {
+      for (const [id, { request, socket }] of this.perProject) {
+        if (request + socket === 0) this.perProject.delete(id);
+      }
+    }
+    this.perProject.set(projectId, counts);
+  }
+
+  private matching(filter: ConnectionFilter): OpenConnection[] {
+    return this.open
+      .all()
+      .filter(
+        (connection) =>
+          (filter.projectId === undefined || filter.projectId === connection.projectId) &&
+          (filter.subject === undefined || filter.subject === connection.subject) &&
+          (filter.sessionId === undefined || filter.sessionId === connection.sessionId),
+      );
   }
 }

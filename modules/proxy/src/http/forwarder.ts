@@ -8,54 +8,14 @@ import {
 import { Agent as HttpsAgent } from 'node:https';
 import type { Socket } from 'node:net';
 import { Stream, type Duplex } from 'node:stream';
-import { CodedError } from '@rookery/core';
 import { createProxyServer, type ProxyServerOptions } from 'httpxy';
 import type { ProxyLimits } from '../limits.js';
 import { ProxyErrors } from '../proxy.errors.js';
+import { Attempt, attemptOf, type Forward, type Intercepted } from './attempt.js';
 import { linger, refuseUpgrade } from './error-response.js';
-import { hasBody, type HeaderBag } from './headers.js';
-import { StallWatch, type WatchedRequest } from './stall-watch.js';
-import type { Target } from './targets.js';
-
-/** One attempt to carry a request to one upstream. */
-export interface Forward {
-  readonly target: Target;
-  /** Path and query. */
-  readonly url: string;
-  readonly headers: HeaderBag;
-  /** The port asked for, for messages. */
-  readonly port: number;
-  /** How the response's headers go back. */
-  readonly responseHeaders: (response: IncomingMessage) => HeaderBag;
-  /** True when this response shall not reach the client (it is swallowed). */
-  readonly intercept?: (response: IncomingMessage) => boolean;
-}
-
-/** What became of an attempt whose response was intercepted. */
-export interface Intercepted {
-  readonly status: number;
-  readonly headers: IncomingMessage['headers'];
-}
-
-interface Attempt {
-  readonly forward: Forward;
-  /** Ends the attempt where httpxy's own promise would not. */
-  readonly settled: PromiseWithResolvers<void>;
-  proxyReq: ClientRequest | undefined;
-  intercepted: Intercepted | undefined;
-  responded: boolean;
-  failure: CodedError | undefined;
-  /** True when a limit of ours ended it, not the upstream. */
-  judged: boolean;
-  watched: WatchedRequest | undefined;
-}
-
-const attemptKey = Symbol('attempt');
-
-/** A property instead of a WeakMap: one weak entry a request is felt in garbage collection. */
-interface Carried extends IncomingMessage {
-  [attemptKey]?: Attempt;
-}
+import { hasBody } from './headers.js';
+import { carryBody } from './response-body.js';
+import { StallWatch } from './stall-watch.js';
 
 /** Stands in for a body that is not there: to pipe an empty stream costs more than our checks. */
 class NoBody extends Stream {
@@ -122,7 +82,7 @@ export class Forwarder {
     head: Buffer,
     forward: Forward,
   ): Promise<void> {
-    this.begin(req, forward);
+    new Attempt(req, undefined, forward, () => undefined);
     const options = { target: forward.target, agent: false };
     // What rejects here has been answered by onUpgrade's listeners.
     await this.proxy.ws(req, socket, options, head).catch(() => undefined);
@@ -135,75 +95,52 @@ export class Forwarder {
     this.httpsAgent.destroy();
   }
 
-  private begin(req: IncomingMessage, forward: Forward): Attempt {
-    const settled = Promise.withResolvers<void>();
-    const attempt: Attempt = {
-      forward,
-      settled,
-      proxyReq: undefined,
-      intercepted: undefined,
-      responded: false,
-      failure: undefined,
-      judged: false,
-      watched: undefined,
-    };
-    req.headers = forward.headers;
-    req.url = forward.url;
-    (req as Carried)[attemptKey] = attempt;
-    return attempt;
-  }
-
-  private async attempt(
+  /** Resolves when the attempt is over, well or badly. */
+  private attempt(
     req: IncomingMessage,
     res: ServerResponse,
     forward: Forward,
     bodyless: boolean,
   ): Promise<Attempt> {
-    const attempt = this.begin(req, forward);
-    const options: ProxyServerOptions = {
-      target: forward.target,
-      agent: forward.target.protocol === 'https:' ? this.httpsAgent : this.httpAgent,
-      selfHandleResponse: true,
-    };
-    if (bodyless) options.buffer = noBody;
-    try {
-      this.proxy.web(req, res, options).then(attempt.settled.resolve, attempt.settled.reject);
-      await attempt.settled.promise;
-    } catch (error) {
-      attempt.failure = this.failure(error, attempt);
-    } finally {
-      if (attempt.watched) this.stalls.delete(attempt.watched);
-    }
-    return attempt;
+    return new Promise((resolve) => {
+      const attempt = new Attempt(req, res, forward, (over) => {
+        this.stalls.delete(over);
+        resolve(over);
+      });
+      const options: ProxyServerOptions = {
+        target: forward.target,
+        agent: forward.target.protocol === 'https:' ? this.httpsAgent : this.httpAgent,
+        selfHandleResponse: true,
+      };
+      if (bodyless) options.buffer = noBody;
+      this.proxy.web(req, res, options).then(
+        () => attempt.end(),
+        (error: unknown) => attempt.endWith(error),
+      );
+    });
   }
 
   /** Runs when the upstream socket is assigned. */
   private onRequest(proxyReq: ClientRequest, req: IncomingMessage): void {
-    const attempt = (req as Carried)[attemptKey];
+    const attempt = attemptOf(req);
     if (!attempt) return;
-    attempt.proxyReq = proxyReq;
-    const { port } = attempt.forward;
     const socket = proxyReq.socket as Socket;
-    const fail = (error: CodedError | undefined): void => {
-      attempt.failure ??= error;
-      attempt.judged = true;
-      proxyReq.destroy(error);
-    };
+    attempt.proxyReq = proxyReq;
+    attempt.upstream = socket;
     if (socket.connecting) {
+      const { port } = attempt;
       const timer = setTimeout(
-        () => fail(ProxyErrors.PROXY_PORT_REFUSED({ port, reason: 'timeout' })),
+        () => attempt.fail(ProxyErrors.PROXY_PORT_REFUSED({ port, reason: 'timeout' })),
         this.limits.connectMs,
       );
       socket.once('connect', () => clearTimeout(timer));
       proxyReq.once('close', () => clearTimeout(timer));
     }
-    const responded = (): boolean => attempt.responded;
-    attempt.watched = { req, proxyReq, upstream: socket, port, responded, fail };
-    this.stalls.add(attempt.watched);
+    this.stalls.add(attempt);
   }
 
   private onResponse(response: IncomingMessage, req: IncomingMessage, res: ServerResponse): void {
-    const attempt = (req as Carried)[attemptKey];
+    const attempt = attemptOf(req);
     if (!attempt) {
       response.destroy();
       return;
@@ -212,27 +149,26 @@ export class Forwarder {
     if (attempt.forward.intercept?.(response) === true && !res.headersSent) {
       attempt.intercepted = { status: response.statusCode ?? 502, headers: response.headers };
       // Read to its end, else httpxy takes it for a broken response and cuts the client off.
-      response.once('end', () => attempt.settled.resolve());
+      response.once('end', () => attempt.end());
       response.resume();
       return;
     }
     try {
       const headers = attempt.forward.responseHeaders(response);
       res.writeHead(response.statusCode ?? 502, headers);
-      // Events must not wait for the first body byte.
-      if (headers['content-length'] === undefined) res.flushHeaders();
-      carryBody(response, res, Number(headers['content-length']));
+      const length = headers['content-length'];
+      carryBody(response, res, length === undefined ? undefined : Number(length));
     } catch (error) {
       // A status such as 000 passes Node's parser, and its writer refuses it.
       const { port } = attempt.forward;
       const reason = 'a response that is not HTTP';
-      attempt.settled.reject(ProxyErrors.PROXY_UPSTREAM_FAILED({ port, reason }, { cause: error }));
+      attempt.endWith(ProxyErrors.PROXY_UPSTREAM_FAILED({ port, reason }, { cause: error }));
       setImmediate(() => attempt.proxyReq?.destroy());
     }
   }
 
   private onUpgrade(proxyReq: ClientRequest, req: IncomingMessage, socket: Socket): void {
-    const attempt = (req as Carried)[attemptKey];
+    const attempt = attemptOf(req);
     if (!attempt) {
       socket.destroy();
       return;
@@ -254,7 +190,7 @@ export class Forwarder {
     proxyReq.once('error', (error) => {
       const answered = attempt.responded;
       settle();
-      if (!answered) refuseUpgrade(req, socket, this.failure(error, attempt));
+      if (!answered) refuseUpgrade(req, socket, attempt.failureOf(error));
     });
     proxyReq.once('upgrade', (response: IncomingMessage, upstream: Duplex) => {
       settle();
@@ -278,28 +214,7 @@ export class Forwarder {
       socket.once('finish', () => linger(socket));
     });
   }
-
-  private failure(error: unknown, attempt: Attempt): CodedError {
-    if (attempt.failure) return attempt.failure;
-    if (error instanceof CodedError) return error;
-    const { port } = attempt.forward;
-    const code = (error as NodeJS.ErrnoException).code ?? 'UNKNOWN';
-    if (unreachable.has(code)) {
-      return ProxyErrors.PROXY_PORT_REFUSED({ port, reason: code }, { cause: error });
-    }
-    return ProxyErrors.PROXY_UPSTREAM_FAILED({ port, reason: code }, { cause: error });
-  }
 }
-
-const unreachable = new Set([
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'EHOSTDOWN',
-  'ETIMEDOUT',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-]);
 
 /** How long the other half may flush after one half of a WebSocket is gone. */
 const flushMs = 5_000;
@@ -316,22 +231,4 @@ function tie(a: Duplex, b: Duplex): void {
   };
   follow(a, b);
   follow(b, a);
-}
-
-/**
- * As `pipe` does, with fewer listeners: httpxy itself ties the ends and errors of both together.
- * A body that comes in one piece leaves in one write with its headers.
- */
-function carryBody(response: IncomingMessage, res: ServerResponse, length: number): void {
-  let whole: Buffer | undefined;
-  response.on('data', (chunk: Buffer) => {
-    if (chunk.length === length) {
-      // Nothing can follow; the end is on its way.
-      whole = chunk;
-    } else if (!res.write(chunk)) {
-      response.pause();
-      res.once('drain', () => response.resume());
-    }
-  });
-  response.once('end', () => res.end(whole));
 }

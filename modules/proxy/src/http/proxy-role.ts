@@ -42,6 +42,7 @@ export abstract class ProxyRole {
     this.connections = new Connections(this.limits);
   }
 
+  /** Takes no detour over a promise where an answer is known: that is most of what a hop costs. */
   protected abstract carry(exchange: RequestExchange): Promise<void>;
   protected abstract carryUpgrade(exchange: UpgradeExchange): Promise<void>;
 
@@ -53,7 +54,7 @@ export abstract class ProxyRole {
   /** Answers a request for a project; false when it is for something else. Never rejects. */
   async handle(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
     if (!this.matches(req.url)) return false;
-    let leave: (() => void) | undefined;
+    let connection: OpenConnection | undefined;
     try {
       const path = parseProjectPath(req.url ?? '');
       checkFraming(req);
@@ -61,19 +62,21 @@ export abstract class ProxyRole {
         res.writeHead(308, { location: path.location, 'content-length': 0 }).end();
         return true;
       }
-      const connection: OpenConnection = {
+      connection = {
         kind: 'request',
         projectId: path.projectId,
         subject: '',
         sessionId: undefined,
+        mayStay: undefined,
+        place: -1,
         destroy: () => res.destroy(),
       };
-      leave = this.connections.enter(connection);
+      this.connections.enter(connection);
       await this.carry({ req, res, path, connection });
     } catch (error) {
       respondWithError(req, res, error);
     } finally {
-      leave?.();
+      if (connection) this.connections.leave(connection);
     }
     return true;
   }
@@ -81,7 +84,7 @@ export abstract class ProxyRole {
   /** The same for upgrades; resolves when the WebSocket is over. */
   async handleUpgrade(req: IncomingMessage, socket: Duplex, head: Buffer): Promise<boolean> {
     if (!this.matches(req.url)) return false;
-    let leave: (() => void) | undefined;
+    let connection: OpenConnection | undefined;
     // Until somebody carries it, a reset must not bring the process down.
     socket.on('error', () => socket.destroy());
     try {
@@ -94,19 +97,21 @@ export abstract class ProxyRole {
       if (!(socket instanceof Socket)) {
         throw ProxyErrors.PROXY_UPGRADE_INVALID({ reason: 'not on a network socket' });
       }
-      const connection: OpenConnection = {
+      connection = {
         kind: 'socket',
         projectId: path.projectId,
         subject: '',
         sessionId: undefined,
+        mayStay: undefined,
+        place: -1,
         destroy: () => socket.destroy(),
       };
-      leave = this.connections.enter(connection);
+      this.connections.enter(connection);
       await this.carryUpgrade({ req, socket, head, path, connection });
     } catch (error) {
       refuseUpgrade(req, socket, error);
     } finally {
-      leave?.();
+      if (connection) this.connections.leave(connection);
     }
     return true;
   }

@@ -4,21 +4,20 @@ import type { CodedError } from '@rookery/core';
 import type { ProxyLimits } from '../limits.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { hasBody } from './headers.js';
+import { Roster, type Listed } from './roster.js';
 
 /** One request under way to an upstream. */
-export interface WatchedRequest {
+export interface WatchedRequest extends Listed {
   readonly req: IncomingMessage;
-  readonly proxyReq: ClientRequest;
-  readonly upstream: Socket;
+  readonly proxyReq: ClientRequest | undefined;
+  readonly upstream: Socket | undefined;
   readonly port: number;
-  readonly responded: () => boolean;
+  readonly responded: boolean;
+  /** Bytes that had gone to and fro at the last look, -1 before the first, and since when so. */
+  quietBytes: number;
+  quietSince: number;
   /** Undefined: cut off without an answer, as one has begun. */
-  readonly fail: (error: CodedError | undefined) => void;
-}
-
-interface Quiet {
-  bytes: number;
-  since: number;
+  fail(error: CodedError | undefined): void;
 }
 
 const sweepMsMax = 1_000;
@@ -28,7 +27,7 @@ const sweepMsMax = 1_000;
  * request costs more than everything else that we do for it.
  */
 export class StallWatch {
-  private readonly watched = new Map<WatchedRequest, Quiet>();
+  private readonly watched = new Roster<WatchedRequest>();
   private timer: NodeJS.Timeout | undefined;
   private readonly everyMs: number;
 
@@ -38,7 +37,7 @@ export class StallWatch {
   }
 
   add(request: WatchedRequest): void {
-    this.watched.set(request, { bytes: -1, since: Date.now() });
+    this.watched.add(request);
     this.timer ??= setInterval(() => this.sweep(), this.everyMs).unref();
   }
 
@@ -54,14 +53,14 @@ export class StallWatch {
 
   private sweep(): void {
     const now = Date.now();
-    for (const [request, quiet] of this.watched) {
+    for (const request of this.watched.all()) {
       const { upstream } = request;
-      const bytes = upstream.bytesRead + upstream.bytesWritten;
-      if (bytes !== quiet.bytes) {
-        quiet.bytes = bytes;
-        quiet.since = now;
+      const bytes = upstream ? upstream.bytesRead + upstream.bytesWritten : 0;
+      if (bytes !== request.quietBytes) {
+        request.quietBytes = bytes;
+        request.quietSince = now;
       } else {
-        this.judge(request, now - quiet.since);
+        this.judge(request, now - request.quietSince);
       }
     }
   }
@@ -69,12 +68,12 @@ export class StallWatch {
   private judge(request: WatchedRequest, quietMs: number): void {
     const { req, proxyReq, port } = request;
     const { responseMs, responseIdleMs, bodyIdleMs } = this.limits;
-    if (request.responded()) {
+    if (request.responded) {
       if (quietMs >= responseIdleMs) request.fail(undefined);
       return;
     }
     // A service that does not read its request is not the client's fault.
-    const clientsTurn = !req.complete && hasBody(req) && !proxyReq.writableNeedDrain;
+    const clientsTurn = !req.complete && hasBody(req) && proxyReq?.writableNeedDrain !== true;
     if (clientsTurn && quietMs >= bodyIdleMs) {
       request.fail(ProxyErrors.PROXY_BODY_TIMEOUT({ timeoutMs: bodyIdleMs }));
     } else if (!clientsTurn && quietMs >= responseMs) {

@@ -10,7 +10,7 @@ import {
   tokenHeader,
   type HeaderBag,
 } from '../http/headers.js';
-import type { Forward, Intercepted } from '../http/forwarder.js';
+import type { Forward, Intercepted } from '../http/attempt.js';
 import { targetOf } from '../http/targets.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';

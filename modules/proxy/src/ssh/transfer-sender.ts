@@ -125,6 +125,11 @@ export class TransferConnection {
     });
   }
 
+  /** False once it was lost or closed. */
+  get isOpen(): boolean {
+    return this.lost === undefined;
+  }
+
   /**
    * Sends one stream and waits until the destination has it on disk. When this fails the whole
    * connection is gone, because only that tells the receiver that the stream is not complete.
