@@ -17,4 +17,6 @@ export abstract class Engine {
   abstract refuse(input: EngineInput, error: Error): void;
   /** Nothing waits: no pull request, no push consumer with interest, nothing unacknowledged soon due. */
   abstract readonly idle: boolean;
+  /** Before the account is closed: gives the store what is held back (consumers' positions). */
+  abstract flush(): void;
 }

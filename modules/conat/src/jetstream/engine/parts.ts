@@ -43,6 +43,8 @@ export abstract class ConsumerSet {
   abstract wake(nowMs: number): void;
   abstract nextWakeMs(): number | null;
   abstract readonly idle: boolean;
+  /** Gives the positions that it holds back to the store. */
+  abstract flush(): void;
 }
 
 /** How the consumers' half finds streams. */

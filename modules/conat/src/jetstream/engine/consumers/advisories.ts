@@ -1,0 +1,59 @@
+import { randomUUID } from 'node:crypto';
+import type { JetStreamAccount } from '../../account.js';
+import { encodeJson } from '../json.js';
+import type { Outbox } from '../engine-io.js';
+import type { AckPlace } from './ack-message.js';
+
+const prefix = '$JS.EVENT.ADVISORY.CONSUMER';
+
+/** Tells who wants to know what happens to messages, as a NATS server does. */
+export class Advisories {
+  constructor(
+    private readonly account: JetStreamAccount,
+    private readonly outbox: Outbox,
+    private readonly nowMs: () => number,
+  ) {}
+
+  exceeded(stream: string, consumer: string, streamSeq: number, deliveries: number): void {
+    this.say(`${prefix}.MAX_DELIVERIES.${stream}.${consumer}`, 'max_deliver', {
+      stream,
+      consumer,
+      stream_seq: streamSeq,
+      deliveries,
+    });
+  }
+
+  refused(stream: string, consumer: string, place: AckPlace): void {
+    this.say(`${prefix}.MSG_NAKED.${stream}.${consumer}`, 'nak', of(stream, consumer, place));
+  }
+
+  terminated(stream: string, consumer: string, place: AckPlace, reason: string): void {
+    this.say(`${prefix}.MSG_TERMINATED.${stream}.${consumer}`, 'terminated', {
+      ...of(stream, consumer, place),
+      ...(reason === '' ? {} : { reason }),
+    });
+  }
+
+  private say(subject: string, type: string, what: Record<string, unknown>): void {
+    this.outbox.send({
+      to: this.account.subjectPrefix + subject,
+      shown: '',
+      reply: '',
+      headers: null,
+      payload: encodeJson({
+        type: `io.nats.jetstream.advisory.v1.${type}`,
+        id: randomUUID(),
+        timestamp: new Date(this.nowMs()).toISOString(),
+        ...what,
+      }),
+    });
+  }
+}
+
+const of = (stream: string, consumer: string, place: AckPlace): Record<string, unknown> => ({
+  stream,
+  consumer,
+  consumer_seq: place.consumerSeq,
+  stream_seq: place.streamSeq,
+  deliveries: place.deliveries,
+});

@@ -1,0 +1,36 @@
+import { shownMetadata } from '../api-level.js';
+import { formatTime, msToNs } from '../times.js';
+import { shownConfig } from './consumer-config.js';
+import type { Consumer } from './consumer.js';
+
+/** A consumer as the API shows it. */
+export function consumerInfo(consumer: Consumer, nowMs: number): Record<string, unknown> {
+  const { positions, config } = consumer;
+  const { delivered, floor } = positions;
+  const active = (ms: number): object =>
+    ms === 0 ? {} : { last_active: formatTime(msToNs(Math.round(ms))) };
+  const pauseLeftMs = consumer.pauseLeftMs(nowMs);
+  return {
+    stream_name: consumer.stream.name,
+    name: consumer.name,
+    created: formatTime(consumer.createdNs),
+    config: { ...shownConfig(config), metadata: shownMetadata(config.metadata) },
+    delivered: {
+      consumer_seq: delivered.consumer,
+      stream_seq: delivered.stream,
+      ...active(consumer.lastDeliveredMs),
+    },
+    ack_floor: {
+      consumer_seq: floor.consumer,
+      stream_seq: floor.stream,
+      ...active(consumer.lastAckedMs),
+    },
+    num_ack_pending: positions.pending.size,
+    num_redelivered: config.max_deliver === 1 ? 0 : positions.redelivered.size,
+    num_waiting: consumer.pull?.size ?? 0,
+    num_pending: consumer.numPending(),
+    ...(consumer.push?.active ? { push_bound: true } : {}),
+    ...(pauseLeftMs > 0 ? { paused: true, pause_remaining: Math.round(pauseLeftMs * 1e6) } : {}),
+    ts: formatTime(msToNs(Math.round(nowMs))),
+  };
+}

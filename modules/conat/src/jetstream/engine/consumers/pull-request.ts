@@ -1,0 +1,96 @@
+import { z } from 'zod';
+
+/** What a client asks of a pull consumer; durations are nanoseconds. */
+const PullBody = z.object({
+  batch: z.int().default(0),
+  expires: z.int().min(0).default(0),
+  max_bytes: z.int().min(0).default(0),
+  no_wait: z.boolean().default(false),
+  idle_heartbeat: z.int().min(0).default(0),
+  min_pending: z.int().default(0),
+  min_ack_pending: z.int().default(0),
+  id: z.string().default(''),
+  group: z.string().default(''),
+  priority: z.int().default(0),
+});
+
+/** A request that waits for messages. */
+export interface PullRequest {
+  readonly reply: string;
+  /** Messages still to come. */
+  left: number;
+  /** Bytes still to come; 0 for no limit. */
+  bytesLeft: number;
+  readonly limitsBytes: boolean;
+  readonly noWait: boolean;
+  delivered: number;
+  /** Milliseconds since the epoch; Infinity for never. */
+  readonly expiresMs: number;
+  readonly heartbeatMs: number;
+  nextHeartbeatMs: number;
+  /** True while the outbox tells of its reply subject. */
+  watched: boolean;
+}
+
+export interface ParsedPull {
+  readonly batch: number;
+  readonly expiresNs: number;
+  readonly maxBytes: number;
+  readonly noWait: boolean;
+  readonly heartbeatNs: number;
+  /** What a client of a priority group sends; none is supported. */
+  readonly priority: 'none' | 'overflow' | 'pinned' | 'range';
+}
+
+const one: ParsedPull = {
+  batch: 1,
+  expiresNs: 0,
+  maxBytes: 0,
+  noWait: false,
+  heartbeatNs: 0,
+  priority: 'none',
+};
+
+/** @returns the request, or why it is none */
+export function parsePull(payload: Buffer): ParsedPull | string {
+  const text = payload.toString('utf8').trim();
+  if (text === '') return one;
+  if (!text.startsWith('{')) {
+    return /^[+-]?\d{1,15}$/.test(text) ? { ...one, batch: Number(text) } : one;
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return 'invalid JSON';
+  }
+  const parsed = PullBody.safeParse(json);
+  if (!parsed.success) return 'invalid JSON';
+  const { data } = parsed;
+  if (data.idle_heartbeat > 0 && data.idle_heartbeat * 2 > data.expires) {
+    return 'heartbeat value too large';
+  }
+  return {
+    batch: data.batch,
+    expiresNs: data.expires,
+    maxBytes: data.max_bytes,
+    noWait: data.no_wait,
+    heartbeatNs: data.idle_heartbeat,
+    priority: priorityOf(data),
+  };
+}
+
+function priorityOf(body: z.output<typeof PullBody>): ParsedPull['priority'] {
+  if (body.min_pending !== 0 || body.min_ack_pending !== 0) return 'overflow';
+  if (body.id !== '') return 'pinned';
+  return body.priority < 0 || body.priority > 9 ? 'range' : 'none';
+}
+
+/** Headers of a status that ends a request before it got all it asked for. */
+export const status = (code: number, text: string, left?: { left: number; bytesLeft: number }) =>
+  Buffer.from(
+    left
+      ? `NATS/1.0 ${code} ${text}\r\nNats-Pending-Messages: ${left.left}\r\nNats-Pending-Bytes: ${left.bytesLeft}\r\n\r\n`
+      : `NATS/1.0 ${code} ${text}\r\n\r\n`,
+    'latin1',
+  );
