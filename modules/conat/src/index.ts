@@ -8,7 +8,9 @@ export {
 } from './broker/internal-client.js';
 export type { InterestListener } from './broker/interest.js';
 export type { OutgoingBody } from './broker/outgoing-op.js';
-export type { BrokerMetrics, Connection, Transport } from './broker/ports.js';
+export type { BrokerMetrics } from './broker/broker-metrics.js';
+export type { Connection, Transport, TransportKind } from './broker/ports.js';
+export { TcpListener, TcpOptions, type TcpAddress } from './gateway/tcp-listener.js';
 export { Authenticator, ConnectOptions, type ConnectRequest } from './auth/authenticator.js';
 export type { ConatIdentity, ConatPermissions, SubjectRules } from './auth/identity.js';
 export {

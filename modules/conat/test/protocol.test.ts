@@ -382,7 +382,8 @@ describe('drain', () => {
     expect(await client.heard('INFO')).toContain('"ldm":true');
     const late = new RawClient(broker);
     await late.gone();
-    expect(late.text).toContain("-ERR 'Server Shutdown'");
+    expect(late.closed).toEqual({ code: 1001, reason: 'Server Shutdown' });
+    expect(late.text).not.toContain('-ERR');
     client.say('SUB a 1\r\nPUB a 2\r\nhi\r\n');
     await drained;
     expect(client.text).toContain('MSG a 1 2\r\nhi\r\n');

@@ -6,11 +6,16 @@ export class RawClient {
   output = Buffer.alloc(0);
   closed: { code: number; reason: string } | null = null;
   bufferedBytes = 0;
+  /** The broker reads nothing from it at the moment. */
+  paused = false;
   frames: number[] = [];
   readonly connection: Connection;
 
   constructor(broker: Broker, peer = 'test') {
     const transport: Transport = {
+      kind: 'memory',
+      pause: () => (this.paused = true),
+      resume: () => (this.paused = false),
       peer,
       bufferedBytes: 0,
       send: (frame) => {

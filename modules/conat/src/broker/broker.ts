@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Authenticator, ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
+import { newBrokerMetrics, type BrokerMetrics } from './broker-metrics.js';
+import { ConnectionRegistry, type IdentityRates } from './connection-registry.js';
 import { ClientConnection } from './connection.js';
 import { InterestWatches, type InterestListener } from './interest.js';
 import { InternalClient, type InternalHost } from './internal-client.js';
@@ -8,12 +10,12 @@ import { BrokerLimits, type BrokerLimitsInput } from './limits.js';
 import type { PublishOp } from './parser.js';
 import type {
   BrokerClient,
-  BrokerMetrics,
   Connection,
   ConnectionHost,
   Speaker,
   Subscription,
   Transport,
+  TransportKind,
 } from './ports.js';
 import { protocolTexts, type CloseReason } from './protocol-texts.js';
 import { Sublist, type Match } from './sublist.js';
@@ -21,6 +23,8 @@ import { Sublist, type Match } from './sublist.js';
 /** Clients choose features by the version, so it names the nats-server that we are like. */
 const likeNatsServer = '2.11.0';
 const identifyAttemptsMax = 3;
+/** Longer than a transport gives a socket to take its last bytes. */
+const sendDeadlineMs = 6_000;
 
 export interface BrokerOptions {
   readonly authenticator: Authenticator;
@@ -39,25 +43,14 @@ export type RevocationReason = 'revoked' | 'expired';
  */
 export class Broker implements ConnectionHost, InternalHost {
   readonly limits: BrokerLimits;
-  readonly metrics: BrokerMetrics = {
-    messagesIn: 0,
-    messagesOut: 0,
-    bytesIn: 0,
-    bytesOut: 0,
-    slowConsumers: 0,
-    violations: 0,
-    closed: {},
-  };
+  readonly metrics: BrokerMetrics = newBrokerMetrics();
   private readonly serverId = `N${base32(randomBytes(55))}`;
   private readonly sublist: Sublist<Subscription>;
-  private readonly connections = new Set<BrokerClient>();
-  private readonly byIdentity = new Map<string, Set<BrokerClient>>();
-  private readonly byAddress = new Map<string, number>();
+  private readonly registry: ConnectionRegistry;
   private readonly watches = new InterestWatches((subject) => this.interest(subject));
-  private readonly idleWaiters = new Set<() => void>();
   private unflushed: BrokerClient[] = [];
   private lastId = 0;
-  private draining = false;
+  private draining: Promise<void> | null = null;
   private clockMs = 0;
   /** Identities revoked or changed while somebody was being authenticated. */
   private readonly changes = new Map<string, number>();
@@ -66,11 +59,12 @@ export class Broker implements ConnectionHost, InternalHost {
 
   constructor(private readonly options: BrokerOptions) {
     this.limits = BrokerLimits.parse(options.limits ?? {});
+    this.registry = new ConnectionRegistry(this.limits);
     this.sublist = new Sublist(this.limits.matchCacheMax);
   }
 
   get connectionCount(): number {
-    return this.connections.size;
+    return this.registry.size;
   }
 
   get subscriptionCount(): number {
@@ -81,17 +75,13 @@ export class Broker implements ConnectionHost, InternalHost {
   accept(transport: Transport): Connection {
     this.lastId += 1;
     const connection = new ClientConnection(this, transport, this.lastId);
-    this.connections.add(connection);
-    const fromAddress = (this.byAddress.get(transport.peer) ?? 0) + 1;
-    this.byAddress.set(transport.peer, fromAddress);
-    connection.write(this.info(connection));
-    if (
-      this.connections.size > this.limits.connectionsMax ||
-      fromAddress > this.limits.connectionsPerAddressMax
-    ) {
+    const fits = this.registry.add(connection);
+    this.metrics.connectionsOpened[transport.kind] += 1;
+    connection.write(this.info(connection, false));
+    if (!fits) {
       connection.refuse(protocolTexts.maximumConnections, 'maximum connections exceeded');
     } else if (this.draining) {
-      connection.refuse(protocolTexts.serverShutdown, 'server shutdown');
+      connection.refuse(null, 'server shutdown');
     }
     return connection;
   }
@@ -99,7 +89,7 @@ export class Broker implements ConnectionHost, InternalHost {
   /** Cuts every connection of an identity and tells it why. @returns how many there were */
   disconnect(identityName: string, reason: RevocationReason = 'revoked'): number {
     this.changed(identityName);
-    const connections = [...(this.byIdentity.get(identityName) ?? [])];
+    const connections = this.registry.ofIdentity(identityName);
     for (const connection of connections) {
       if (reason === 'revoked') {
         connection.refuse(protocolTexts.authenticationRevoked, 'revoked');
@@ -116,7 +106,7 @@ export class Broker implements ConnectionHost, InternalHost {
    */
   updatePermissions(identityName: string, permissions: ConatPermissions): number {
     this.changed(identityName);
-    const connections = [...(this.byIdentity.get(identityName) ?? [])];
+    const connections = this.registry.ofIdentity(identityName);
     for (const connection of connections) connection.setPermissions(permissions);
     return connections.length;
   }
@@ -128,34 +118,40 @@ export class Broker implements ConnectionHost, InternalHost {
 
   /** Names of the identities that are connected now. */
   identityNames(): string[] {
-    return [...this.byIdentity.keys()];
+    return this.registry.identityNames();
+  }
+
+  /** Bytes kept for all connections together: input that is not whole, output that was not taken. */
+  keptBytes(): number {
+    return this.registry.all().reduce((sum, { keptBytes }) => sum + keptBytes, 0);
+  }
+
+  /** How many connections came over what. */
+  connectionsByTransport(): Record<TransportKind, number> {
+    const counts: Record<TransportKind, number> = { websocket: 0, tcp: 0, memory: 0 };
+    for (const { transport } of this.registry.all()) counts[transport.kind] += 1;
+    return counts;
   }
 
   /**
    * Lame duck: takes nobody new, tells clients (INFO with `ldm`), gives them until the deadline to
-   * leave by themselves, then closes them after everything that waits for them was sent.
+   * leave by themselves, then closes them and waits until their sockets took everything that
+   * waited for them (bounded; a socket that takes nothing is cut). As nats-server it says nothing
+   * on closing: clients take any `-ERR` for the end and would not come back.
    */
-  async drain(deadlineMs = 2_000): Promise<void> {
-    if (!this.draining) {
-      this.draining = true;
-      for (const connection of this.connections) {
-        if (connection.isReady) connection.write(this.info(connection));
-      }
+  drain(deadlineMs = 2_000): Promise<void> {
+    return (this.draining ??= this.leave(deadlineMs));
+  }
+
+  private async leave(deadlineMs: number): Promise<void> {
+    // `draining` is set when this goes on, so that INFO says so.
+    await Promise.resolve();
+    for (const connection of this.registry.all()) {
+      if (connection.isReady) connection.write(this.info(connection, false));
     }
-    if (this.connections.size > 0 && deadlineMs > 0) {
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          clearTimeout(timer);
-          this.idleWaiters.delete(done);
-          resolve();
-        };
-        const timer = setTimeout(done, deadlineMs);
-        this.idleWaiters.add(done);
-      });
-    }
-    for (const connection of [...this.connections]) {
-      connection.refuse(protocolTexts.serverShutdown, 'server shutdown');
-    }
+    await this.registry.whenEmpty(deadlineMs);
+    for (const connection of this.registry.all()) connection.refuse(null, 'server shutdown');
+    await this.registry.whenSent(sendDeadlineMs);
   }
 
   // The connections' side.
@@ -195,12 +191,8 @@ export class Broker implements ConnectionHost, InternalHost {
     if (this.identifying > 0) this.changes.set(identityName, this.changeCount);
   }
 
-  admit(connection: BrokerClient, identity: ConatIdentity): boolean {
-    let group = this.byIdentity.get(identity.name);
-    if (!group) this.byIdentity.set(identity.name, (group = new Set()));
-    if (group.size >= this.limits.connectionsPerIdentityMax) return false;
-    group.add(connection);
-    return true;
+  admit(connection: BrokerClient, identity: ConatIdentity): IdentityRates | null {
+    return this.registry.admit(connection, identity.name, this.nowMs());
   }
 
   subscribed(subscription: Subscription): void {
@@ -235,7 +227,10 @@ export class Broker implements ConnectionHost, InternalHost {
   route(from: Speaker, op: PublishOp): number {
     this.metrics.messagesIn += 1;
     const heard = this.deliver(this.sublist.match(op.subject), from, op);
-    if (heard === 0 && op.reply !== '') from.noResponders(op);
+    if (heard === 0 && op.reply !== '') {
+      this.metrics.noResponders += 1;
+      from.noResponders(op);
+    }
     return heard;
   }
 
@@ -265,16 +260,13 @@ export class Broker implements ConnectionHost, InternalHost {
     this.unflushed.push(connection);
   }
 
-  closed(connection: BrokerClient, reason: CloseReason): void {
-    if (!this.connections.delete(connection)) return;
+  closed(connection: BrokerClient, reason: CloseReason, open: boolean): void {
+    if (!this.registry.remove(connection, open)) return;
     this.metrics.closed[reason] = (this.metrics.closed[reason] ?? 0) + 1;
-    const left = (this.byAddress.get(connection.peer) ?? 1) - 1;
-    if (left > 0) this.byAddress.set(connection.peer, left);
-    else this.byAddress.delete(connection.peer);
-    const name = connection.identity?.name;
-    const group = name === undefined ? undefined : this.byIdentity.get(name);
-    if (group?.delete(connection) && group.size === 0) this.byIdentity.delete(name!);
-    if (this.connections.size === 0) for (const done of [...this.idleWaiters]) done();
+  }
+
+  left(connection: BrokerClient): void {
+    this.registry.left(connection);
   }
 
   private flushAll(): void {
@@ -283,20 +275,21 @@ export class Broker implements ConnectionHost, InternalHost {
     for (const connection of batch) connection.flush();
   }
 
-  private info(connection: BrokerClient): string {
+  info(connection: BrokerClient, connectInfo: boolean): string {
     const info = {
       server_id: this.serverId,
       server_name: this.options.name ?? 'conat',
       version: likeNatsServer,
       proto: 1,
-      host: '0.0.0.0',
-      port: 0,
+      host: connection.transport.local?.host ?? '0.0.0.0',
+      port: connection.transport.local?.port ?? 0,
       headers: true,
       auth_required: true,
       max_payload: this.limits.payloadBytesMax,
       client_id: connection.id,
       client_ip: connection.peer,
       nonce: connection.nonce,
+      ...(connectInfo ? { connect_info: true } : {}),
       ...(this.draining ? { ldm: true } : {}),
     };
     return `INFO ${JSON.stringify(info)} \r\n`;

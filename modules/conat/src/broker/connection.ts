@@ -4,8 +4,11 @@ import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import { FrameWriter } from './frame-writer.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
 import { ConnectionTraffic, type TrafficConnection } from './connection-traffic.js';
+import { countRtt } from './broker-metrics.js';
+import type { IdentityRates } from './connection-registry.js';
 import type { ConnectionHost, Speaker, Subscription, Transport } from './ports.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
+import { TokenBucket } from './token-bucket.js';
 
 type State = 'new' | 'authenticating' | 'ready' | 'closed';
 
@@ -23,6 +26,18 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   /** Set from `ready` on. */
   private traffic: ConnectionTraffic | null = null;
   private pingsOut = 0;
+  private pingedAt = 0;
+  /** PINGs whose PONG has not gone out yet. */
+  private pingsWaiting = 0;
+  private refusals = 0;
+  /** The answer to CONNECT (INFO behind the first PONG) was given. */
+  private greeted = false;
+  private rates: IdentityRates | null = null;
+  private operations: TokenBucket | null = null;
+  /** Set while it is read more slowly. */
+  private throttle: NodeJS.Timeout | null = null;
+  /** Subjects up to here are within all bounds. */
+  private readonly shortSubject: number;
   private timer: NodeJS.Timeout;
   private expiry: NodeJS.Timeout | null = null;
   private readonly parser: Parser;
@@ -30,10 +45,11 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   constructor(
     private readonly broker: ConnectionHost,
-    private readonly transport: Transport,
+    readonly transport: Transport,
     readonly id: number,
   ) {
     const { limits } = broker;
+    this.shortSubject = Math.min(limits.subjectBytesMax, limits.subjectTokensMax * 2 - 1);
     this.parser = new Parser(this, limits.controlLineBytesMax, limits.payloadBytesMax);
     this.writer = new FrameWriter(limits.frameBytesMax, (frame) => this.sendFrame(frame));
     this.timer = setTimeout(() => {
@@ -54,6 +70,10 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     return this.state === 'closed';
   }
 
+  get keptBytes(): number {
+    return this.parser.carriedBytes + this.writer.length + this.transport.bufferedBytes;
+  }
+
   receive(chunk: Buffer): void {
     if (this.state === 'closed') return;
     this.broker.metrics.bytesIn += chunk.length;
@@ -68,7 +88,8 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   }
 
   lost(): void {
-    this.end('client closed');
+    this.end('client closed', false);
+    this.broker.left(this);
   }
 
   // What the parser found.
@@ -100,6 +121,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     this.options = options;
     if (this.state === 'ready') {
       this.ok();
+      this.spendOperation();
       return;
     }
     this.state = 'authenticating';
@@ -112,25 +134,51 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   }
 
   publish(op: PublishOp): void {
-    if (this.admitted()) this.traffic!.publish(op);
+    if (!this.admitted()) return;
+    if (op.subject.length > this.shortSubject || op.reply.length > this.shortSubject) {
+      if (!this.checkLength(op)) return;
+    }
+    this.traffic!.publish(op);
+    const { publishes, requests } = this.rates!;
+    if (publishes.spend()) this.slowDown(publishes);
+    if (op.reply !== '' && requests.spend()) this.slowDown(requests);
   }
 
   subscribe(subject: string, queue: string, sid: string): void {
-    if (this.admitted()) this.traffic!.subscribe(subject, queue, sid);
+    if (!this.admitted()) return;
+    if (subject.length > this.shortSubject && !this.isInBounds(subject)) {
+      this.error(protocolTexts.tooManyTokens(subject));
+    } else {
+      this.traffic!.subscribe(subject, queue, sid);
+    }
+    this.spendOperation();
   }
 
   unsubscribe(sid: string, max: number): void {
-    if (this.admitted()) this.traffic!.unsubscribe(sid, max);
+    if (!this.admitted()) return;
+    this.traffic!.unsubscribe(sid, max);
+    this.spendOperation();
   }
 
   ping(): void {
     if (!this.admitted()) return;
+    this.pingsWaiting += 1;
+    if (this.pingsWaiting > this.broker.limits.pingsWaitingMax) {
+      this.refuse(protocolTexts.maximumPings, 'maximum pings exceeded');
+      return;
+    }
     this.write('PONG\r\n');
+    // As nats-server: what the connection is, for clients that take INFO at any time.
+    if (!this.greeted && this.options.protocol >= 1) this.write(this.broker.info(this, true));
+    this.greeted = true;
+    this.spendOperation();
   }
 
   pong(): void {
     if (!this.admitted()) return;
+    if (this.pingsOut === 1) countRtt(this.broker.metrics, performance.now() - this.pingedAt);
     this.pingsOut = 0;
+    this.spendOperation();
   }
 
   violation(kind: Parameters<ParserSink['violation']>[0]): void {
@@ -168,6 +216,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   flush(): void {
     this.dirty = false;
+    this.pingsWaiting = 0;
     this.writer.flush();
   }
 
@@ -183,8 +232,8 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     if (text !== null) this.writer.text(`-ERR '${text}'\r\n`);
     this.writer.flush();
     if (this.isClosed) return;
-    this.end(reason);
-    this.transport.close(closeCodes[reason], text ?? reason, 'flush');
+    this.end(reason, true);
+    this.transport.close(closeCodes[reason], closeText(text, reason), 'flush');
   }
 
   private async authenticate(): Promise<void> {
@@ -198,11 +247,14 @@ export class ClientConnection implements TrafficConnection, ParserSink {
       this.refuse(protocolTexts.authorizationViolation, 'authentication failure');
       return;
     }
-    if (!this.broker.admit(this, identity)) {
+    this.rates = this.broker.admit(this, identity);
+    if (!this.rates) {
       this.refuse(protocolTexts.maximumConnections, 'maximum connections exceeded');
       return;
     }
     this.applyIdentity(identity);
+    const { operationsPerSecondMax } = this.broker.limits;
+    this.operations = new TokenBucket(operationsPerSecondMax, this.broker.nowMs());
     this.state = 'ready';
     clearTimeout(this.timer);
     this.startPings();
@@ -227,11 +279,14 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     // Spread, so that clients that came together are not pinged together.
     const everyMs = pingEveryMs * (1 + Math.random() * 0.1);
     this.timer = setInterval(() => {
+      // Its PONG may be among what is not read at the moment.
+      if (this.throttle) return;
       if (this.pingsOut >= pingsOutMax) {
         this.refuse(protocolTexts.staleConnection, 'stale connection');
         return;
       }
       this.pingsOut += 1;
+      this.pingedAt = performance.now();
       this.write('PING\r\n');
     }, everyMs);
     this.timer.unref();
@@ -257,7 +312,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     if (this.transport.bufferedBytes <= this.broker.limits.pendingBytesMax) return;
     // Its socket takes nothing any more, so nothing can be said; the close reason may get through.
     this.broker.metrics.slowConsumers += 1;
-    this.end('slow consumer');
+    this.end('slow consumer', true);
     this.transport.close(closeCodes['slow consumer'], protocolTexts.slowConsumer, 'at once');
   }
 
@@ -267,16 +322,64 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   error(text: string): void {
     this.write(`-ERR '${text}'\r\n`);
+    if (text !== protocolTexts.maximumSubscriptions) return;
+    this.refusals += 1;
+    if (this.refusals < this.broker.limits.subscriptionRefusalsMax) return;
+    this.refuse(null, 'maximum subscriptions exceeded');
   }
 
-  private end(reason: CloseReason): void {
+  private checkLength(op: PublishOp): boolean {
+    const reply = !this.isInBounds(op.reply);
+    if (!reply && this.isInBounds(op.subject)) return true;
+    this.broker.metrics.violations += 1;
+    const { publishViolation, replyViolation } = protocolTexts;
+    this.error(reply ? replyViolation(op.reply) : publishViolation(op.subject));
+    return false;
+  }
+
+  private isInBounds(subject: string): boolean {
+    const { subjectBytesMax, subjectTokensMax } = this.broker.limits;
+    return subject.length <= subjectBytesMax && subject.split('.').length <= subjectTokensMax;
+  }
+
+  private spendOperation(): void {
+    if (this.operations!.spend()) this.slowDown(this.operations!);
+  }
+
+  /** Above a rate nothing is dropped: the client is not read until the rate allows more. */
+  private slowDown(bucket: TokenBucket): void {
+    if (this.throttle || this.state !== 'ready') return;
+    const pauseMs = bucket.pauseMs(this.broker.nowMs());
+    if (pauseMs === 0) return;
+    this.broker.metrics.throttled += 1;
+    this.broker.metrics.throttledMs += pauseMs;
+    this.parser.pause();
+    this.transport.pause();
+    this.throttle = setTimeout(() => {
+      this.throttle = null;
+      this.transport.resume();
+      this.parser.resume();
+    }, pauseMs);
+  }
+
+  /** @param open the socket still sends what waits for it */
+  private end(reason: CloseReason, open: boolean): void {
     if (this.state === 'closed') return;
     this.state = 'closed';
+    if (this.throttle) {
+      clearTimeout(this.throttle);
+      // Its end is only seen by who reads.
+      this.transport.resume();
+    }
     clearTimeout(this.timer);
     if (this.expiry) clearTimeout(this.expiry);
     this.parser.stop();
     this.writer.discard();
     this.traffic?.end();
-    this.broker.closed(this, reason);
+    this.broker.closed(this, reason, open);
   }
 }
+
+/** What a WebSocket client is told in its close frame. */
+const closeText = (text: string | null, reason: CloseReason): string =>
+  text ?? (reason === 'server shutdown' ? 'Server Shutdown' : reason);

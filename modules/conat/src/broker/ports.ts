@@ -1,22 +1,34 @@
 import type { ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
+import type { BrokerMetrics } from './broker-metrics.js';
+import type { IdentityRates } from './connection-registry.js';
 import type { BrokerLimits } from './limits.js';
 import type { PublishOp } from './parser.js';
 import type { CloseReason } from './protocol-texts.js';
 
+export type TransportKind = 'websocket' | 'tcp' | 'memory';
+
 /** The socket under a connection: WebSocket, TCP or memory. */
 export interface Transport {
+  readonly kind: TransportKind;
   /** Address of the other side, for limits and logs. */
   readonly peer: string;
+  /** Where it came in; told to the client in INFO. */
+  readonly local?: { readonly host: string; readonly port: number };
   /** Bytes accepted by `send` and not yet given to the operating system. */
   readonly bufferedBytes: number;
   send(frame: Buffer): void;
+  /** Reads nothing more until {@link resume}, so that the other side has to wait. */
+  pause(): void;
+  resume(): void;
   /** Sends what waits, then closes. `at once` drops it. */
   close(code: number, reason: string, how: 'flush' | 'at once'): void;
 }
 
 /** What the broker gives to whoever brings a transport. */
 export interface Connection {
+  /** The client is authenticated and not yet gone. */
+  readonly isReady: boolean;
   /** Bytes from the socket, cut anywhere. */
   receive(chunk: Buffer): void;
   /** The socket is gone. */
@@ -67,23 +79,14 @@ export interface BrokerClient extends Connection, Listener, Speaker {
   readonly id: number;
   readonly nonce: string;
   readonly peer: string;
-  readonly isReady: boolean;
+  readonly transport: Transport;
+  /** Bytes that this connection keeps: input that is not whole, output that was not taken. */
+  readonly keptBytes: number;
   write(text: string): void;
   flush(): void;
   setPermissions(permissions: ConatPermissions): void;
   /** Says why (if there is something to say), sends what waits, and closes. */
   refuse(text: string | null, reason: CloseReason): void;
-}
-
-/** Counters since the start; sizes are read from the broker itself. */
-export interface BrokerMetrics {
-  messagesIn: number;
-  messagesOut: number;
-  bytesIn: number;
-  bytesOut: number;
-  slowConsumers: number;
-  violations: number;
-  closed: Partial<Record<CloseReason, number>>;
 }
 
 /** The broker as a client's connection sees it. */
@@ -93,13 +96,17 @@ export interface ConnectionHost {
   /** Time of the current tick: one look at the clock for many messages. */
   nowMs(): number;
   identify(request: ConnectRequest): Promise<ConatIdentity | null>;
-  /** False when the identity has as many connections as it may. */
-  admit(client: BrokerClient, identity: ConatIdentity): boolean;
+  /** Null when the identity has as many connections as it may. */
+  admit(client: BrokerClient, identity: ConatIdentity): IdentityRates | null;
+  /** @param connectInfo the answer to CONNECT, for clients that know it */
+  info(client: BrokerClient, connectInfo: boolean): string;
   subscribed(subscription: Subscription): void;
   unsubscribed(subscription: Subscription): void;
   /** Brings a message to all who hear its subject; a queue group hears it once. */
   route(from: Speaker, op: PublishOp): number;
   subscriptionFor(client: BrokerClient, subject: string): Subscription | undefined;
   flushLater(client: BrokerClient): void;
-  closed(client: BrokerClient, reason: CloseReason): void;
+  /** @param open its socket still sends what waits; {@link left} follows */
+  closed(client: BrokerClient, reason: CloseReason, open: boolean): void;
+  left(client: BrokerClient): void;
 }

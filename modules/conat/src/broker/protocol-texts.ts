@@ -5,6 +5,8 @@ export const protocolTexts = {
   maximumControlLine: 'maximum control line exceeded',
   maximumConnections: 'maximum connections exceeded',
   maximumSubscriptions: 'maximum subscriptions exceeded',
+  /** Not one of nats-server's, which answers any number of PINGs. */
+  maximumPings: 'maximum pings exceeded',
   invalidSubject: 'Invalid Subject',
   invalidPublishSubject: 'Invalid Publish Subject',
   invalidClientProtocol: 'invalid client protocol',
@@ -15,7 +17,6 @@ export const protocolTexts = {
   authenticationRevoked: 'User Authentication Revoked',
   staleConnection: 'Stale Connection',
   slowConsumer: 'Slow Consumer',
-  serverShutdown: 'Server Shutdown',
   publishViolation: (subject: string): string =>
     `Permissions Violation for Publish to "${subject}"`,
   replyViolation: (reply: string): string =>
@@ -24,6 +25,8 @@ export const protocolTexts = {
     queue
       ? `Permissions Violation for Subscription to "${subject}" using queue "${queue}"`
       : `Permissions Violation for Subscription to "${subject}"`,
+  tooManyTokens: (subject: string): string =>
+    `Permissions Violation for Subscription to "${subject}", too many tokens`,
   subscribeRevoked: (subject: string, queue: string, sid: string): string =>
     queue
       ? `Permissions Violation for Subscription to "${subject}" using queue "${queue}" (sid "${sid}")`
@@ -43,6 +46,8 @@ export type CloseReason =
   | 'revoked'
   | 'stale connection'
   | 'slow consumer'
+  | 'maximum subscriptions exceeded'
+  | 'maximum pings exceeded'
   | 'server shutdown';
 
 /** WebSocket close codes as nats-server chooses them. */
@@ -58,5 +63,7 @@ export const closeCodes: Readonly<Record<CloseReason, number>> = {
   revoked: 1008,
   'stale connection': 1001,
   'slow consumer': 1008,
+  'maximum subscriptions exceeded': 1008,
+  'maximum pings exceeded': 1008,
   'server shutdown': 1001,
 };

@@ -38,11 +38,15 @@ export class MemorySocket implements SocketLike {
     if (this.closed) return;
     this.onopen?.();
     this.connection = broker.accept({
+      kind: 'memory',
       peer: 'in-process',
       bufferedBytes: 0,
       send: (frame) => {
         if (!this.closed) this.onmessage?.({ data: frame });
       },
+      // There is nothing to hold back: what is sent meanwhile waits in the broker's parser.
+      pause: () => undefined,
+      resume: () => undefined,
       close: (code, reason) => this.finish(code, reason, false),
     });
   }

@@ -5,7 +5,7 @@ import type { Broker } from '../broker/broker.js';
 import type { Transport } from '../broker/ports.js';
 
 /** How long a closed connection may take to send what waits for it. */
-const closeDeadlineMs = 5_000;
+export const closeDeadlineMs = 5_000;
 /** A client's frame may join many protocol lines; the broker itself bounds each of them. */
 const frameSlackBytes = 64 * 1024;
 
@@ -22,12 +22,17 @@ export function webSocketServerOptions(broker: Broker): ServerOptions {
 
 /** Joins a WebSocket to the broker. */
 export function acceptWebSocket(broker: Broker, socket: WebSocket, request: IncomingMessage): void {
+  const { localAddress, localPort } = request.socket;
   const transport: Transport = {
+    kind: 'websocket',
+    ...(localPort !== undefined && { local: { host: localAddress ?? '0.0.0.0', port: localPort } }),
     peer: request.socket.remoteAddress ?? 'unknown',
     get bufferedBytes() {
       return socket.bufferedAmount;
     },
     send: (frame) => socket.send(frame, { binary: true }),
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
     close: (code, reason, how) => {
       if (how === 'at once') {
         socket.terminate();
