@@ -8,3 +8,9 @@ export {
 } from './test-broker.js';
 export { loopback, type LoopbackOptions } from './loopback.js';
 export { faultyClient, type FaultyClient, type ServiceFault } from './faulty-client.js';
+export {
+  natsServerMissing,
+  NatsServerOracle,
+  natsServerPath,
+  type NatsServerOptions,
+} from './nats-server.oracle.js';
