@@ -1,0 +1,35 @@
+import type { JetStreamApiError } from './api-error.js';
+import type { ApiInput, Outbox } from './engine-io.js';
+import { encodeJson } from './json.js';
+
+const typePrefix = 'io.nats.jetstream.api.v1.';
+
+/** Answers requests to the API and counts them, as account information shows. */
+export class ApiReplies {
+  total = 0;
+  errors = 0;
+
+  constructor(private readonly outbox: Outbox) {}
+
+  /** @param type without its prefix: `stream_create_response` */
+  ok(request: ApiInput, type: string, body: Readonly<Record<string, unknown>>): void {
+    this.total += 1;
+    this.send(request.reply, { type: typePrefix + type, ...body });
+  }
+
+  error(request: ApiInput, type: string, error: JetStreamApiError): void {
+    this.total += 1;
+    this.errors += 1;
+    this.send(request.reply, { type: typePrefix + type, error: error.apiError });
+  }
+
+  /** Without counting: a server does not count messages that are read. */
+  uncounted(request: ApiInput, type: string, body: Readonly<Record<string, unknown>>): void {
+    this.send(request.reply, { type: typePrefix + type, ...body });
+  }
+
+  private send(to: string, body: Readonly<Record<string, unknown>>): void {
+    if (to === '') return;
+    this.outbox.send({ to, shown: '', reply: '', headers: null, payload: encodeJson(body) });
+  }
+}

@@ -1,0 +1,63 @@
+import type { StreamStore } from '../account-store.js';
+import { headerText, headerValue } from '../headers.js';
+
+interface Seen {
+  readonly id: string;
+  readonly seq: number;
+  readonly timeNs: bigint;
+}
+
+/**
+ * The ids (`Nats-Msg-Id`) of messages within the duplicate window. They lie in the messages'
+ * headers, so nothing else is stored: after a restart they are read from there.
+ */
+export class MessageIds {
+  private readonly byId = new Map<string, Seen>();
+  /** In the order of their times; entries before `head` are forgotten. */
+  private seen: Seen[] = [];
+  private head = 0;
+
+  constructor(private windowNs: bigint) {}
+
+  /** @returns the sequence that the id was first stored at, or 0 */
+  find(id: string, nowNs: bigint): number {
+    this.forget(nowNs);
+    return this.byId.get(id)?.seq ?? 0;
+  }
+
+  add(id: string, seq: number, timeNs: bigint): void {
+    if (this.windowNs <= 0n) return;
+    const entry = { id, seq, timeNs };
+    this.byId.set(id, entry);
+    this.seen.push(entry);
+  }
+
+  setWindow(windowNs: bigint): void {
+    this.windowNs = windowNs;
+  }
+
+  load(store: StreamStore, nowNs: bigint): void {
+    const { messages, lastTimeNs } = store.state;
+    if (messages === 0 || lastTimeNs <= nowNs - this.windowNs) return;
+    for (const message of store.read(store.seqAtTime(nowNs - this.windowNs), null)) {
+      const id = message.headers && headerValue(headerText(message.headers), 'Nats-Msg-Id');
+      if (id) this.add(id, message.seq, message.timeNs);
+    }
+  }
+
+  get isEmpty(): boolean {
+    return this.byId.size === 0;
+  }
+
+  forget(nowNs: bigint): void {
+    while (this.head < this.seen.length) {
+      const first = this.seen[this.head]!;
+      if (nowNs - first.timeNs < this.windowNs) break;
+      if (this.byId.get(first.id) === first) this.byId.delete(first.id);
+      this.head += 1;
+    }
+    if (this.head * 2 <= this.seen.length) return;
+    this.seen = this.seen.slice(this.head);
+    this.head = 0;
+  }
+}
