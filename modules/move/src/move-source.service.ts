@@ -191,9 +191,9 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
       refuseOver(move);
       refuseOlderAttempt(move, fence);
       const project = owned(await this.ports.projects.get(fence.projectId), fence);
-      const { storage, sender } = this.ports;
+      const { storage, sender, clock } = this.ports;
       const streams = new SourceStreams(move, {
-        ...{ storage, sender, target, signal },
+        ...{ storage, sender, clock, target, signal },
         rows: this.rows,
         progress: (progress) => context.progress(progress),
       });

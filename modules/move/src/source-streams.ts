@@ -1,6 +1,6 @@
 import type { Progress, ProjectId } from '@rookery/core/contract';
 import type { Snapshot, StorageDriver, StreamSource } from '@rookery/storage/contract';
-import { CodedError } from '@rookery/core';
+import { CodedError, type Clock } from '@rookery/core';
 import { landingItem, receiveCommand, type MoveStream, type MoveTarget } from './contract.js';
 import type { TransferSender } from './host.ports.js';
 import type { MoveRound, OutgoingMove } from './move.journal.js';
@@ -12,9 +12,13 @@ export interface SourceStreamsOptions {
   readonly sender: TransferSender;
   readonly rows: OutgoingRows;
   readonly target: MoveTarget;
+  readonly clock: Clock;
   readonly signal: AbortSignal;
   readonly progress: (progress: Progress) => void;
 }
+
+/** Each line of progress is a message to the hub and a row written there. */
+const progressEveryMs = 250;
 
 /**
  * The streams of one outgoing move, within one request: what was sent, what goes next, and against
@@ -102,8 +106,13 @@ export class SourceStreams {
     const bytes = storage.send(source, { signal, ...(parent && { parent }) });
     try {
       const before = this.sentBytes;
-      const show = (sent: number): void =>
+      let shownAt = -Infinity;
+      const show = (sent: number): void => {
+        const now = this.options.clock.now();
+        if (now - shownAt < progressEveryMs) return;
+        shownAt = now;
         progress({ step: 'send', done: before + sent, unit: 'bytes', message: stream.kind });
+      };
       const result = await sender
         .send(target, command, bytes, { signal, onProgress: show })
         .catch(namingTheSide);

@@ -21,6 +21,8 @@ import type { Subvolumes } from './subvolumes.js';
  * landing area without it was cut off, whatever flags it carries.
  */
 const wholePrefix = '=';
+/** Small deltas are left to the sync of the activation, for which a client may be waiting. */
+const syncBytesMin = 1024 * 1024;
 /** How long a receive waits for the end of another of the same move (its connection died). */
 const landingLockTimeoutMs = 30_000;
 
@@ -63,6 +65,9 @@ export class Landings {
         await this.dropHalfReceived(moveId);
         throw error;
       }
+      // What is confirmed is on disk. The rename below commits with a later transaction; until then
+      // the item is received again.
+      if (guard.bytes > syncBytesMin) await this.btrfs.sync();
       const target = this.wholePath(moveId, item);
       // The same item once more (its reply was lost) replaces the first.
       await this.subvolumes.deleteTree(target);

@@ -1,11 +1,14 @@
 import { Readable } from 'node:stream';
 import type { ProjectId } from '@rookery/core/contract';
-import { CoreErrors } from '@rookery/core';
+import { CoreErrors, MiB, type ProcessEnd, type SpawnedProcess } from '@rookery/core';
 import type { VolumeLayout } from '../layout.js';
 import type { SendOptions, StreamSource } from '../storage.driver.js';
 import { StorageErrors } from '../storage.errors.js';
 import type { BtrfsProgram } from './btrfs-program.js';
 import { subvolumeAt } from './ioctl.js';
+
+/** Read from `btrfs send` before anybody asks, so that the disk does not wait for the network. */
+const readAheadBytes = 4 * MiB;
 
 /** Makes streams of read-only subvolumes. */
 export class Sender {
@@ -27,36 +30,50 @@ export class Sender {
     // The process starts with the first read, so an error never comes before its listener.
     const gone = new AbortController();
     const signals = [gone.signal, ...(options.signal ? [options.signal] : [])];
-    const chunks = this.sendChunks(source, { ...options, signal: AbortSignal.any(signals) });
-    const output = Readable.from(chunks, { objectMode: false });
+    const signal = AbortSignal.any(signals);
+    let process: SpawnedProcess | undefined;
+    const output = new Readable({
+      highWaterMark: readAheadBytes,
+      read: () => {
+        if (process) process.stdout.resume();
+        else process = this.start(source, { ...options, signal }, output);
+      },
+    });
     output.once('close', () => gone.abort());
     return output;
   }
 
-  /** Fails unless `btrfs send` ended well: an end that is not one is never shown. */
-  private async *sendChunks(
+  /** Chunks are handed on as they are: a gigabyte is thirty thousand of them. */
+  private start(
     source: StreamSource,
     options: SendOptions & { signal: AbortSignal },
-  ): AsyncGenerator<Buffer> {
-    const path = this.sourcePath(source);
-    const parent = options.parent && this.sourcePath(options.parent);
-    const done = this.holdSending([source, options.parent]);
+    output: Readable,
+  ): SpawnedProcess | undefined {
+    let done = (): void => undefined;
     try {
+      const path = this.sourcePath(source);
+      const parent = options.parent && this.sourcePath(options.parent);
+      done = this.holdSending([source, options.parent]);
       const process = this.btrfs.send(path, {
         protocol: this.protocol,
         signal: options.signal,
         ...(parent !== undefined && { parent }),
       });
       process.stdin.end();
-      for await (const chunk of process.stdout) yield chunk as Buffer;
-      const end = await process.ended;
-      if (options.signal.aborted) throw CoreErrors.CANCELED({}, { cause: options.signal.reason });
-      if (end.exit !== 0) {
-        const reason = end.error?.message ?? end.stderr.trim().slice(-300);
-        throw StorageErrors.STREAM_INVALID({ item: path, reason: `sending failed: ${reason}` });
-      }
-    } finally {
+      process.stdout.on('data', (chunk: Buffer) => {
+        if (!output.push(chunk)) process.stdout.pause();
+      });
+      // Nobody reads any more: what is left must not keep the process from ending.
+      output.once('close', () => process.stdout.resume());
+      void process.ended.then((end) => {
+        done();
+        finish(output, path, end, options.signal);
+      });
+      return process;
+    } catch (error) {
       done();
+      output.destroy(error as Error);
+      return undefined;
     }
   }
 
@@ -90,5 +107,20 @@ export class Sender {
       case 'image':
         return this.layout.image(source.digest);
     }
+  }
+}
+
+/** Fails unless `btrfs send` ended well: an end that is not one is never shown. */
+function finish(output: Readable, path: string, end: ProcessEnd, signal: AbortSignal): void {
+  if (output.destroyed) return;
+  if (signal.aborted) {
+    output.destroy(CoreErrors.CANCELED({}, { cause: signal.reason }));
+  } else if (end.exit === 0) {
+    output.push(null);
+  } else {
+    const reason = end.error?.message ?? end.stderr.trim().slice(-300);
+    output.destroy(
+      StorageErrors.STREAM_INVALID({ item: path, reason: `sending failed: ${reason}` }),
+    );
   }
 }
