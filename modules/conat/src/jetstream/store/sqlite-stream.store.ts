@@ -1,0 +1,237 @@
+import {
+  StreamStore,
+  type AppendMessage,
+  type Filters,
+  type PurgeRange,
+  type StoredConsumer,
+  type StoredMessage,
+  type StreamState,
+  type SubjectCount,
+} from '../engine/account-store.js';
+import type { ConsumerTable } from './consumer-table.js';
+import { decodeRecord, encodeRecord } from './record.js';
+import { purgeMessages } from './purge.js';
+import { MessageReader } from './message-reader.js';
+import type { Statements } from './statements.js';
+import { StreamCounters } from './stream-counters.js';
+import { SubjectTable } from './subject-table.js';
+
+/** What a stream needs of its account. */
+export interface StreamHost {
+  readonly statements: Statements;
+  readonly consumers: ConsumerTable;
+  /** Begins the transaction unless it is open. */
+  begin(): void;
+  /** So many bytes of messages joined the transaction. */
+  appended(bytes: number): void;
+  /** What is deleted until the end of the call is overwritten. */
+  erasing(work: () => void): void;
+  /** The stream's row has another configuration. */
+  configured(id: number, config: string): void;
+}
+
+type Removed = [subject: number, bytes: number, expiresMs: number | null];
+
+/** One stream in the account's file. What is in memory always equals the open transaction. */
+export class SqliteStreamStore extends StreamStore {
+  readonly counters: StreamCounters;
+  readonly subjectTable: SubjectTable;
+  readonly reader: MessageReader;
+  readonly table: string;
+  /** When the next message expires; undefined: not known. */
+  private nextExpiry: number | null | undefined;
+  private readonly sqlInsert: string;
+  private readonly sqlRemove: string;
+  private readonly sqlState: string;
+
+  constructor(
+    private readonly host: StreamHost,
+    readonly id: number,
+    readonly name: string,
+    private configText: string,
+    readonly createdNs: bigint,
+  ) {
+    super();
+    const { statements } = host;
+    this.table = `message_${id}`;
+    this.sqlInsert = `INSERT INTO ${this.table} (seq, subject, expires_ms, data) VALUES (?, ?, ?, ?)`;
+    this.sqlRemove = `DELETE FROM ${this.table} WHERE seq = ?
+      RETURNING subject, length(data), expires_ms`;
+    this.sqlState = `INSERT OR REPLACE INTO stream_state
+      (stream, first_seq, last_seq, messages, bytes, last_time_ns) VALUES (?, ?, ?, ?, ?, ?)`;
+    this.subjectTable = new SubjectTable(statements, id);
+    this.counters = new StreamCounters((seq) => this.reader.timeAt(seq)?.timeNs ?? 0n);
+    this.reader = new MessageReader(statements, this.table, this.counters, this.subjectTable);
+    this.load();
+  }
+
+  get state(): StreamState {
+    return this.counters;
+  }
+
+  get config(): string {
+    return this.configText;
+  }
+
+  override set config(config: string) {
+    this.host.begin();
+    this.host.configured(this.id, config);
+    this.configText = config;
+  }
+
+  // Writing.
+
+  append(message: AppendMessage): number {
+    this.host.begin();
+    const { counters } = this;
+    const seq = counters.lastSeq + 1;
+    const record = encodeRecord(seq, message);
+    const expiresMs = message.expiresAtMs ?? null;
+    const subject = this.subjectTable.added(message.subject, seq);
+    this.host.statements.run(this.sqlInsert, seq, subject, expiresMs, record);
+    counters.appended(record.length, message.timeNs);
+    this.host.appended(record.length);
+    if (expiresMs !== null && this.nextExpiry !== undefined) {
+      this.nextExpiry = Math.min(this.nextExpiry ?? Infinity, expiresMs);
+    }
+    return seq;
+  }
+
+  remove(seq: number, erase = false): boolean {
+    if (seq < this.counters.firstSeq || seq > this.counters.lastSeq) return false;
+    this.host.begin();
+    let removed: Removed | undefined;
+    const remove = (): void => {
+      removed = this.host.statements.row<Removed>(this.sqlRemove, seq);
+    };
+    if (erase) this.host.erasing(remove);
+    else remove();
+    if (!removed) return false;
+    const [subject, bytes, expiresMs] = removed;
+    if (expiresMs !== null) this.nextExpiry = undefined;
+    this.subjectTable.removed(subject, seq);
+    this.counters.removed(1, bytes, seq, () => this.reader.firstSeqFrom(seq + 1));
+    return true;
+  }
+
+  purge(range: PurgeRange): number {
+    this.host.begin();
+    this.nextExpiry = undefined;
+    return purgeMessages(this, this.host.statements, range);
+  }
+
+  // Reading.
+
+  get(seq: number): StoredMessage | null {
+    return this.reader.get(seq);
+  }
+
+  read(fromSeq: number, filters: Filters): IterableIterator<StoredMessage> {
+    return this.reader.read(fromSeq, filters);
+  }
+
+  last(filter: string, upToSeq?: number): StoredMessage | null {
+    const seq = this.reader.lastSeq(filter, upToSeq);
+    return seq === 0 ? null : this.reader.get(seq);
+  }
+
+  lastSeqOf(subject: string): number {
+    return this.subjectTable.find(subject)?.lastSeq ?? 0;
+  }
+
+  lastPerSubject(filters: Filters): number[] {
+    return this.reader.lastPerSubject(filters);
+  }
+
+  count(fromSeq: number, filters: Filters): number {
+    return this.reader.count(fromSeq, filters);
+  }
+
+  *subjects(filter: string): IterableIterator<SubjectCount> {
+    for (const entry of this.subjectTable.matching(filter)) yield this.subjectTable.toCount(entry);
+  }
+
+  subjectCount(): number {
+    return this.subjectTable.size;
+  }
+
+  seqAtTime(timeNs: bigint): number {
+    return this.reader.seqAtTime(timeNs);
+  }
+
+  deletedSeqs(): number[] {
+    return this.reader.deletedSeqs();
+  }
+
+  expired(nowMs: number, max: number): StoredMessage[] {
+    const next = this.nextExpiryMs();
+    if (next === null || next > nowMs) return [];
+    return this.host.statements
+      .values<Buffer>(
+        `SELECT data FROM ${this.table} WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?`,
+        nowMs,
+        max,
+      )
+      .map((record) => decodeRecord(record, 0));
+  }
+
+  nextExpiryMs(): number | null {
+    if (this.nextExpiry === undefined) {
+      this.nextExpiry =
+        this.host.statements.value<number | null>(
+          `SELECT min(expires_ms) FROM ${this.table} WHERE expires_ms IS NOT NULL`,
+        ) ?? null;
+    }
+    return this.nextExpiry;
+  }
+
+  // Consumers.
+
+  consumers(): StoredConsumer[] {
+    return this.host.consumers.list(this.id);
+  }
+
+  saveConsumer(name: string, config: string, createdNs: bigint): void {
+    this.host.begin();
+    this.host.consumers.save(this.id, name, config, createdNs);
+  }
+
+  saveConsumerState(name: string, state: Buffer): void {
+    this.host.consumers.saveState(this.id, name, state);
+  }
+
+  deleteConsumer(name: string): void {
+    this.host.begin();
+    this.host.consumers.delete(this.id, name);
+  }
+
+  // The account's side.
+
+  /** Writes what is only in memory yet; within the transaction. */
+  flush(): void {
+    this.subjectTable.flush();
+    const { counters } = this;
+    if (!counters.dirty) return;
+    const { firstSeq, lastSeq, messages, bytes, lastTimeNs } = counters;
+    const values = [this.id, firstSeq, lastSeq, messages, bytes, lastTimeNs];
+    this.host.statements.run(this.sqlState, ...values);
+    counters.dirty = false;
+  }
+
+  /** Takes everything from the file again. */
+  load(): void {
+    const { statements } = this.host;
+    this.subjectTable.forget();
+    this.nextExpiry = undefined;
+    this.counters.load(
+      statements.bigRows<[bigint, bigint, bigint, bigint, bigint]>(
+        `SELECT first_seq, last_seq, messages, bytes, last_time_ns
+         FROM stream_state WHERE stream = ?`,
+        this.id,
+      )[0],
+    );
+    this.configText =
+      statements.value<string>('SELECT config FROM stream WHERE id = ?', this.id) ??
+      this.configText;
+  }
+}
