@@ -11,8 +11,16 @@ export type { OutgoingBody } from './broker/outgoing-op.js';
 export type { BrokerMetrics } from './broker/broker-metrics.js';
 export type { Connection, Transport, TransportKind } from './broker/ports.js';
 export { TcpListener, TcpOptions, type TcpAddress } from './gateway/tcp-listener.js';
+export { TcpDoor } from './gateway/tcp-door.js';
+export {
+  serveBroker,
+  type StandaloneOptions,
+  type StandaloneServer,
+} from './gateway/standalone.js';
+export { brokerMetrics, brokerMetricsType, brokerRegistry } from './metrics/broker-registry.js';
+export { StandaloneAuthenticator } from './auth/standalone-authenticator.js';
 export { Authenticator, ConnectOptions, type ConnectRequest } from './auth/authenticator.js';
-export type { ConatIdentity, ConatPermissions, SubjectRules } from './auth/identity.js';
+export type { ConatIdentity, ConatPermissions, ReplyRules, SubjectRules } from './auth/identity.js';
 export {
   NetworkAuthenticator,
   type NetworkAuthenticatorPorts,

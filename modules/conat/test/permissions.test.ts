@@ -262,7 +262,7 @@ describe('changes', () => {
     const identities = { [`account-${A1}`]: accountPermissions(A1, roles) };
     const broker = brokerOf(identities);
     const client = await RawClient.ready(broker, { name: `account-${A1}` });
-    client.say(`SUB project.${P1}.> 7\r\nSUB project.${P2}.status q 8\r\n`);
+    client.say(`SUB project.${P1}.> 7\r\nSUB project.${P2}.status 8\r\n`);
     await client.answers();
     expect(broker.updatePermissions(`account-${A1}`, accountPermissions(A1, [roles[1]!]))).toBe(1);
     expect(await client.answers()).toBe(

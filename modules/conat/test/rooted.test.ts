@@ -246,21 +246,21 @@ describe('replies', () => {
   it('may be handed on to another connection of the project', async () => {
     const { inP, enter } = open();
     const [first, second, account] = [await inP(), await inP(), await enter(`account:${A}`)];
-    first!.say('SUB ask 1\r\n');
-    second!.say('SUB work 1\r\n');
-    await first!.answers();
-    await second!.answers();
-    account!.say(
+    first.say('SUB ask 1\r\n');
+    second.say('SUB work 1\r\n');
+    await first.answers();
+    await second.answers();
+    account.say(
       `SUB _INBOX.account-${A}.> 7\r\nPUB project.${P}.ask _INBOX.account-${A}.r1 0\r\n\r\n`,
     );
-    await account!.answers();
-    await first!.answers();
-    first!.say('PUB work _R_.1 0\r\n\r\n');
-    expect(await first!.answers()).toBe('');
-    expect(await second!.answers()).toBe('MSG work 1 _R_.1 0\r\n\r\n');
-    second!.say('PUB _R_.1 2\r\nok\r\n');
-    await second!.answers();
-    expect(await account!.answers()).toBe(`MSG _INBOX.account-${A}.r1 7 2\r\nok\r\n`);
+    await account.answers();
+    await first.answers();
+    first.say('PUB work _R_.1 0\r\n\r\n');
+    expect(await first.answers()).toBe('');
+    expect(await second.answers()).toBe('MSG work 1 _R_.1 0\r\n\r\n');
+    second.say('PUB _R_.1 2\r\nok\r\n');
+    await second.answers();
+    expect(await account.answers()).toBe(`MSG _INBOX.account-${A}.r1 7 2\r\nok\r\n`);
   });
 
   it('are forgotten when there are too many, and then lead nowhere', async () => {
@@ -453,17 +453,17 @@ describe('clients of NATS with default options', () => {
       connect(`project:${P}`, { inboxPrefix: 'replies.of.mine' }),
       connect(`account:${A}`, { inboxPrefix: `_INBOX.account-${A}` }),
     ]);
-    server!.subscribe('echo', { callback: (_, message) => message.respond(message.data) });
-    await server!.flush();
+    server.subscribe('echo', { callback: (_, message) => message.respond(message.data) });
+    await server.flush();
     for (const [client, subject] of [
-      [peer!, 'echo'],
-      [custom!, 'echo'],
-      [account!, `project.${P}.echo`],
+      [peer, 'echo'],
+      [custom, 'echo'],
+      [account, `project.${P}.echo`],
     ] as const) {
       const reply = await client.request(subject, 'hello', { timeout: 3_000 });
       expect(reply.string()).toBe('hello');
     }
-    await expect(other!.request('echo', 'hello', { timeout: 3_000 })).rejects.toThrow(
+    await expect(other.request('echo', 'hello', { timeout: 3_000 })).rejects.toThrow(
       'no responders',
     );
   });

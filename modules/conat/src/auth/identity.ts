@@ -4,12 +4,24 @@ export interface SubjectRules {
   readonly deny?: readonly string[];
 }
 
+/** As `allow_responses` of NATS. */
+export interface ReplyRules {
+  readonly countMax: number;
+  /** Counted from the last message that named the reply subject. */
+  readonly ttlMs: number;
+  /** Messages on these subjects are not to be answered. */
+  readonly except?: readonly string[];
+}
+
 /** What an identity may say and hear. Nothing is allowed that is not named. */
 export interface ConatPermissions {
   readonly publish: SubjectRules;
-  readonly subscribe: SubjectRules;
+  readonly subscribe: SubjectRules & {
+    /** What may be heard, but not as a member of a queue, who would take messages from others. */
+    readonly noQueue?: readonly string[];
+  };
   /** Answers to the reply subject of a message just received; absent: none beyond `publish`. */
-  readonly responses?: { readonly countMax: number; readonly ttlMs: number };
+  readonly responses?: ReplyRules;
   /**
    * `own` (default): `_INBOX.<identity name>.>` and nobody else's. `all` is for the hub's own
    * processes, which are trusted with everything.

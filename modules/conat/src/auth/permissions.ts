@@ -18,8 +18,29 @@ const viewerAsks = [
   'fs.grep',
 ] as const;
 
+/**
+ * What a viewer may ask of a project's JetStream, under `js.api`: to look, and to read by consumers
+ * (ordered ones, watches of keys). Not: to make, change, purge or delete a stream or a message, to
+ * put a key (a publication, which it lacks), to delete or pause a consumer.
+ */
+const viewerReads = [
+  'INFO',
+  'STREAM.NAMES',
+  'STREAM.LIST',
+  'STREAM.INFO.*',
+  'STREAM.MSG.GET.*',
+  'DIRECT.GET.>',
+  'CONSUMER.NAMES.*',
+  'CONSUMER.LIST.*',
+  'CONSUMER.INFO.*.*',
+  'CONSUMER.CREATE.>',
+  'CONSUMER.MSG.NEXT.*.*',
+] as const;
+
 /** Who listened here could answer in the host's place. */
 const servedByRookery = ['project.*.streams.>', 'project.*.fs.>', 'project.*.terminal.>'];
+/** Answers of a project's JetStream are its own programs' and the broker's to give. */
+const servedInProject = 'project.*.js.api.>';
 
 /** The hub's own processes: everything. */
 export function hubPermissions(): ConatPermissions {
@@ -65,22 +86,35 @@ export interface ProjectAccess {
   readonly role: z.infer<typeof ProjectRole>;
 }
 
-/** An account: its own space and its projects', by role. */
+/**
+ * An account: its own space and its projects', by role. Acknowledgements and flow control have
+ * subjects of their own (see RootedSpace). A viewer hears all of a project, but neither answers
+ * what it hears nor takes it from the members of a queue.
+ */
 export function accountPermissions(
   accountId: string,
   projects: readonly ProjectAccess[],
 ): ConatPermissions {
   const publish = [`account.${accountId}.>`];
   const subscribe = [`account.${accountId}.>`];
+  const viewed: string[] = [];
   for (const { projectId, role } of projects) {
     const space = `project.${projectId}`;
     subscribe.push(`${space}.>`);
-    if (role === 'viewer') publish.push(...viewerAsks.map((subject) => `${space}.${subject}`));
-    else publish.push(`${space}.>`);
+    publish.push(`$JS.ACK.*.${projectId}.>`, `$JS.FC.*.${projectId}.>`);
+    if (role === 'viewer') {
+      viewed.push(`${space}.>`);
+      publish.push(
+        ...viewerAsks.map((subject) => `${space}.${subject}`),
+        ...viewerReads.map((subject) => `${space}.js.api.${subject}`),
+      );
+    } else {
+      publish.push(`${space}.>`);
+    }
   }
   return {
     publish: { allow: publish },
-    subscribe: { allow: subscribe, deny: servedByRookery },
-    responses,
+    subscribe: { allow: subscribe, deny: [...servedByRookery, servedInProject], noQueue: viewed },
+    responses: { ...responses, except: viewed },
   };
 }

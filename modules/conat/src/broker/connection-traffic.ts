@@ -131,7 +131,7 @@ export class ConnectionTraffic {
     const nowMs = this.grants || space ? this.broker.nowMs() : 0;
     // Acknowledgements are allowed, or not, by their own subjects.
     if (this.grants && op.reply !== '' && !op.reply.startsWith(ackRoot)) {
-      this.grants.add(op.reply, nowMs);
+      if (this.permissions.mayAnswer(op.subject)) this.grants.add(op.reply, nowMs);
     }
     const { headers } = connection.options;
     writeMessage(connection.writer, subscription, op, headers, space, nowMs);
@@ -156,7 +156,7 @@ export class ConnectionTraffic {
       const { part, subject, queue, sid } = subscription;
       let allowed = true;
       for (const each of part?.all ?? [subscription]) {
-        const verdict = this.permissions.subscribeVerdict(each.subject, each.tokens);
+        const verdict = this.permissions.subscribeVerdict(each.subject, each.tokens, queue);
         each.filtered = verdict === 'filtered';
         if (verdict === 'none') allowed = false;
       }
@@ -200,7 +200,7 @@ export class ConnectionTraffic {
     const part = this.space ? { subject, all } : null;
     for (const filter of filters) {
       const there = filter === subject ? tokens : filter.split('.');
-      const verdict = this.permissions.subscribeVerdict(filter, there);
+      const verdict = this.permissions.subscribeVerdict(filter, there, queue);
       if (verdict === 'none') continue;
       all.push({
         client: this.connection,

@@ -15,6 +15,8 @@ export class PermissionCheck {
   private readonly publishDeny: PatternSet;
   private readonly subscribeAllow: PatternSet;
   private readonly subscribeDeny: PatternSet;
+  private readonly noQueue: PatternSet;
+  private readonly noAnswer: PatternSet;
   private readonly inboxPrefix: string;
   private readonly verdicts = new Map<string, boolean>();
   readonly allInboxes: boolean;
@@ -29,6 +31,8 @@ export class PermissionCheck {
     this.publishDeny = new PatternSet(permissions.publish.deny ?? []);
     this.subscribeAllow = new PatternSet(permissions.subscribe.allow);
     this.subscribeDeny = new PatternSet(permissions.subscribe.deny ?? []);
+    this.noQueue = new PatternSet(permissions.subscribe.noQueue ?? []);
+    this.noAnswer = new PatternSet(permissions.responses?.except ?? []);
     this.inboxPrefix = toBinary(inboxPrefixOf(identityName));
     this.allInboxes = permissions.inboxes === 'all';
     this.responses = permissions.responses;
@@ -55,7 +59,8 @@ export class PermissionCheck {
     return this.allInboxes || this.isOwnInbox(reply) || this.mayPublish(reply);
   }
 
-  subscribeVerdict(subject: string, tokens: readonly string[]): SubscribeVerdict {
+  subscribeVerdict(subject: string, tokens: readonly string[], queue: string): SubscribeVerdict {
+    if (queue !== '' && this.noQueue.size > 0 && this.noQueue.overlaps(tokens)) return 'none';
     if (subject.startsWith(inboxRoot)) {
       return this.allInboxes || this.isOwnInbox(subject) ? 'all' : 'none';
     }
@@ -68,6 +73,11 @@ export class PermissionCheck {
   mayHear(subject: string): boolean {
     if (subject.startsWith(inboxRoot)) return this.allInboxes || this.isOwnInbox(subject);
     return this.subscribeDeny.size === 0 || !this.subscribeDeny.covers(subject.split('.'));
+  }
+
+  /** May the reply subject of a message on this subject be answered? */
+  mayAnswer(subject: string): boolean {
+    return this.noAnswer.size === 0 || !this.noAnswer.covers(subject.split('.'));
   }
 
   private isOwnInbox(subject: string): boolean {
