@@ -2,6 +2,7 @@ import { ConfigurableModuleBuilder } from '@nestjs/common';
 import { z } from 'zod';
 import { Authenticator } from './auth/authenticator.js';
 import { BrokerLimits } from './broker/limits.js';
+import { TcpOptions } from './gateway/tcp-listener.js';
 import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
 
 /** Options of ConatModule; parsed at start, so that all that is wrong is named at once. */
@@ -14,6 +15,8 @@ export const ConatOptions = z.object({
     .string()
     .regex(/^\/[\w/-]*$/)
     .default('/conat'),
+  /** Also listen for NATS over TCP, with the same broker behind it. */
+  tcp: TcpOptions.optional(),
   /** What joins the brokers of a pool; one process needs nothing. */
   fabric: z.literal('in-process').default('in-process'),
   /** How long clients are given to leave by themselves when the app stops. */

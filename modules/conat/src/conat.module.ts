@@ -8,6 +8,7 @@ import {
   MODULE_OPTIONS_TOKEN,
 } from './conat.module-definition.js';
 import { ConatGateway } from './gateway/conat.gateway.js';
+import { TcpDoor } from './gateway/tcp-door.js';
 import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
 
 /**
@@ -40,7 +41,8 @@ import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
       },
     },
     ConatGateway,
+    TcpDoor,
   ],
-  exports: [Broker, UpgradeDispatcher],
+  exports: [Broker, UpgradeDispatcher, TcpDoor],
 })
 export class ConatModule extends ConfigurableModuleClass {}
