@@ -377,7 +377,7 @@ describe('frames', () => {
 describe('drain', () => {
   it('tells clients, takes nobody new, sends what waits, then closes', async () => {
     const broker = start();
-    const client = await RawClient.ready(broker);
+    const client = await RawClient.ready(broker, { protocol: 1 });
     const drained = broker.drain(100);
     expect(await client.heard('INFO')).toContain('"ldm":true');
     const late = new RawClient(broker);

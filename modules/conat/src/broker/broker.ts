@@ -50,6 +50,7 @@ export class Broker implements ConnectionHost, InternalHost {
   private readonly watches = new InterestWatches((subject) => this.interest(subject));
   private unflushed: BrokerClient[] = [];
   private lastId = 0;
+  private announced: Readonly<Record<string, unknown>> = {};
   private draining: Promise<void> | null = null;
   private clockMs = 0;
   /** Identities revoked or changed while somebody was being authenticated. */
@@ -121,6 +122,12 @@ export class Broker implements ConnectionHost, InternalHost {
     return this.registry.identityNames();
   }
 
+  /** Adds to what INFO says, as `{ api_lvl: 2 }`; clients that are connected are told at once. */
+  announce(fields: Readonly<Record<string, unknown>>): void {
+    this.announced = { ...this.announced, ...fields };
+    this.tellInfo();
+  }
+
   /** Bytes kept for all connections together: input that is not whole, output that was not taken. */
   keptBytes(): number {
     return this.registry.all().reduce((sum, { keptBytes }) => sum + keptBytes, 0);
@@ -146,12 +153,17 @@ export class Broker implements ConnectionHost, InternalHost {
   private async leave(deadlineMs: number): Promise<void> {
     // `draining` is set when this goes on, so that INFO says so.
     await Promise.resolve();
-    for (const connection of this.registry.all()) {
-      if (connection.isReady) connection.write(this.info(connection, false));
-    }
+    this.tellInfo();
     await this.registry.whenEmpty(deadlineMs);
     for (const connection of this.registry.all()) connection.refuse(null, 'server shutdown');
     await this.registry.whenSent(sendDeadlineMs);
+  }
+
+  /** To clients that take INFO at any time. */
+  private tellInfo(): void {
+    for (const connection of this.registry.all()) {
+      if (connection.takesInfo) connection.write(this.info(connection, false));
+    }
   }
 
   // The connections' side.
@@ -289,6 +301,7 @@ export class Broker implements ConnectionHost, InternalHost {
       client_id: connection.id,
       client_ip: connection.peer,
       nonce: connection.nonce,
+      ...this.announced,
       ...(connectInfo ? { connect_info: true } : {}),
       ...(this.draining ? { ldm: true } : {}),
     };

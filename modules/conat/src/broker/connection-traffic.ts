@@ -60,8 +60,8 @@ export class ConnectionTraffic {
   publish(op: PublishOp): void {
     const { permissions, connection, grants } = this;
     if (connection.options.pedantic && !isLiteral(op.subject)) {
+      // As nats-server: it complains, and then does what was asked.
       connection.error(protocolTexts.invalidPublishSubject);
-      return;
     }
     const { subject, reply } = op;
     this.translate(op);
@@ -146,8 +146,8 @@ export class ConnectionTraffic {
     const subscription = this.broker.subscriptionFor(connection, op.reply);
     if (!subscription) return;
     const reply = space ? space.toClient(op.reply) : op.reply;
+    // Not counted towards the maximum of an UNSUB, as in nats-server.
     connection.write(noRespondersMessage(reply, subscription.sid, op.said || op.subject));
-    this.count(subscription);
   }
 
   /** Ends the subscriptions that these permissions do not allow, and says so for each. */

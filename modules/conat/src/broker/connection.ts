@@ -66,6 +66,10 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     return this.state === 'ready';
   }
 
+  get takesInfo(): boolean {
+    return this.state === 'ready' && this.options.protocol >= 1;
+  }
+
   get isClosed(): boolean {
     return this.state === 'closed';
   }

@@ -80,6 +80,8 @@ export interface BrokerClient extends Connection, Listener, Speaker {
   readonly nonce: string;
   readonly peer: string;
   readonly transport: Transport;
+  /** It is ready, and said in CONNECT that it takes INFO at any time. */
+  readonly takesInfo: boolean;
   /** Bytes that this connection keeps: input that is not whole, output that was not taken. */
   readonly keptBytes: number;
   write(text: string): void;

@@ -49,6 +49,7 @@ export class Sublist<S extends Listed> {
   /** Inbox subjects that had to be cached whole; see {@link invalidate}. */
   private wholeInboxKeys = 0;
   private lastTokenFree = true;
+  private readonly nobody: Match<S> = { plain: [], groups: [] };
   size = 0;
   /** Changes with every subscription that comes or goes. */
   version = 0;
@@ -95,6 +96,8 @@ export class Sublist<S extends Listed> {
   match(subject: string): Match<S> {
     const inbox = subject.startsWith(inboxRoot);
     const prefix = inbox ? subject.slice(0, subject.lastIndexOf('.') + 1) : '';
+    // A last token that is empty must not find what its siblings have in common.
+    if (inbox && prefix.length === subject.length) return this.nobody;
     const cached = inbox
       ? (this.cache.get(prefix) ?? (this.wholeInboxKeys ? this.cache.get(subject) : undefined))
       : this.cache.get(subject);
@@ -102,7 +105,10 @@ export class Sublist<S extends Listed> {
     const plain: S[] = [];
     const groups = new Map<string, S[]>();
     this.lastTokenFree = true;
-    this.collect(this.root, subject.split('.'), 0, plain, groups);
+    const tokens = subject.split('.');
+    // As in nats-server: nobody hears a subject with an empty token, not even `>`.
+    if (tokens.includes('')) return this.nobody;
+    this.collect(this.root, tokens, 0, plain, groups);
     const match: Match<S> = { plain, groups: [...groups.values()] };
     if (this.cache.size >= this.cacheMax) this.clearCache();
     if (inbox && this.lastTokenFree) {
