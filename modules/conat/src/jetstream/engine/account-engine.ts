@@ -4,7 +4,7 @@ import type { AccountStore } from './account-store.js';
 import { JetStreamApiError } from './api-error.js';
 import { apiLevel } from './api-level.js';
 import { ApiReplies } from './api-replies.js';
-import { routeOf, unknownRoute, type ApiParts } from './api-routes.js';
+import { routeOf, type ApiParts } from './api-routes.js';
 import { Consumers } from './consumers/consumers.js';
 import type { ApiInput, EngineInput, Outbox } from './engine-io.js';
 import { Engine } from './engine.js';
@@ -142,9 +142,8 @@ class AccountEngine extends Engine {
   private directGet(input: ApiInput): void {
     const [name, ...key] = input.subject.slice('DIRECT.GET.'.length).split('.');
     const stream = this.streams.get(name!);
-    if (!stream?.config.allow_direct) {
-      return this.replies.error(input, unknownRoute.type, jsErrors.badRequest());
-    }
+    // Nobody listens there on a server.
+    if (!stream?.config.allow_direct) return this.status(input.reply, '503');
     try {
       checkLevel(input);
     } catch {

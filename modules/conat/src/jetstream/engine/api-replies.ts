@@ -4,6 +4,16 @@ import { encodeJson } from './json.js';
 
 const typePrefix = 'io.nats.jetstream.api.v1.';
 
+const noPage = { total: 0, offset: 0, limit: 0 };
+/** What a server answers beside an error, because Go writes what is not set. */
+const besideError: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  stream_info_response: noPage,
+  stream_names_response: { ...noPage, streams: null },
+  stream_list_response: { ...noPage, streams: [] },
+  stream_purge_response: { purged: 0 },
+  stream_restore_response: { deliver_subject: '' },
+};
+
 /** Answers requests to the API and counts them, as account information shows. */
 export class ApiReplies {
   total = 0;
@@ -20,7 +30,8 @@ export class ApiReplies {
   error(request: ApiInput, type: string, error: JetStreamApiError): void {
     this.total += 1;
     this.errors += 1;
-    this.send(request.reply, { type: typePrefix + type, error: error.apiError });
+    const body = { type: typePrefix + type, error: error.apiError, ...besideError[type] };
+    this.send(request.reply, body);
   }
 
   /** Without counting: a server does not count messages that are read. */

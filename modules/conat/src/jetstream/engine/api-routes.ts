@@ -71,7 +71,8 @@ const routes: Readonly<Record<string, Route>> = {
   'STREAM.CANCEL_MOVE.*': { type: 'stream_cancel_move_response', run: needsCluster },
 };
 
-export const unknownRoute: Route = {
+/** A server says nothing at all to some of these; an answer is better than to wait in vain. */
+const unknownRoute: Route = {
   type: 'system_response',
   run: (_api, request) => {
     checkLevel(request);
@@ -79,7 +80,7 @@ export const unknownRoute: Route = {
   },
 };
 
-/** What a request asks for and of which stream; {@link unknownRoute} for what nobody knows. */
+/** What a request asks for and of which stream; an error for what nobody knows. */
 export function routeOf(subject: string): { route: Route; name: string } {
   const exact = routes[subject];
   if (exact) return { route: exact, name: '' };

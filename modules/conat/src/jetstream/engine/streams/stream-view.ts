@@ -24,14 +24,15 @@ export function showStream(stream: Stream, shown: ShownStream): Record<string, u
   };
 }
 
-function showState({ store }: Stream, shown: ShownStream): Record<string, unknown> {
+function showState({ config, store }: Stream, shown: ShownStream): Record<string, unknown> {
   const { state } = store;
   const span = state.lastSeq - state.firstSeq + 1;
+  const isNew = state.lastSeq === 0 && state.messages === 0 && config.first_seq === 0;
   const deleted = state.messages > 0 ? span - state.messages : 0;
   return {
     messages: state.messages,
     bytes: state.bytes,
-    first_seq: state.lastSeq === 0 && state.messages === 0 ? 0 : state.firstSeq,
+    first_seq: isNew ? 0 : state.firstSeq,
     first_ts: state.messages === 0 ? zeroTime : formatTime(state.firstTimeNs),
     last_seq: state.lastSeq,
     last_ts: state.lastTimeNs === 0n ? zeroTime : formatTime(state.lastTimeNs),
