@@ -6,6 +6,7 @@ import {
   HostId,
   PlacementGeneration,
   ProjectId,
+  ProjectRole,
   ProjectState,
   service,
   SshPublicKey,
@@ -102,9 +103,58 @@ export const hostReports = service(
         /** Projects that this host owns by the hub's books; others found there are strays. */
         owned: z.array(z.object({ projectId: ProjectId, generation: PlacementGeneration })),
         heartbeatEveryMs: z.int().min(100),
+        /** Of the hub's access rights; a host that knows an older one asks for what changed. */
+        accessRevision: z.int().min(0).default(0),
       }),
       { timeoutMs: 10_000, idempotent: true },
     ),
+
+    /**
+     * Who may enter this host's projects. With `since`, what changed after that revision, unless
+     * that is not known any more: then (`whole`) everything, in pages.
+     */
+    access: call(
+      z.object({
+        since: z.int().min(0).optional(),
+        /** Continues a whole answer behind this account. */
+        after: z.uuid().optional(),
+      }),
+      z.object({
+        revision: z.int().min(0),
+        whole: z.boolean(),
+        /** For each account all that it may enter here, which may be nothing. */
+        accounts: z.array(
+          z.object({
+            accountId: z.uuid(),
+            projects: z.array(z.object({ projectId: ProjectId, role: ProjectRole })),
+          }),
+        ),
+        /** There is more behind this account. */
+        next: z.uuid().optional(),
+        /** What was ended lately; without a credential: everything of the account. */
+        revoked: z.array(z.object({ accountId: z.uuid(), credentialId: z.uuid().optional() })),
+      }),
+      { timeoutMs: 10_000, idempotent: true },
+    ),
+
+    /** A token for the programs of a project that this host owns at this generation. */
+    projectToken: call(
+      z.object({ projectId: ProjectId, generation: PlacementGeneration }),
+      z.object({ token: z.string() }),
+      { timeoutMs: 5_000, idempotent: true },
+    ),
+  },
+);
+
+/** Served by a host: the hub's rights have changed, ask for them (`hosts.{hostId}.access`). */
+export const hostAccess = service(
+  'host.{hostId}.access',
+  { version: 1 },
+  {
+    changed: call(z.object({}), z.object({}), {
+      timeoutMs: 2_000,
+      idempotent: true,
+    }),
   },
 );
 

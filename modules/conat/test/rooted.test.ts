@@ -453,7 +453,7 @@ describe('clients of NATS with default options', () => {
       connect(`project:${P}`, { inboxPrefix: 'replies.of.mine' }),
       connect(`account:${A}`, { inboxPrefix: `_INBOX.account-${A}` }),
     ]);
-    server.subscribe('echo', { callback: (_, message) => message.respond(message.data) });
+    server.subscribe('echo', { callback: (_, message) => void message.respond(message.data) });
     await server.flush();
     for (const [client, subject] of [
       [peer, 'echo'],

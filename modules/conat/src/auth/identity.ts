@@ -39,6 +39,8 @@ export interface ConatIdentity {
    * account. Permissions are still about the broker's subjects. See RootedSpace.
    */
   readonly rootedIn?: string;
+  /** An account that came with a token for this project alone. */
+  readonly onlyProject?: string;
   /** Milliseconds since the epoch; the connection is cut then. */
   readonly expiresAt?: number;
 }

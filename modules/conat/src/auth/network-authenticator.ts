@@ -1,4 +1,5 @@
 import type { AccessTokenVerifier } from '@rookery/core';
+import type { AccessClaims } from '@rookery/core/contract';
 import { identityNames } from '../contract.js';
 import { Authenticator, type ConnectRequest } from './authenticator.js';
 import type { ConatIdentity } from './identity.js';
@@ -7,6 +8,7 @@ import {
   hostPermissions,
   hubPermissions,
   joiningHostPermissions,
+  projectIdentity,
   type ProjectAccess,
 } from './permissions.js';
 import { joiningIdentityName, provenNkey, sameSecret } from './proofs.js';
@@ -21,7 +23,15 @@ export interface NetworkAuthenticatorPorts {
   readonly isJoinToken?: (token: string) => Promise<boolean>;
   readonly accessTokens?: AccessTokenVerifier;
   /** The projects of an account that exists and is not blocked, else null. */
-  readonly projectsOf?: (accountId: string) => Promise<readonly ProjectAccess[] | null>;
+  readonly projectsOf?: (
+    accountId: string,
+    claims: AccessClaims,
+  ) => Promise<readonly ProjectAccess[] | null>;
+  /**
+   * The project whose programs show this token, if it runs here. Asked before the token's own
+   * claims count for anything: a host knows the tokens that it gave to its containers.
+   */
+  readonly projectOf?: (token: string) => Promise<string | null>;
   /**
    * How long a connection may go on that a token opened. The token itself lives minutes; changes
    * of rights are pushed with `Broker.updatePermissions` and `Broker.disconnect`.
@@ -48,6 +58,8 @@ export class NetworkAuthenticator extends Authenticator {
       return { name: identityNames.hub, permissions: hubPermissions() };
     }
     if (!token) return null;
+    const projectId = await this.ports.projectOf?.(token);
+    if (projectId) return projectIdentity(projectId);
     // A JWT has two dots, a join token none.
     return token.includes('.') ? this.account(token) : this.joiningHost(token);
   }
@@ -70,15 +82,14 @@ export class NetworkAuthenticator extends Authenticator {
     const claims = await accessTokens.verify(token, 'conat').catch(() => null);
     const accountId = /^account:([0-9a-f-]{36})$/.exec(claims?.sub ?? '')?.[1];
     if (!claims || accountId === undefined) return null;
-    const all = await projectsOf(accountId);
-    if (!all) return null;
-    // A token for one project opens that one alone, with the rights that the account has now.
-    const projects = claims.project
-      ? all.filter(({ projectId }) => projectId === claims.project)
-      : all;
+    const projects = await projectsOf(accountId, claims);
+    if (!projects) return null;
+    const { project: onlyProject } = claims;
     return {
       name: identityNames.account(accountId),
-      permissions: accountPermissions(accountId, projects),
+      // A token for one project opens that one alone, with the rights that the account has now.
+      permissions: accountPermissions(accountId, projects, onlyProject),
+      ...(onlyProject !== undefined && { onlyProject }),
       expiresAt: Date.now() + sessionMs,
     };
   }

@@ -90,15 +90,18 @@ export interface ProjectAccess {
  * An account: its own space and its projects', by role. Acknowledgements and flow control have
  * subjects of their own (see RootedSpace). A viewer hears all of a project, but neither answers
  * what it hears nor takes it from the members of a queue.
+ * @param onlyProject its token opens no other
  */
 export function accountPermissions(
   accountId: string,
   projects: readonly ProjectAccess[],
+  onlyProject?: string,
 ): ConatPermissions {
   const publish = [`account.${accountId}.>`];
   const subscribe = [`account.${accountId}.>`];
   const viewed: string[] = [];
   for (const { projectId, role } of projects) {
+    if (onlyProject !== undefined && projectId !== onlyProject) continue;
     const space = `project.${projectId}`;
     subscribe.push(`${space}.>`);
     publish.push(`$JS.ACK.*.${projectId}.>`, `$JS.FC.*.${projectId}.>`);

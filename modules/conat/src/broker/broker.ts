@@ -103,12 +103,20 @@ export class Broker implements ConnectionHost, InternalHost {
 
   /**
    * Gives an identity other permissions at once: subscriptions that it may no longer have end,
-   * each with an error that names it. @returns how many connections it has
+   * each with an error that names it. A function is asked for each connection. @returns how many connections it has
    */
-  updatePermissions(identityName: string, permissions: ConatPermissions): number {
+  updatePermissions(
+    identityName: string,
+    permissions: ConatPermissions | ((identity: ConatIdentity) => ConatPermissions),
+  ): number {
     this.changed(identityName);
     const connections = this.registry.ofIdentity(identityName);
-    for (const connection of connections) connection.setPermissions(permissions);
+    for (const connection of connections) {
+      const { identity } = connection;
+      const own =
+        typeof permissions === 'function' ? identity && permissions(identity) : permissions;
+      if (own) connection.setPermissions(own);
+    }
     return connections.length;
   }
 
