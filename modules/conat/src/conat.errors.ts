@@ -52,6 +52,10 @@ export const ConatErrors = catalogue('conat', {
     retryable: true,
   },
   SERVICE_FORBIDDEN: { status: 403, message: 'You may not ask {subject}.' },
+  CONAT_LISTEN_FAILED: {
+    status: 500,
+    message: 'The message broker cannot listen on {address}: {reason}',
+  },
   CONAT_UNAUTHORIZED: {
     status: 401,
     message: 'The message broker at {url} refused the credentials.',

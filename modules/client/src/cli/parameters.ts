@@ -36,6 +36,11 @@ export function port(text: string): number {
   return value;
 }
 
+/** A port to listen on; 0 for a free one. */
+export function portOrAny(text: string): number {
+  return text === '0' ? 0 : port(text);
+}
+
 /** A checked port, still as text: it becomes part of a URL. */
 export const portText = (text: string): string => String(port(text));
 

@@ -5,6 +5,7 @@ import { CliErrors } from './cli.errors.js';
 import { clusterCommands } from './commands/cluster.js';
 import { accountCommands } from './commands/account.js';
 import { backupCommands } from './commands/backup.js';
+import { conatCommands } from './commands/conat.js';
 import { completionCommands } from './commands/completion.js';
 import { hostCommands } from './commands/host.js';
 import { loginCommands } from './commands/login.js';
@@ -31,6 +32,7 @@ const commandModules: readonly CommandModule[] = [
   hostCommands,
   operationCommands,
   accountCommands,
+  conatCommands,
   completionCommands,
 ];
 

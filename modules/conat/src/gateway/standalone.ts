@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { Reverter } from '@rookery/core';
 import type { Broker } from '../broker/broker.js';
 import { brokerMetrics, brokerMetricsType } from '../metrics/broker-registry.js';
-import { TcpListener, type TcpAddress, type TcpOptions } from './tcp-listener.js';
+import { listenOn, TcpListener, type TcpAddress, type TcpOptions } from './tcp-listener.js';
 import { UpgradeDispatcher } from './upgrade-dispatcher.js';
 import { brokerWebSocketServer, upgradeTo } from './websocket-transport.js';
 
@@ -41,7 +41,7 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
   dispatcher.register(path, upgradeTo(sockets));
   const server = createServer((request, response) => void answer(broker, request, response));
   dispatcher.attach(server);
-  await listen(server, port, host);
+  await listenOn(server, port, host);
   undo.add(() => closeServer(server));
   const listener = options.tcp && new TcpListener(broker, options.tcp);
   const tcp = await listener?.listen();
@@ -76,13 +76,6 @@ async function answer(
   } else {
     response.writeHead(404, { 'content-type': 'text/plain' }).end('not found\n');
   }
-}
-
-function listen(server: Server, port: number, host: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, resolve);
-  });
 }
 
 function closeServer(server: Server): Promise<void> {

@@ -1,6 +1,7 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { z } from 'zod';
 import type { Broker } from '../broker/broker.js';
+import { ConatErrors } from '../conat.errors.js';
 import type { Transport } from '../broker/ports.js';
 import { closeDeadlineMs } from './websocket-transport.js';
 
@@ -32,14 +33,11 @@ export class TcpListener {
     return this.listening;
   }
 
-  /** @throws the error of the operating system, as EADDRINUSE */
+  /** @throws CONAT_LISTEN_FAILED */
   async listen(): Promise<TcpAddress> {
     const { host, port } = this.options;
     const server = createServer({ noDelay: true }, (socket) => this.accept(socket));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(port, host, resolve);
-    });
+    await listenOn(server, port, host);
     this.server = server;
     this.listening = { host, port: (server.address() as AddressInfo).port };
     return this.listening;
@@ -82,4 +80,15 @@ function tcpTransport(socket: Socket, local: TcpAddress | undefined): Transport 
       socket.once('close', () => clearTimeout(timer));
     },
   };
+}
+
+/** @throws CONAT_LISTEN_FAILED */
+export async function listenOn(server: Server, port: number, host: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => {
+      const address = `${host}:${port}`;
+      reject(ConatErrors.CONAT_LISTEN_FAILED({ address, reason: cause.message }, { cause }));
+    });
+    server.listen(port, host, resolve);
+  });
 }
