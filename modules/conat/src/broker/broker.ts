@@ -103,7 +103,8 @@ export class Broker implements ConnectionHost, InternalHost {
 
   /**
    * Gives an identity other permissions at once: subscriptions that it may no longer have end,
-   * each with an error that names it. A function is asked for each connection. @returns how many connections it has
+   * each with an error that names it. A function is asked for each connection.
+   * @returns how many connections it has
    */
   updatePermissions(
     identityName: string,
