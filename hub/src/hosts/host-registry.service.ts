@@ -12,6 +12,8 @@ import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { HostKey, JoinToken, ProjectHost } from '../database/entities/host.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import { SigningKeys } from '../keys/signing-keys.service.js';
+import { HostAccess } from './host-access.service.js';
+import { refuseOthers } from './refuse-others.js';
 
 type Registration = z.output<(typeof hostRegistration)['methods']['register']['input']>;
 type Heartbeat = z.output<(typeof hostReports)['methods']['heartbeat']['input']>;
@@ -31,7 +33,9 @@ export class HostRegistry {
     }),
   };
 
-  readonly reports: Handlers<typeof hostReports> = {
+  readonly reports: Handlers<typeof hostReports>;
+
+  private readonly heartbeats: Pick<Handlers<typeof hostReports>, 'heartbeat'> = {
     heartbeat: async (input, context) => {
       const hostId = context.params['hostId'] ?? '';
       refuseOthers(context, identityNames.host(hostId), hostId);
@@ -41,6 +45,7 @@ export class HostRegistry {
         verificationKeys: await this.keys.published(),
         owned,
         heartbeatEveryMs: Math.min(heartbeatMs.max, Math.max(heartbeatMs.min, everyMs)),
+        accessRevision: await this.access.revision(),
       };
     },
   };
@@ -50,7 +55,10 @@ export class HostRegistry {
     private readonly keys: SigningKeys,
     private readonly audit: AuditService,
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
-  ) {}
+    private readonly access: HostAccess,
+  ) {
+    this.reports = { ...this.heartbeats, ...access.reports };
+  }
 
   /** The registered host of an identity key, or null. */
   async hostOf(identityKey: string): Promise<string | null> {
@@ -192,12 +200,6 @@ export class HostRegistry {
       [hostId, JSON.stringify(rows), staleReportMs],
     );
   }
-}
-
-/** @throws CALLER_REFUSED */
-function refuseOthers(context: CallContext, expected: string, subject: string): void {
-  const { caller } = context;
-  if (caller !== expected) throw HubErrors.CALLER_REFUSED({ caller, subject });
 }
 
 /** `name`, or with a number when another host has it. */

@@ -12,13 +12,13 @@ export const AccessClaims = z.object({
   iss: z.literal('rookery-hub'),
   /** Audience: the host that may accept it (`host:<id>`), or `conat` for the control network. */
   aud: z.union([z.templateLiteral(['host:', HostId]), z.literal('conat')]),
-  /** `account:<id>`, `anonymous` (a public port), or `hub`. */
+  /** `account:<id>`, `project:<id>` (its own programs), `anonymous` (a public port), or `hub`. */
   sub: z.string().min(1).max(200),
   jti: z.string().min(1),
   iat: z.int(),
   exp: z.int(),
   project: ProjectId.optional(),
-  role: ProjectRole.or(z.literal('anonymous')).optional(),
+  role: ProjectRole.or(z.enum(['anonymous', 'project'])).optional(),
   /** `anonymous` tokens open this one port alone. */
   port: z.int().min(1).max(65535).optional(),
   /** Only the hub's own proxy carries it: a host then believes its `X-Forwarded-*`. */

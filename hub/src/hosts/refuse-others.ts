@@ -1,0 +1,8 @@
+import type { CallContext } from '@rookery/core/contract';
+import { HubErrors } from '../hub.errors.js';
+
+/** @throws CALLER_REFUSED */
+export function refuseOthers(context: CallContext, expected: string, subject: string): void {
+  const { caller } = context;
+  if (caller !== expected) throw HubErrors.CALLER_REFUSED({ caller, subject });
+}
