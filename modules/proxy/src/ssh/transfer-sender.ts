@@ -62,6 +62,8 @@ export class TransferSender {
     try {
       await new Promise<void>((resolve, reject) => {
         client.once('ready', resolve);
+        // Else the end of each full window waits 40 ms for the other side's delayed acknowledgement.
+        client.once('connect', () => client.setNoDelay(true));
         // More than one may come (a refusal, then the reset): none may go unheard.
         client.on('error', reject);
         client.once('close', () => reject(new Error('the connection was closed')));

@@ -8,7 +8,7 @@ import type { BtrfsProgram } from './btrfs-program.js';
 import { subvolumeAt } from './ioctl.js';
 
 /** Read from `btrfs send` before anybody asks, so that the disk does not wait for the network. */
-const readAheadBytes = 4 * MiB;
+const readAheadBytes = MiB;
 
 /** Makes streams of read-only subvolumes. */
 export class Sender {
