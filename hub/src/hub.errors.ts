@@ -14,6 +14,7 @@ export const HubErrors = catalogue('hub', {
   },
   ACCOUNT_EXISTS: { status: 409, message: 'There is already an account for {email}.' },
   ACCOUNT_UNKNOWN: { status: 404, message: 'There is no account {id}.' },
+  ACCOUNT_OWN: { status: 409, message: 'You cannot block your own account.' },
   LAST_OWNER: { status: 409, message: 'A project needs an owner. Name another one first.' },
 
   // Requests

@@ -1,10 +1,10 @@
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
-import { accountPermissions, Broker, ConatModule } from '@rookery/conat';
-import { identityNames } from '@rookery/conat/contract';
-import type { Logger } from '@rookery/core';
+import { Broker, ConatModule } from '@rookery/conat';
 import { CachingTokenSource, HubProxy, TokenSource } from '@rookery/proxy';
 import { DataSource } from 'typeorm';
+import { AccessChanges } from './access/access-changes.js';
+import { AccessFeed } from './access/access-feed.js';
 import { AccountsApi } from './accounts/accounts.api.js';
 import { AccountsService } from './accounts/accounts.service.js';
 import { AuthService } from './accounts/auth.service.js';
@@ -17,16 +17,14 @@ import { IdempotencyService } from './api/idempotency.service.js';
 import { ProblemFilter } from './api/problem.js';
 import { AuditApi } from './audit/audit.api.js';
 import { AuditService } from './audit/audit.service.js';
-import { AccessChanges } from './conat/access-changes.js';
+import { BrokerAccess } from './conat/broker-access.js';
 import { HubAuthenticator } from './conat/hub-authenticator.js';
 import { HubConat } from './conat/hub-conat.js';
 import { HUB_SECRET } from './conat/hub-secret.js';
 import { HubServices } from './conat/hub-services.js';
 import { SettingsModule, type HubSettings } from './config/settings.module.js';
-import { HUB_LOGGER } from './config/tuning.js';
 import { withDatabaseErrors } from './database/database-errors.js';
 import { HostConnections } from './hosts/host-connections.js';
-import { HostRemovals } from './hosts/host-removals.js';
 import { HostsApi } from './hosts/hosts.api.js';
 import { PlacementService } from './hosts/placement.service.js';
 import { IdentityModule } from './identity.module.js';
@@ -51,13 +49,14 @@ import { ProjectsApi } from './projects/projects.api.js';
 import { RestoreWork } from './projects/restore-work.service.js';
 import { SnapshotsApi } from './projects/snapshots.api.js';
 import { HubRequestAuthenticator, HubRouteResolver } from './proxy/hub-routes.js';
+import { ProxyAccess } from './proxy/proxy-access.js';
 
 const api = [
   ...[AccountsApi, AuditApi, BackupsApi, CollaboratorsApi, HealthApi, HostsApi, OperationsApi],
   ...[ProjectsApi, ProjectWorkApi, SnapshotsApi, ApiParts, IdempotencyService],
 ];
 const services = [
-  ...[AccountsService, LoginService, AccessChanges, HostRemovals, PlacementService],
+  ...[AccountsService, LoginService, AccessChanges, PlacementService],
   ...[OperationsService, OperationStore, OperationWatcher, WorkSignal],
   ...[PostgresChildOperations, PostgresPlacementAuthority],
   ...[ProjectQueries, ProjectRecords, ProjectWork, RestoreWork],
@@ -79,7 +78,7 @@ export class HubModule {
         ...api,
         ...composed(settings),
         ...(hasApi ? [HubServices] : []),
-        ...(config.conatUrl === undefined ? [brokerNews] : []),
+        ...(config.conatUrl === undefined ? [BrokerAccess] : []),
       ],
     };
   }
@@ -142,12 +141,19 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     },
     {
       provide: Maintenance,
-      inject: [AuditService, IdempotencyService, HUB_LOGGER],
-      useFactory: (audit: AuditService, idempotency: IdempotencyService, logger: Logger) =>
-        new Maintenance(audit, idempotency, works, logger),
+      inject: [AuditService, IdempotencyService, AccessFeed],
+      useFactory: (audit: AuditService, idempotency: IdempotencyService, access: AccessFeed) =>
+        new Maintenance(audit, idempotency, access, works, log),
+    },
+    {
+      provide: AccessFeed,
+      inject: [DataSource, AccessChanges],
+      useFactory: (dataSource: DataSource, changes: AccessChanges) =>
+        new AccessFeed(dataSource, changes, { staleMs: tuning.accessStaleMs, log }),
     },
     HubRequestAuthenticator,
     HubRouteResolver,
+    ProxyAccess,
     {
       provide: TokenSource,
       inject: [SigningKeys],
@@ -164,27 +170,3 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     },
   ];
 }
-
-/** Connections hear at once of rights that changed and hosts that are gone. */
-const brokerNews: Provider = {
-  provide: 'BROKER_NEWS',
-  inject: [Broker, HubAuthenticator, AccessChanges, HostRemovals],
-  useFactory: (
-    broker: Broker,
-    authenticator: HubAuthenticator,
-    changes: AccessChanges,
-    removals: HostRemovals,
-  ) => {
-    removals.onRemoved((hostId) => broker.disconnect(identityNames.host(hostId)));
-    changes.onRevoked((accountId) => broker.disconnect(identityNames.account(accountId)));
-    changes.onChange((accountId) => {
-      const name = identityNames.account(accountId);
-      authenticator.projectsOf(accountId).then(
-        (projects) => broker.updatePermissions(name, accountPermissions(accountId, projects ?? [])),
-        // Who cannot be asked about has no rights.
-        () => broker.disconnect(name),
-      );
-    });
-    return true;
-  },
-};

@@ -1,5 +1,6 @@
 import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
 import type { Logger } from '@rookery/core';
+import { AccessFeed } from './access/access-feed.js';
 import { IdempotencyService } from './api/idempotency.service.js';
 import { AuditService } from './audit/audit.service.js';
 
@@ -15,6 +16,7 @@ export class Maintenance implements OnApplicationBootstrap, OnModuleDestroy {
   constructor(
     private readonly audit: AuditService,
     private readonly idempotency: IdempotencyService,
+    private readonly access: AccessFeed,
     private readonly enabled: boolean,
     private readonly log: Logger,
   ) {}
@@ -23,6 +25,7 @@ export class Maintenance implements OnApplicationBootstrap, OnModuleDestroy {
     if (!this.enabled) return;
     this.every(sealEveryMs, () => this.audit.seal());
     this.every(forgetEveryMs, () => this.idempotency.forgetOld());
+    this.every(forgetEveryMs, () => this.access.forgetOld());
   }
 
   async onModuleDestroy(): Promise<void> {

@@ -6,7 +6,6 @@ import { DataSource, In } from 'typeorm';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { pageOfRows } from '../api/pages.js';
 import { AuditService } from '../audit/audit.service.js';
-import { AccessChanges } from '../conat/access-changes.js';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { ApiKey, type Account } from '../database/entities/account.entity.js';
 import { HubErrors } from '../hub.errors.js';
@@ -18,6 +17,7 @@ import { LoginService } from './login.service.js';
 type Names =
   | 'getAccount'
   | 'createAccount'
+  | 'updateAccount'
   | 'listApiKeys'
   | 'createApiKey'
   | 'deleteApiKey'
@@ -34,6 +34,7 @@ export class AccountsApi implements ApiPart<Names> {
   readonly handlers: ApiHandlers<Names> = {
     getAccount: async ({ caller }) => ({
       ...{ id: caller.accountId, email: caller.email, name: caller.name, admin: caller.admin },
+      blocked: false,
       createdAt: caller.createdAt.toISOString(),
     }),
     createAccount: async ({ caller, body }) => {
@@ -42,6 +43,14 @@ export class AccountsApi implements ApiPart<Names> {
         this.accounts.create(manager, actorOf(caller), body),
       );
       return { account: accountView(account), token };
+    },
+    updateAccount: async ({ caller, params, body }) => {
+      requireAdmin(caller);
+      if (params.accountId === caller.accountId) throw HubErrors.ACCOUNT_OWN();
+      const account = await this.dataSource.transaction((manager) =>
+        this.accounts.block(manager, actorOf(caller), params.accountId, body.blocked),
+      );
+      return accountView(account);
     },
     listApiKeys: async ({ caller, query }) => {
       const page = await pageOfRows<{ id: string }>(
@@ -75,7 +84,6 @@ export class AccountsApi implements ApiPart<Names> {
           details: { keyId },
         });
       });
-      this.changes.revoked(caller.accountId);
       return {};
     },
     createLoginTicket: async ({ caller, body }) => {
@@ -85,7 +93,9 @@ export class AccountsApi implements ApiPart<Names> {
     },
     createConatToken: async ({ caller }) => ({
       url: `${this.config.publicUrl.replace(/^http/, 'ws')}/conat`,
-      token: await this.keys.mint({ aud: 'conat', sub: actorOf(caller) }),
+      token: await this.keys.mint({
+        ...{ aud: 'conat', sub: actorOf(caller), credential: caller.credentialId },
+      }),
       inboxPrefix: `_INBOX.${identityNames.account(caller.accountId)}`,
       expiresAt: new Date(Date.now() + accessTokenSecondsMax * 1000).toISOString(),
     }),
@@ -97,13 +107,12 @@ export class AccountsApi implements ApiPart<Names> {
     private readonly login: LoginService,
     private readonly keys: SigningKeys,
     private readonly audit: AuditService,
-    private readonly changes: AccessChanges,
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
   ) {}
 }
 
-const accountView = ({ id, email, name, admin, createdAt }: Account) => ({
-  ...{ id, email, name, admin },
+const accountView = ({ id, email, name, admin, blockedAt, createdAt }: Account) => ({
+  ...{ id, email, name, admin, blocked: blockedAt !== null },
   createdAt: createdAt.toISOString(),
 });
 

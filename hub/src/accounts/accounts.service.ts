@@ -46,6 +46,24 @@ export class AccountsService {
     return { account: await manager.findOneByOrFail(Account, { id }), token };
   }
 
+  /** Keys and sessions stay, and count for nothing meanwhile. @throws ACCOUNT_UNKNOWN */
+  async block(
+    manager: EntityManager,
+    actor: string,
+    id: string,
+    blocked: boolean,
+  ): Promise<Account> {
+    const { affected } = await manager.update(Account, id, {
+      blockedAt: blocked ? () => 'coalesce(blocked_at, now())' : null,
+    });
+    if (affected === 0) throw HubErrors.ACCOUNT_UNKNOWN({ id });
+    await this.audit.record(manager, {
+      ...{ actor, action: blocked ? 'account.block' : 'account.unblock' },
+      subject: `account:${id}`,
+    });
+    return manager.findOneByOrFail(Account, { id });
+  }
+
   async createKey(
     manager: EntityManager,
     actor: string,

@@ -13,6 +13,8 @@ export interface Caller {
   readonly admin: boolean;
   readonly createdAt: Date;
   readonly via: 'key' | 'session';
+  /** Of the API key or session that was shown. */
+  readonly credentialId: string;
 }
 
 export const sessionCookie = 'rookery_session';
@@ -61,17 +63,17 @@ export class AuthService {
 
   async byToken(token: string): Promise<Caller | undefined> {
     if (!tokenPattern.test(token)) return undefined;
-    const [found] = await this.dataSource.query<(CallerRow & { stale: boolean; key_id: string })[]>(
-      `SELECT a.*, k.id AS key_id,
+    const [found] = await this.dataSource.query<(CallerRow & { stale: boolean })[]>(
+      `SELECT a.*, k.id AS credential_id,
          k.last_used_at IS NULL OR k.last_used_at < now() - make_interval(secs => $2) AS stale
        FROM api_keys k JOIN accounts a ON a.id = k.account_id
-       WHERE k.token_hash = $1 AND (k.expires_at IS NULL OR k.expires_at > now())`,
+       WHERE k.token_hash = $1 AND a.blocked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())`,
       [hashOf(token), usedEveryS],
     );
     if (!found) return undefined;
     if (found.stale) {
       await this.dataSource.query('UPDATE api_keys SET last_used_at = now() WHERE id = $1', [
-        found.key_id,
+        found.credential_id,
       ]);
     }
     return toCaller(found, 'key');
@@ -80,8 +82,8 @@ export class AuthService {
   async bySession(secret: string): Promise<Caller | undefined> {
     if (!sessionPattern.test(secret)) return undefined;
     const [found] = await this.dataSource.query<CallerRow[]>(
-      `SELECT a.* FROM sessions s JOIN accounts a ON a.id = s.account_id
-       WHERE s.token_hash = $1 AND s.expires_at > now()`,
+      `SELECT a.*, s.id AS credential_id FROM sessions s JOIN accounts a ON a.id = s.account_id
+       WHERE s.token_hash = $1 AND a.blocked_at IS NULL AND s.expires_at > now()`,
       [hashOf(secret)],
     );
     return found && toCaller(found, 'session');
@@ -94,6 +96,7 @@ interface CallerRow {
   readonly name: string;
   readonly admin: boolean;
   readonly created_at: Date;
+  readonly credential_id: string;
 }
 
 const toCaller = (row: CallerRow, via: Caller['via']): Caller => ({
@@ -103,6 +106,7 @@ const toCaller = (row: CallerRow, via: Caller['via']): Caller => ({
   admin: row.admin,
   createdAt: row.created_at,
   via,
+  credentialId: row.credential_id,
 });
 
 export function cookieOf(request: IncomingMessage, name: string): string | undefined {

@@ -40,7 +40,9 @@ export class LoginService {
   async withTicket(ticket: string): Promise<{ session: string; next: string }> {
     return this.dataSource.transaction(async (manager) => {
       const [rows] = await manager.query<[{ account_id: string; next: string }[], number]>(
-        `DELETE FROM login_tickets WHERE token_hash = $1 AND expires_at > now()
+        `DELETE FROM login_tickets t USING accounts a
+         WHERE t.token_hash = $1 AND t.expires_at > now()
+           AND a.id = t.account_id AND a.blocked_at IS NULL
          RETURNING account_id, next`,
         [hashOf(ticket)],
       );

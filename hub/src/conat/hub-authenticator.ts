@@ -8,7 +8,7 @@ import {
   type ProjectAccess,
 } from '@rookery/conat';
 import { identityNames } from '@rookery/conat/contract';
-import { AccessTokenVerifier } from '@rookery/core';
+import { AccessTokenVerifier, CoreErrors } from '@rookery/core';
 import type { AccessClaims } from '@rookery/core/contract';
 import { DataSource } from 'typeorm';
 import { AuthService } from '../accounts/auth.service.js';
@@ -36,7 +36,7 @@ export class HubAuthenticator extends Authenticator {
       hubSecret,
       hostOf: (key) => hosts.hostOf(key),
       isJoinToken: (token) => hosts.isJoinToken(token),
-      accessTokens: new HubTokenVerifier(keys),
+      accessTokens: new HubTokenVerifier(keys, dataSource),
       projectsOf: (accountId) => this.projectsOf(accountId),
     });
   }
@@ -52,27 +52,58 @@ export class HubAuthenticator extends Authenticator {
     };
   }
 
+  /** Null for an account that there is not, or that is blocked. */
   async projectsOf(accountId: string): Promise<readonly ProjectAccess[] | null> {
-    const accounts = await this.dataSource.query<unknown[]>(
-      'SELECT 1 FROM accounts WHERE id = $1',
-      [accountId],
+    return (await this.projectsOfAll([accountId])).get(accountId) ?? null;
+  }
+
+  /** As `projectsOf`, of many. */
+  async projectsOfAll(accountIds: readonly string[]): Promise<Map<string, ProjectAccess[]>> {
+    const rows = await this.dataSource.query<(Nullable<ProjectAccess> & { accountId: string })[]>(
+      `SELECT a.id AS "accountId", p.id AS "projectId", c.role FROM accounts a
+       LEFT JOIN collaborators c ON c.account_id = a.id
+       LEFT JOIN projects p ON p.id = c.project_id AND p.deleted_at IS NULL
+       WHERE a.id = ANY($1) AND a.blocked_at IS NULL`,
+      [accountIds],
     );
-    if (accounts.length === 0) return null;
-    return this.dataSource.query<ProjectAccess[]>(
-      `SELECT c.project_id AS "projectId", c.role FROM collaborators c
-       JOIN projects p ON p.id = c.project_id AND p.deleted_at IS NULL WHERE c.account_id = $1`,
-      [accountId],
-    );
+    const found = new Map<string, ProjectAccess[]>();
+    for (const { accountId, projectId, role } of rows) {
+      const projects = found.get(accountId) ?? [];
+      found.set(accountId, projects);
+      if (projectId !== null && role !== null) projects.push({ projectId, role });
+    }
+    return found;
   }
 }
 
-/** Verifies with the keys as they are now, rotations included. */
+type Nullable<T> = { readonly [K in keyof T]: T[K] | null };
+
+/**
+ * Verifies with the keys as they are now, rotations included. A token lives minutes; the API key or
+ * session that it was made with may be gone before.
+ */
 class HubTokenVerifier extends AccessTokenVerifier {
-  constructor(private readonly signingKeys: SigningKeys) {
+  constructor(
+    private readonly signingKeys: SigningKeys,
+    private readonly dataSource: DataSource,
+  ) {
     super([]);
   }
 
-  override verify(token: string, audience: AccessClaims['aud']): Promise<AccessClaims> {
-    return this.signingKeys.verify(token, audience);
+  override async verify(token: string, audience: AccessClaims['aud']): Promise<AccessClaims> {
+    const claims = await this.signingKeys.verify(token, audience);
+    if (claims.credential !== undefined && !(await this.isGood(claims.credential))) {
+      throw CoreErrors.TOKEN_INVALID({ reason: 'what it was made with is revoked' });
+    }
+    return claims;
+  }
+
+  private async isGood(credentialId: string): Promise<boolean> {
+    const rows = await this.dataSource.query<unknown[]>(
+      `SELECT 1 FROM api_keys WHERE id = $1 AND (expires_at IS NULL OR expires_at > now())
+       UNION ALL SELECT 1 FROM sessions WHERE id = $1 AND expires_at > now()`,
+      [credentialId],
+    );
+    return rows.length > 0;
   }
 }

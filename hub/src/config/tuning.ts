@@ -6,12 +6,15 @@ export interface HubTuning {
   readonly checkResponses: boolean;
   /** False: the embedded Postgres does not fsync. */
   readonly durableDatabase: boolean;
+  /** Without news from Postgres for so long, this process checks all access anew. */
+  readonly accessStaleMs: number;
 }
 
 export const defaultTuning: HubTuning = {
   leaseMs: 15_000,
   checkResponses: false,
   durableDatabase: true,
+  accessStaleMs: 60_000,
 };
 
 export const HUB_TUNING = Symbol('HUB_TUNING');

@@ -6,6 +6,7 @@ import { PlacementDecision, PlacementReservation } from './entities/placement.en
 import { Collaborator, Project } from './entities/project.entity.js';
 import { AuditRow, Backup, SigningKey, UsageRecord } from './entities/record.entity.js';
 import { Tables1700000000001 } from './migrations/0001-tables.js';
+import { AccessChanges1700000000002 } from './migrations/0002-access-changes.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
 const migrationLock = 728_401;
@@ -31,7 +32,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       ...[ProjectHost, HostKey, JoinToken, Operation, ProjectMove, IdempotencyRecord],
       ...[PlacementDecision, PlacementReservation, Backup, UsageRecord, AuditRow, SigningKey],
     ],
-    migrations: [Tables1700000000001],
+    migrations: [Tables1700000000001, AccessChanges1700000000002],
   };
 }
 

@@ -12,7 +12,6 @@ import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { ProjectHost } from '../database/entities/host.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
-import { HostRemovals } from './host-removals.js';
 
 type Names =
   'listHosts' | 'getHost' | 'createJoinToken' | 'updateHost' | 'drainHost' | 'removeHost';
@@ -86,7 +85,6 @@ export class HostsApi implements ApiPart<Names> {
         ]);
         await this.record(manager, caller, 'remove', host.id);
       });
-      this.removals.removed(params.hostId);
       return {};
     },
   };
@@ -95,7 +93,6 @@ export class HostsApi implements ApiPart<Names> {
     private readonly dataSource: DataSource,
     private readonly operations: OperationsService,
     private readonly audit: AuditService,
-    private readonly removals: HostRemovals,
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
   ) {}
 

@@ -3,7 +3,6 @@ import { DataSource } from 'typeorm';
 import { actorOf } from '../accounts/auth.service.js';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { AuditService } from '../audit/audit.service.js';
-import { AccessChanges } from '../conat/access-changes.js';
 import { Account } from '../database/entities/account.entity.js';
 import { Collaborator } from '../database/entities/project.entity.js';
 import { HubErrors } from '../hub.errors.js';
@@ -30,7 +29,7 @@ export class CollaboratorsApi implements ApiPart<Names> {
     putCollaborator: async ({ caller, params, body }) => {
       const { projectId, accountId } = params;
       const { role } = body;
-      const view = await this.dataSource.transaction(async (manager) => {
+      return this.dataSource.transaction(async (manager) => {
         await this.queries.require(caller, projectId, 'owner', { manager, lock: true });
         const account = await manager.findOneBy(Account, { id: accountId });
         if (!account) throw HubErrors.ACCOUNT_UNKNOWN({ id: accountId });
@@ -44,8 +43,6 @@ export class CollaboratorsApi implements ApiPart<Names> {
         });
         return { accountId, email: account.email, role };
       });
-      this.changes.accessChanged(accountId);
-      return view;
     },
     deleteCollaborator: async ({ caller, params }) => {
       const { projectId, accountId } = params;
@@ -58,7 +55,6 @@ export class CollaboratorsApi implements ApiPart<Names> {
           ...{ subject: `project:${projectId}`, details: { accountId } },
         });
       });
-      this.changes.accessChanged(accountId);
       return {};
     },
   };
@@ -67,7 +63,6 @@ export class CollaboratorsApi implements ApiPart<Names> {
     private readonly dataSource: DataSource,
     private readonly queries: ProjectQueries,
     private readonly audit: AuditService,
-    private readonly changes: AccessChanges,
   ) {}
 }
 

@@ -7,7 +7,6 @@ import { DataSource, type EntityManager } from 'typeorm';
 import type { z } from 'zod';
 import type { QuotaInput } from '@rookery/client/contract';
 import { type Caller } from '../accounts/auth.service.js';
-import { AccessChanges } from '../conat/access-changes.js';
 import { Operation, ProjectMove } from '../database/entities/operation.entity.js';
 import { Collaborator, Project } from '../database/entities/project.entity.js';
 import { ProjectHost } from '../database/entities/host.entity.js';
@@ -19,8 +18,6 @@ import {
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
 import { defaultImage, imageOf, ProjectQueries } from './project.queries.js';
-
-const makesProject = ['project.create', 'project.clone', 'backup.restore'];
 
 /** Who asks for work, and under which idempotency key. */
 export interface Asking {
@@ -56,7 +53,6 @@ export class ProjectWork {
     private readonly operations: OperationsService,
     private readonly placement: PlacementService,
     private readonly queries: ProjectQueries,
-    private readonly changes: AccessChanges,
   ) {}
 
   async create(
@@ -288,8 +284,6 @@ export class ProjectWork {
   async begin(task: (manager: EntityManager) => Promise<Operation>): Promise<Operation> {
     const operation = await this.dataSource.transaction(task);
     this.operations.nudge();
-    const { kind, createdBy } = operation;
-    if (createdBy !== null && makesProject.includes(kind)) this.changes.accessChanged(createdBy);
     return operation;
   }
 

@@ -10,25 +10,37 @@ import {
 import { DataSource } from 'typeorm';
 import { AuthService, cookieOf, sessionCookie, type Caller } from '../accounts/auth.service.js';
 
-/** Verdicts are asked of Postgres again after this: a removed collaborator is out in seconds. */
-const cacheMs = 2000;
+/** Changes of access empty the caches at once; this is for what changes by itself (expiry). */
+const cacheMs = 10_000;
 const cacheEntriesMax = 10_000;
 
-/** Remembers answers for a moment, so that a page's hundred requests are one query. */
+/**
+ * Remembers answers for a moment, so that a page's hundred requests are one query. What is there is
+ * given without a promise: requests in a row wait for nothing.
+ */
 class MomentCache<T> {
-  private readonly entries = new Map<string, { value: Promise<T>; until: number }>();
+  private readonly entries = new Map<string, { value: Promise<T> | T; until: number }>();
 
-  get(key: string, make: () => Promise<T>, options: { fresh?: boolean } = {}): Promise<T> {
+  get(key: string, make: () => Promise<T>, options: { fresh?: boolean } = {}): Promise<T> | T {
     const now = Date.now();
     const hit = this.entries.get(key);
     if (hit && hit.until > now && options.fresh !== true) return hit.value;
-    const value = make();
+    const made = make();
+    const entry: { value: Promise<T> | T; until: number } = { value: made, until: now + cacheMs };
     this.entries.delete(key);
-    this.entries.set(key, { value, until: now + cacheMs });
-    value.catch(() => this.entries.delete(key));
+    this.entries.set(key, entry);
+    made.then(
+      (value) => (entry.value = value),
+      () => this.entries.get(key) === entry && this.entries.delete(key),
+    );
     const [oldest] = this.entries.keys();
     if (this.entries.size > cacheEntriesMax && oldest !== undefined) this.entries.delete(oldest);
-    return value;
+    return made;
+  }
+
+  /** Forgets the answers to all keys that begin so. */
+  forget(start = ''): void {
+    for (const key of this.entries.keys()) if (key.startsWith(start)) this.entries.delete(key);
   }
 }
 
@@ -41,14 +53,23 @@ export class HubRequestAuthenticator extends RequestAuthenticator {
     super();
   }
 
-  async authenticate(request: IncomingMessage): Promise<Principal> {
+  authenticate(request: IncomingMessage): Promise<Principal> | Principal {
     const [via, secret] = credentialOf(request);
     if (via === undefined || secret === undefined) return {};
-    const caller = await this.cache.get(`${via === 'cookie' ? 'c' : 't'} ${secret}`, () =>
+    const caller = this.cache.get(`${via === 'cookie' ? 'c' : 't'} ${secret}`, () =>
       via === 'cookie' ? this.auth.bySession(secret) : this.auth.byToken(secret),
     );
-    return caller ? { accountId: caller.accountId, via } : {};
+    if (caller instanceof Promise) return caller.then((found) => principalOf(found, via));
+    return principalOf(caller, via);
   }
+
+  forget(): void {
+    this.cache.forget();
+  }
+}
+
+function principalOf(caller: Caller | undefined, via: NonNullable<Principal['via']>): Principal {
+  return caller ? { accountId: caller.accountId, sessionId: caller.credentialId, via } : {};
 }
 
 function credentialOf(
@@ -80,8 +101,17 @@ export class HubRouteResolver extends RouteResolver {
     super();
   }
 
-  resolve(projectId: string, options: { fresh?: boolean } = {}): Promise<ProjectRoute | undefined> {
+  resolve(
+    projectId: string,
+    options: { fresh?: boolean } = {},
+  ): Promise<ProjectRoute | undefined> | ProjectRoute | undefined {
     return this.routes.get(projectId, () => this.load(projectId), options);
+  }
+
+  /** Routes of a project, or all, with who may take them. */
+  forget(projectId = ''): void {
+    this.routes.forget(projectId);
+    this.roles.forget(projectId);
   }
 
   private async load(projectId: string): Promise<ProjectRoute | undefined> {
@@ -101,7 +131,10 @@ export class HubRouteResolver extends RouteResolver {
     };
   }
 
-  private async roleOf(projectId: string, principal: Principal): Promise<ProjectRole | undefined> {
+  private roleOf(
+    projectId: string,
+    principal: Principal,
+  ): Promise<ProjectRole | undefined> | ProjectRole | undefined {
     const { accountId } = principal;
     if (accountId === undefined) return undefined;
     return this.roles.get(`${projectId} ${accountId}`, async () => {

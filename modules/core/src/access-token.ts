@@ -13,7 +13,7 @@ const issuer = 'rookery-hub';
 /** What the minter chooses; issuer, id and times are added. */
 export type AccessGrant = Pick<
   AccessClaims,
-  'aud' | 'sub' | 'project' | 'role' | 'port' | 'via'
+  'aud' | 'sub' | 'project' | 'role' | 'port' | 'via' | 'credential'
 > & {
   readonly ttlSeconds?: number;
 };

@@ -27,6 +27,8 @@ export const ProxyLimits = z.object({
   heldMax: z.int().min(0).default(4096),
   /** How long the hub looks for the new host of a project that has just moved. */
   rerouteMs: z.int().min(0).default(15_000),
+  /** How often the hub looks whether those with open connections may still have them. */
+  recheckMs: z.int().min(10).default(5_000),
   /** Request headers must be complete within this. */
   headersMs: z.int().min(10).default(15_000),
   headersMax: z.int().min(10).default(200),

@@ -8,6 +8,8 @@ export class Account {
   @Column('text') name!: string;
   @Column('boolean') admin!: boolean;
   @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
+  /** Since when nothing that the account shows is believed. */
+  @Column('timestamptz', { nullable: true }) blockedAt!: Date | null;
 }
 
 /** Only the SHA-256 of a key is kept: keys are 256 random bits, so a slow hash would add nothing. */

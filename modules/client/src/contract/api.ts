@@ -52,6 +52,15 @@ const accounts = {
     status: 201,
     errors: ['ACCOUNT_EXISTS', 'FORBIDDEN'],
   }),
+  updateAccount: route('PATCH', '/accounts/{accountId}', {
+    ...base,
+    summary: 'Block an account, or let it in again (administrators)',
+    tag: 'accounts',
+    params: z.object({ accountId: AccountId }),
+    body: z.object({ blocked: z.boolean() }),
+    response: AccountView,
+    errors: ['ACCOUNT_UNKNOWN', 'ACCOUNT_OWN', 'FORBIDDEN'],
+  }),
   listApiKeys: route('GET', '/api-keys', {
     ...base,
     summary: 'The caller’s API keys',

@@ -31,6 +31,8 @@ export const AccountView = z.object({
   email: z.string(),
   name: z.string(),
   admin: z.boolean(),
+  /** A blocked account can do nothing; what it owns stays. */
+  blocked: z.boolean().default(false),
   createdAt: Time,
 });
 export type AccountView = z.infer<typeof AccountView>;

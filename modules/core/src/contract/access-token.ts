@@ -23,6 +23,8 @@ export const AccessClaims = z.object({
   port: z.int().min(1).max(65535).optional(),
   /** Only the hub's own proxy carries it: a host then believes its `X-Forwarded-*`. */
   via: z.literal('hub').optional(),
+  /** The API key or session that it was made with: revoked with it where the hub is asked. */
+  credential: z.uuid().optional(),
 });
 export type AccessClaims = z.infer<typeof AccessClaims>;
 

@@ -8,7 +8,8 @@ const remainingSecondsMin = 60;
 
 interface CachedToken {
   readonly projectId: string;
-  readonly token: Promise<string>;
+  /** The token itself once it is there: no request should wait for what is known. */
+  token: Promise<string> | string;
   readonly useUntil: number;
 }
 
@@ -23,13 +24,13 @@ export class CachingTokenSource extends TokenSource {
     super();
   }
 
-  tokenFor(request: TokenRequest): Promise<string> {
+  tokenFor(request: TokenRequest): Promise<string> | string {
     const { hostId, projectId, subject, role, port } = request;
     const key = `${hostId} ${projectId} ${subject} ${role} ${port ?? ''}`;
     const now = this.clock.now();
     const hit = this.cached.get(key);
     if (hit && hit.useUntil > now) return hit.token;
-    const token = this.minter.mint({
+    const minted = this.minter.mint({
       aud: `host:${hostId}`,
       sub: subject,
       project: projectId,
@@ -39,14 +40,18 @@ export class CachingTokenSource extends TokenSource {
     });
     const useUntil = now + (accessTokenSecondsMax - remainingSecondsMin) * 1000;
     this.cached.delete(key);
-    this.cached.set(key, { projectId, token, useUntil });
-    token.catch(() => this.cached.delete(key));
+    const entry: CachedToken = { projectId, token: minted, useUntil };
+    this.cached.set(key, entry);
+    minted.then(
+      (token) => (entry.token = token),
+      () => this.cached.get(key) === entry && this.cached.delete(key),
+    );
     // Oldest first, as a Map keeps its order.
     for (const oldest of this.cached.keys()) {
       if (this.cached.size <= cachedTokensMax) break;
       this.cached.delete(oldest);
     }
-    return token;
+    return minted;
   }
 
   forget(projectId?: string): void {

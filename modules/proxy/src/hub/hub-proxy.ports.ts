@@ -12,8 +12,8 @@ export interface Principal {
 
 /** Tells who sends a request, from `rookery_session`, `Authorization: Bearer` or `?rookery_token=`. */
 export abstract class RequestAuthenticator {
-  /** A wrong or expired credential is nobody, not an error. */
-  abstract authenticate(req: IncomingMessage): Promise<Principal>;
+  /** A wrong or expired credential is nobody, not an error. What is known is best given at once. */
+  abstract authenticate(req: IncomingMessage): Promise<Principal> | Principal;
 }
 
 /** Where a project lives and who may see it. */
@@ -40,7 +40,7 @@ export abstract class RouteResolver {
   abstract resolve(
     projectId: string,
     options?: { readonly fresh?: boolean },
-  ): Promise<ProjectRoute | undefined>;
+  ): Promise<ProjectRoute | undefined> | ProjectRoute | undefined;
 }
 
 /** What a token shall say. */
@@ -56,7 +56,7 @@ export interface TokenRequest {
 
 /** Gives access tokens for the hop to a host. */
 export abstract class TokenSource {
-  abstract tokenFor(request: TokenRequest): Promise<string>;
+  abstract tokenFor(request: TokenRequest): Promise<string> | string;
   /** Drops cached tokens: keys were rotated, or access changed. All of them without a project. */
   abstract forget(projectId?: string): void;
 }

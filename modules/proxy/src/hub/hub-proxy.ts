@@ -11,6 +11,7 @@ import {
   type HeaderBag,
 } from '../http/headers.js';
 import type { Forward, Intercepted } from '../http/attempt.js';
+import type { ConnectionFilter } from '../http/connections.js';
 import { targetOf } from '../http/targets.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';
@@ -37,7 +38,10 @@ export interface HubProxyParts {
 interface Grant {
   readonly hostUrl: string;
   readonly request: TokenRequest;
+  readonly token: string;
 }
+
+type Exchange = Pick<RequestExchange, 'req' | 'path' | 'connection'>;
 
 /** Pause between looks for the new host of a project that has just moved. */
 const rerouteEveryMs = 250;
@@ -48,6 +52,8 @@ const rerouteEveryMs = 250;
  */
 export class HubProxy extends ProxyRole {
   private readonly clock: Clock;
+  private sweep: NodeJS.Timeout | undefined;
+  private rechecking = false;
 
   constructor(
     private readonly parts: HubProxyParts,
@@ -57,33 +63,55 @@ export class HubProxy extends ProxyRole {
     this.clock = parts.clock ?? new SystemClock();
   }
 
+  /**
+   * Looks again whether who holds a connection may hold it still, and cuts off who may not; how many
+   * they were. Happens every `recheckMs` by itself, for all.
+   */
+  recheckAccess(filter: ConnectionFilter = {}): Promise<number> {
+    return this.connections.recheck(filter);
+  }
+
+  override async drain(deadlineMs: number): Promise<void> {
+    await super.drain(deadlineMs);
+    clearInterval(this.sweep);
+    this.sweep = undefined;
+  }
+
   protected override async carry(exchange: RequestExchange): Promise<void> {
-    const { req, res, path, connection } = exchange;
-    const principal = await this.parts.authenticator.authenticate(req);
-    owned(connection, principal);
+    const { req, res, path } = exchange;
+    const asked = this.parts.authenticator.authenticate(req);
+    const principal = asked instanceof Promise ? await asked : asked;
+    this.own(exchange, principal);
     const headers = this.outgoingHeaders(req);
     const replayable = !hasBody(req);
-    const giveUpAt = this.clock.now() + this.limits.rerouteMs;
+    let giveUpAt = 0;
     for (let fresh = false; ; fresh = true) {
       const grant = await this.grant(path, principal, fresh);
-      const forward = await this.forward(grant, path, headers);
-      const answer = await this.attempt(() => this.forwarder.request(req, res, forward));
+      let answer: Intercepted | undefined;
+      try {
+        answer = await this.forwarder.request(req, res, forwardTo(grant, path, headers));
+      } catch (error) {
+        throw hostTrouble(error);
+      }
       if (answer === undefined) return;
       const problem = this.judge(answer, grant);
-      if (!replayable || (fresh && this.clock.now() >= giveUpAt)) throw problem;
+      const now = this.clock.now();
+      if (!fresh) giveUpAt = now + this.limits.rerouteMs;
+      else if (now >= giveUpAt) throw problem;
+      if (!replayable) throw problem;
       if (res.destroyed) return;
       if (fresh) await this.clock.delay(rerouteEveryMs);
     }
   }
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
-    const { req, socket, head, path, connection } = exchange;
+    const { req, socket, head, path } = exchange;
     const principal = await this.parts.authenticator.authenticate(req);
-    owned(connection, principal);
+    this.own(exchange, principal);
     if (principal.via === 'cookie') checkOrigin(req);
     const grant = await this.grant(path, principal, false);
     const headers = { ...this.outgoingHeaders(req), connection: 'Upgrade', upgrade: 'websocket' };
-    const forward = await this.forward(grant, path, headers);
+    const forward = forwardTo(grant, path, headers);
     await this.forwarder.upgrade(req, socket, head, {
       ...forward,
       responseHeaders: (response) => {
@@ -96,13 +124,43 @@ export class HubProxy extends ProxyRole {
     });
   }
 
+  private own({ req, path, connection }: Exchange, principal: Principal): void {
+    const subject = subjectOf(principal);
+    connection.subject = subject;
+    connection.sessionId = principal.sessionId;
+    // The engine replaces both.
+    const { headers, url } = req;
+    connection.mayStay = () => {
+      const shown = { headers: { value: headers }, url: { value: url } };
+      return this.mayStay(Object.create(req, shown) as IncomingMessage, path, subject);
+    };
+    this.sweep ??= setInterval(() => this.recheckAll(), this.limits.recheckMs).unref();
+  }
+
+  private async mayStay(req: IncomingMessage, path: ProjectPath, was: string): Promise<boolean> {
+    const principal = await this.parts.authenticator.authenticate(req);
+    if (subjectOf(principal) !== was) return false;
+    const route = await this.parts.routes.resolve(path.projectId);
+    if (!route) return false;
+    if (route.publicPorts.includes(path.port)) return true;
+    return principal.accountId !== undefined && (await route.roleOf(principal)) !== undefined;
+  }
+
+  private recheckAll(): void {
+    if (this.rechecking) return;
+    this.rechecking = true;
+    void this.recheckAccess().finally(() => (this.rechecking = false));
+  }
+
   /** @throws PROXY_PROJECT_UNKNOWN, PROXY_SIGN_IN_REQUIRED, PROXY_PROJECT_FORBIDDEN, … */
   private async grant(path: ProjectPath, principal: Principal, fresh: boolean): Promise<Grant> {
     const { projectId, port } = path;
-    const route = await this.parts.routes.resolve(projectId, { fresh });
+    const found = this.parts.routes.resolve(projectId, { fresh });
+    const route = found instanceof Promise ? await found : found;
     if (!route) throw ProxyErrors.PROXY_PROJECT_UNKNOWN({ projectId });
     const { accountId } = principal;
-    const role = accountId === undefined ? undefined : await route.roleOf(principal);
+    const held = accountId === undefined ? undefined : route.roleOf(principal);
+    const role = held instanceof Promise ? await held : held;
     const open = route.publicPorts.includes(port);
     if (role === undefined && !open) {
       throw accountId === undefined
@@ -117,39 +175,8 @@ export class HubProxy extends ProxyRole {
       role === undefined
         ? { hostId, projectId, subject: 'anonymous', role: 'anonymous', port }
         : { hostId, projectId, subject: subjectOf(principal), role };
-    return { hostUrl, request };
-  }
-
-  /** Completes `headers` for the host of this attempt. */
-  private async forward(grant: Grant, path: ProjectPath, headers: HeaderBag): Promise<Forward> {
-    const token = await this.parts.tokens.tokenFor(grant.request);
-    const target = targetOf(grant.hostUrl);
-    // The host finds the Host header of the browser in X-Forwarded-Host.
-    headers.host = target.host;
-    headers[tokenHeader] = token;
-    const confine = { projectId: path.projectId, base: path.base, stripped: false };
-    return {
-      target,
-      url: path.fullUrl,
-      headers,
-      port: path.port,
-      responseHeaders: (response) => cleanResponseHeaders(response.headers, confine),
-      intercept: (response) => isMisdirected(response),
-    };
-  }
-
-  /** A host that cannot be reached is the host's trouble, not the port's. */
-  private async attempt(
-    carry: () => Promise<Intercepted | undefined>,
-  ): Promise<Intercepted | undefined> {
-    try {
-      return await carry();
-    } catch (error) {
-      if (CodedError.is(error, 'PROXY_PORT_REFUSED')) {
-        throw ProxyErrors.PROXY_HOST_UNREACHABLE({}, { cause: error });
-      }
-      throw error;
-    }
+    const minted = this.parts.tokens.tokenFor(request);
+    return { hostUrl, request, token: minted instanceof Promise ? await minted : minted };
   }
 
   private outgoingHeaders(req: IncomingMessage): HeaderBag {
@@ -169,6 +196,29 @@ export class HubProxy extends ProxyRole {
   }
 }
 
+/** Completes `headers` for the host of this attempt. */
+function forwardTo(grant: Grant, path: ProjectPath, headers: HeaderBag): Forward {
+  const target = targetOf(grant.hostUrl);
+  // The host finds the Host header of the browser in X-Forwarded-Host.
+  headers.host = target.host;
+  headers[tokenHeader] = grant.token;
+  const confine = { projectId: path.projectId, base: path.base, stripped: false };
+  return {
+    target,
+    url: path.fullUrl,
+    headers,
+    port: path.port,
+    responseHeaders: (response) => cleanResponseHeaders(response.headers, confine),
+    intercept: isMisdirected,
+  };
+}
+
+/** A host that cannot be reached is the host's trouble, not the port's. */
+function hostTrouble(error: unknown): unknown {
+  if (!CodedError.is(error, 'PROXY_PORT_REFUSED')) return error;
+  return ProxyErrors.PROXY_HOST_UNREACHABLE({}, { cause: error });
+}
+
 /** Only the ingress itself says these; it lets no such header of a project through. */
 function isMisdirected(response: IncomingMessage): boolean {
   const code = response.headers[errorHeader];
@@ -182,11 +232,6 @@ function isMisdirected(response: IncomingMessage): boolean {
 
 const subjectOf = (principal: Principal): string =>
   principal.accountId === undefined ? 'anonymous' : `account:${principal.accountId}`;
-
-function owned(connection: RequestExchange['connection'], principal: Principal): void {
-  connection.subject = subjectOf(principal);
-  connection.sessionId = principal.sessionId;
-}
 
 /** A cookie comes along from any page; a WebSocket has no CORS that would stop it. */
 function checkOrigin(req: IncomingMessage): void {

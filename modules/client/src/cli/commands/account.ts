@@ -45,6 +45,23 @@ export const accountCommands: CommandModule = (program, cli) => {
       }),
     );
 
+  for (const [name, blocked, description] of [
+    ['block', true, 'shut an account out at once; what it owns stays (administrators)'],
+    ['unblock', false, 'let a blocked account in again (administrators)'],
+  ] as const) {
+    account
+      .command(name)
+      .description(description)
+      .argument('<id>')
+      .addHelpText('after', examples(`rookery account ${name} ID`))
+      .action(
+        cli.action(async (run, [accountId = '']) => {
+          const changed = await (await run.client()).updateAccount({ accountId, blocked });
+          return { json: changed, text: blocked ? 'blocked' : 'unblocked' };
+        }),
+      );
+  }
+
   const key = program.command('key').description('API keys');
 
   key
