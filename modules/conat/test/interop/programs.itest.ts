@@ -2,6 +2,13 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { missingFor, runProgram, type Language } from './support/programs.js';
 import { conatRoot, natsServer, type InteropServer, type StartServer } from './support/targets.js';
 
+const languages: readonly Language[] = ['js', 'go', 'python'];
+const missingReasons = new Map(
+  await Promise.all(
+    languages.map(async (language) => [language, await missingFor(language)] as const),
+  ),
+);
+
 const coreScenarios = [
   'pubsub',
   'wildcard',
@@ -27,17 +34,10 @@ const roles: readonly Role[] = [
     name: 'one root space',
     conat: conatRoot,
     oracle: natsServer,
-    languages: ['js'],
+    languages,
     scenarios: coreScenarios,
   },
 ];
-
-const languages: readonly Language[] = ['js', 'go', 'python'];
-const missingReasons = new Map(
-  await Promise.all(
-    languages.map(async (language) => [language, await missingFor(language)] as const),
-  ),
-);
 
 describe.each(roles)('programs written for NATS: $name', (role) => {
   for (const language of role.languages) describeLanguage(role, language);
