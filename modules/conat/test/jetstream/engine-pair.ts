@@ -90,6 +90,18 @@ export class EnginePair {
     return ours;
   }
 
+  /** Makes a stream that lives as long as `run`. */
+  async withStream(config: Record<string, unknown>, run: () => Promise<void>): Promise<void> {
+    const name = String(config.name);
+    await this.api(`STREAM.CREATE.${name}`, config);
+    try {
+      await run();
+      await this.api(`STREAM.INFO.${name}`, { deleted_details: true, subjects_filter: '>' });
+    } finally {
+      await this.api(`STREAM.DELETE.${name}`);
+    }
+  }
+
   private compare(asked: unknown, ours: unknown, theirs: unknown): void {
     const found = differences(ours, theirs);
     if (found.length > 0) this.differences.push(`${JSON.stringify(asked)}: ${found.join('; ')}`);

@@ -27,6 +27,9 @@ export const MessageGetRequest = z.strictObject({
   no_hdr: z.boolean().default(false),
 });
 export type MessageGetRequest = z.output<typeof MessageGetRequest>;
+/** Here a server does not mind keys that it does not know. */
+const DirectGetRequest = MessageGetRequest.strip();
+const noRequest = MessageGetRequest.parse({});
 
 function timeOf(text: string, context: { addIssue: (message: string) => void }): bigint {
   const ns = parseTime(text);
@@ -65,10 +68,13 @@ export class DirectGet {
 
   /** @returns the status that refuses it when it is not one */
   private read(input: ApiInput, key: string | null): MessageGetRequest | string {
-    if (key === null && input.payload.length === 0) return '408 Empty Request';
+    if (input.payload.length === 0) {
+      if (key === null) return '408 Empty Request';
+      return key === '' ? '408 Bad Request' : { ...noRequest, last_by_subj: key };
+    }
     let request: MessageGetRequest;
     try {
-      request = readRequest(MessageGetRequest.strip(), input);
+      request = readRequest(DirectGetRequest, input);
     } catch (error) {
       if (error instanceof JetStreamApiError) return '408 Malformed Request';
       throw error;
