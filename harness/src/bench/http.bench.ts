@@ -1,9 +1,9 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AccessTokenMinter, newId, Reverter, SystemExec, waitFor } from '@rookery/core';
+import { freePort } from './free-port.js';
 import type { Role, RoleSettings } from './http-roles.js';
 import { rowOf, type BenchRow } from './report.js';
 
@@ -171,15 +171,4 @@ async function requestsPerSecond(url: string, header: string): Promise<number> {
   const rate = /Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1];
   if (!rate || /Non-2xx/.test(stdout)) throw new Error(`wrk against ${url}: ${stdout}`);
   return Number(rate);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }

@@ -1,8 +1,8 @@
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Reverter, waitFor, type Exec } from '@rookery/core';
+import { freePort } from './free-port.js';
 
 /**
  * An OpenSSH server on loopback for one piece of work.
@@ -43,15 +43,4 @@ export async function withLoopbackSshd<T>(
     { timeoutMs: 10_000 },
   );
   return await work(ssh);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }
