@@ -4,12 +4,12 @@ import { waitFor } from '@rookery/core';
 
 /** A TCP connection that says exactly the bytes it is told. */
 export class RawSocket {
-  private received = Buffer.alloc(0);
+  private chunks: Buffer[] = [];
   closed = false;
 
   private constructor(readonly socket: Socket) {
     socket.setNoDelay(true);
-    socket.on('data', (chunk) => (this.received = Buffer.concat([this.received, chunk])));
+    socket.on('data', (chunk) => this.chunks.push(chunk));
     socket.on('error', () => undefined);
     socket.on('close', () => (this.closed = true));
   }
@@ -21,7 +21,8 @@ export class RawSocket {
   }
 
   get text(): string {
-    return this.received.toString('latin1');
+    if (this.chunks.length > 1) this.chunks = [Buffer.concat(this.chunks)];
+    return this.chunks[0]?.toString('latin1') ?? '';
   }
 
   say(bytes: string | Buffer): void {

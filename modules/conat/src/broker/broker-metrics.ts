@@ -1,9 +1,6 @@
 import type { TransportKind } from './ports.js';
 import type { CloseReason } from './protocol-texts.js';
 
-/** Upper bounds of the round trip times that are counted apart; above is one more. */
-export const rttBucketsMs = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000] as const;
-
 /** Counters since the start, added to on the spot; sizes are read from the broker itself. */
 export interface BrokerMetrics {
   messagesIn: number;
@@ -20,8 +17,8 @@ export interface BrokerMetrics {
   throttledMs: number;
   readonly connectionsOpened: Record<TransportKind, number>;
   readonly closed: Partial<Record<CloseReason, number>>;
-  /** Answers to the broker's PINGs, by {@link rttBucketsMs}. */
-  readonly rtt: { readonly buckets: number[]; sumMs: number };
+  /** Told how long each PONG took. */
+  onRoundTrip: ((ms: number) => void) | null;
 }
 
 export function newBrokerMetrics(): BrokerMetrics {
@@ -37,12 +34,6 @@ export function newBrokerMetrics(): BrokerMetrics {
     throttledMs: 0,
     connectionsOpened: { websocket: 0, tcp: 0, memory: 0 },
     closed: {},
-    rtt: { buckets: Array.from({ length: rttBucketsMs.length + 1 }, () => 0), sumMs: 0 },
+    onRoundTrip: null,
   };
-}
-
-export function countRtt(metrics: BrokerMetrics, ms: number): void {
-  const at = rttBucketsMs.findIndex((bound) => ms <= bound);
-  metrics.rtt.buckets[at < 0 ? rttBucketsMs.length : at]! += 1;
-  metrics.rtt.sumMs += ms;
 }

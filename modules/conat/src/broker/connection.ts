@@ -4,7 +4,6 @@ import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import { FrameWriter } from './frame-writer.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
 import { ConnectionTraffic, type TrafficConnection } from './connection-traffic.js';
-import { countRtt } from './broker-metrics.js';
 import type { IdentityRates } from './connection-registry.js';
 import type { ConnectionHost, Speaker, Subscription, Transport } from './ports.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
@@ -85,10 +84,14 @@ export class ClientConnection implements TrafficConnection, ParserSink {
       this.state !== 'ready' &&
       this.parser.carriedBytes + chunk.length > this.broker.limits.preAuthBytesMax
     ) {
-      this.refuse(protocolTexts.authorizationViolation, 'authentication failure');
+      this.refuseEarly();
       return;
     }
     this.parser.feed(chunk);
+  }
+
+  refuseEarly(): void {
+    this.refuse(protocolTexts.authorizationViolation, 'authentication failure');
   }
 
   lost(): void {
@@ -180,14 +183,14 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   pong(): void {
     if (!this.admitted()) return;
-    if (this.pingsOut === 1) countRtt(this.broker.metrics, performance.now() - this.pingedAt);
+    if (this.pingsOut === 1) this.broker.metrics.onRoundTrip?.(performance.now() - this.pingedAt);
     this.pingsOut = 0;
     this.spendOperation();
   }
 
   violation(kind: Parameters<ParserSink['violation']>[0]): void {
     if (this.state === 'new') {
-      this.refuse(protocolTexts.authorizationViolation, 'authentication failure');
+      this.refuseEarly();
     } else if (kind === 'payload') {
       this.refuse(protocolTexts.maximumPayload, 'maximum payload exceeded');
     } else if (kind === 'control line') {
@@ -248,7 +251,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     });
     if (this.isClosed) return;
     if (!identity) {
-      this.refuse(protocolTexts.authorizationViolation, 'authentication failure');
+      this.refuseEarly();
       return;
     }
     this.rates = this.broker.admit(this, identity);
@@ -299,7 +302,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   /** Before authentication nothing but CONNECT is obeyed. */
   private admitted(): boolean {
     if (this.state === 'ready') return true;
-    this.refuse(protocolTexts.authorizationViolation, 'authentication failure');
+    this.refuseEarly();
     return false;
   }
 

@@ -31,6 +31,8 @@ export interface Connection {
   readonly isReady: boolean;
   /** Bytes from the socket, cut anywhere. */
   receive(chunk: Buffer): void;
+  /** It sent more than may be kept of somebody who is not authenticated. */
+  refuseEarly(): void;
   /** The socket is gone. */
   lost(): void;
 }

@@ -1,8 +1,9 @@
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws';
 import type { UpgradeHandler } from './upgrade-dispatcher.js';
 import type { Broker } from '../broker/broker.js';
-import type { Transport } from '../broker/ports.js';
+import type { Connection, Transport } from '../broker/ports.js';
 
 /** How long a closed connection may take to send what waits for it. */
 export const closeDeadlineMs = 5_000;
@@ -45,9 +46,26 @@ export function acceptWebSocket(broker: Broker, socket: WebSocket, request: Inco
     },
   };
   const connection = broker.accept(transport);
+  boundEarlyBytes(broker, connection, request.socket);
   socket.on('message', (data) => connection.receive(data as Buffer));
   socket.on('close', () => connection.lost());
   socket.on('error', () => connection.lost());
+}
+
+/**
+ * `ws` keeps a frame until it is whole, and a client's may be megabytes: too much to keep for
+ * somebody who is not authenticated.
+ */
+function boundEarlyBytes(broker: Broker, connection: Connection, raw: Socket): void {
+  const bytesMax = broker.limits.preAuthBytesMax + frameSlackBytes;
+  let bytes = 0;
+  const count = (chunk: Buffer): void => {
+    bytes += chunk.length;
+    if (!connection.isReady && bytes <= bytesMax) return;
+    raw.off('data', count);
+    if (!connection.isReady) connection.refuseEarly();
+  };
+  raw.on('data', count);
 }
 
 /** A bare WebSocket server for the broker, for those who do without Nest. */

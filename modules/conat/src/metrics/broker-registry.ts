@@ -1,6 +1,5 @@
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broker } from '../broker/broker.js';
-import { rttBucketsMs } from '../broker/broker-metrics.js';
 
 /** The content type of {@link brokerMetrics}. */
 export const brokerMetricsType = Registry.PROMETHEUS_CONTENT_TYPE;
@@ -114,19 +113,13 @@ function gauges(registry: Registry, broker: Broker): void {
   );
 }
 
-/** A histogram whose counts were kept by the broker: prom-client’s own observes one by one. */
+/** Round trips are rare (a PING every half a minute), so they are observed one by one. */
 function roundTrips(registry: Registry, { metrics }: Broker): void {
-  new Gauge({
+  const histogram = new Histogram({
     name: 'conat_ping_seconds',
-    help: 'Round trips of the broker’s PINGs, cumulated by upper bound.',
-    labelNames: ['le'],
+    help: 'Round trips of the broker’s PINGs, since the metrics were first asked for.',
+    buckets: [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1],
     registers: [registry],
-    collect() {
-      let sum = 0;
-      metrics.rtt.buckets.forEach((count, i) => {
-        sum += count;
-        this.set({ le: i < rttBucketsMs.length ? String(rttBucketsMs[i]! / 1_000) : '+Inf' }, sum);
-      });
-    },
   });
+  metrics.onRoundTrip = (ms) => histogram.observe(ms / 1_000);
 }
