@@ -14,3 +14,8 @@ export {
   natsServerPath,
   type NatsServerOptions,
 } from './nats-server.oracle.js';
+export {
+  accountStoreConformance,
+  type AccountStoreUnderTest,
+} from './account-store.conformance.js';
+export { openTestStore } from './test-store.js';
