@@ -244,3 +244,77 @@ describe('messages are read like from nats-server', () => {
     });
   });
 });
+
+describe('retention works like in nats-server', () => {
+  const consumer = (stream: string, name: string, filter?: string): Promise<unknown> =>
+    pair.api(`CONSUMER.CREATE.${stream}.${name}${filter ? `.${filter}` : ''}`, {
+      stream_name: stream,
+      config: { durable_name: name, name, ack_policy: 'explicit', filter_subject: filter },
+    });
+
+  test('of a work queue', async () => {
+    const config = { name: 'work', subjects: ['work.>'], retention: 'workqueue' };
+    await pair.withStream(config, async () => {
+      for (let i = 0; i < 6; i += 1) await pair.same(`work.${i % 2}`, `job ${i}`);
+      await consumer('work', 'even', 'work.0');
+      await pair.pull('work', 'even', 2);
+      await pair.settled('work');
+      await pair.api('STREAM.INFO.work', { deleted_details: true, subjects_filter: '>' });
+      await pair.pull('work', 'even', 10);
+      await pair.settled('work');
+      await consumer('work', 'odd', 'work.1');
+      await pair.pull('work', 'odd', 10);
+      await pair.settled('work');
+      await pair.api('STREAM.UPDATE.work', { ...config, consumer_limits: { max_ack_pending: 5 } });
+    });
+  });
+
+  test('of interest', async () => {
+    const config = { name: 'wish', subjects: ['wish.>'], retention: 'interest' };
+    await pair.withStream(config, async () => {
+      await pair.same('wish.0', 'nobody wants it', { 'Nats-Msg-Id': 'a' });
+      await pair.same('wish.0', 'nobody wants it', { 'Nats-Msg-Id': 'a' });
+      await pair.same('wish.0', 'x', { 'Nats-Expected-Last-Msg-Id': 'a' });
+      await consumer('wish', 'all');
+      await consumer('wish', 'one', 'wish.1');
+      for (let i = 0; i < 6; i += 1) await pair.same(`wish.${i % 3}`, `message ${i}`);
+      await pair.api('STREAM.INFO.wish', { subjects_filter: '>' });
+      await pair.pull('wish', 'all', 4);
+      await pair.settled('wish');
+      await pair.pull('wish', 'one', 1);
+      await pair.settled('wish');
+      await pair.api('STREAM.INFO.wish', { deleted_details: true, subjects_filter: '>' });
+      await pair.api('CONSUMER.DELETE.wish.one');
+      await pair.settled('wish');
+      await pair.pull('wish', 'all', 10);
+      await pair.settled('wish');
+      await pair.same('wish.1', 'more');
+      await pair.api('STREAM.INFO.wish', { subjects_filter: '>' });
+    });
+  });
+});
+
+describe('time works like in nats-server', () => {
+  test('for messages with a TTL, and their markers', async () => {
+    const second = 1_000_000_000;
+    const config = { name: 'ttl', subjects: ['ttl.>'], allow_msg_ttl: true };
+    await pair.withStream(config, async () => {
+      await pair.same('ttl.a', 'x', { 'Nats-TTL': '1' });
+      await pair.same('ttl.a', 'x', { 'Nats-TTL': 'never' });
+      for (const ttl of ['0', '1ms', '-1', 'x', '1h', '1.5s', '2h45m']) {
+        await pair.same('ttl.b', 'x', { 'Nats-TTL': ttl });
+      }
+      await pair.expired('ttl', 3);
+      await pair.api('STREAM.INFO.ttl', { deleted_details: true, subjects_filter: '>' });
+    });
+    const marked = { ...config, name: 'mark', subject_delete_marker_ttl: 60 * second };
+    await pair.withStream({ ...marked, max_age: second, duplicate_window: second }, async () => {
+      for (const subject of ['ttl.a', 'ttl.a', 'ttl.b']) await pair.same(subject, 'x');
+      await pair.same('ttl.c', 'x', { 'Nats-TTL': 'never' });
+      await pair.same('ttl.d', '', { 'KV-Operation': 'PURGE' });
+      await pair.expired('mark', 3);
+      await pair.api('STREAM.INFO.mark', { deleted_details: true, subjects_filter: '>' });
+      await pair.api('STREAM.MSG.GET.mark', { last_by_subj: 'ttl.a' });
+    });
+  });
+});

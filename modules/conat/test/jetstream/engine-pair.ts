@@ -90,6 +90,57 @@ export class EnginePair {
     return ours;
   }
 
+  /** Takes messages from a pull consumer and acknowledges them. @returns their payloads */
+  async pull(stream: string, consumer: string, batch: number): Promise<string[]> {
+    const next = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
+    const body = { batch, no_wait: true, expires: 1_000_000_000 };
+    const inbox = createInbox();
+    const theirs: string[] = [];
+    let ended = false;
+    const subscription = this.theirs.subscribe(inbox, {
+      callback: (_error, message) => {
+        if (message.headers?.code) ended = true;
+        else theirs.push(message.string());
+        message.respond();
+      },
+    });
+    this.theirs.publish(next, bytesOf(body), { reply: inbox });
+    const done = (): boolean => ended || theirs.length === batch;
+    await waitFor('all messages', () => done(), { timeoutMs: 10_000, everyMs: 5 });
+    subscription.unsubscribe();
+    await this.theirs.flush();
+    const delivered = this.ours.request(next, body).filter(({ reply }) => reply !== '');
+    for (const { reply } of delivered) this.ours.say(reply, '');
+    const ours = delivered.map(({ payload }) => payload.toString());
+    this.compare({ next, batch }, ours, theirs);
+    return ours;
+  }
+
+  /** A server takes acknowledged messages away a moment later. */
+  async settled(stream: string): Promise<void> {
+    const ours = this.ours.api<StreamState>(`STREAM.INFO.${stream}`).state.messages;
+    await this.theirMessages(stream, ours);
+  }
+
+  /** Waits until a server has so many messages left, and lets as much time pass for ours. */
+  async expired(stream: string, left: number): Promise<void> {
+    const startedAt = Date.now();
+    await this.theirMessages(stream, left);
+    this.ours.pass(Math.max(0, 2_000 - (Date.now() - startedAt)));
+  }
+
+  private async theirMessages(stream: string, count: number): Promise<void> {
+    let found = -1;
+    const reached = async (): Promise<boolean> => {
+      const answer = await this.theirs.request(`$JS.API.STREAM.INFO.${stream}`);
+      // An API request of ours, too, so that both have counted the same.
+      this.ours.api(`STREAM.INFO.${stream}`);
+      found = answer.json<StreamState>().state.messages;
+      return found === count;
+    };
+    await waitFor(`${count} messages in ${stream}`, reached, { timeoutMs: 10_000, everyMs: 20 });
+  }
+
   /** Makes a stream that lives as long as `run`. */
   async withStream(config: Record<string, unknown>, run: () => Promise<void>): Promise<void> {
     const name = String(config.name);
@@ -121,6 +172,10 @@ function differences(ours: unknown, theirs: unknown, at = ''): string[] {
       `${at}.${key}`,
     ),
   );
+}
+
+interface StreamState {
+  readonly state: { readonly messages: number };
 }
 
 const nothing: Seen = { status: 'no answer', headers: [], payload: null };

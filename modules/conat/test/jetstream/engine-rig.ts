@@ -68,7 +68,13 @@ export class EngineRig {
         this.engine.handle({ kind: 'publish', stream, subject, ...input });
       }
     }
+    this.wakeIfDue();
     this.store.commit();
+  }
+
+  private wakeIfDue(): void {
+    const now = this.clock.now();
+    if ((this.engine.nextWakeMs() ?? Infinity) <= now) this.engine.wake(now);
   }
 
   /** What was said to a subject since it was last asked for. */

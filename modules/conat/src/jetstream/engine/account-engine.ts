@@ -53,10 +53,10 @@ class AccountEngine extends Engine {
     account: JetStreamAccount,
     store: AccountStore,
     private readonly outbox: Outbox,
-    clock: Clock,
+    private readonly clock: Clock,
   ) {
     super();
-    const nowNs = (): bigint => msToNs(clock.now());
+    const nowNs = (): bigint => this.nowNs();
     this.streams = new StreamSet(store, outbox, nowNs);
     this.consumers = new Consumers(account, this.streams, outbox, clock);
     this.publisher = new Publisher(this.consumers, outbox, nowNs);
@@ -93,7 +93,7 @@ class AccountEngine extends Engine {
   }
 
   nextWakeMs(): number | null {
-    let next = this.consumers.nextWakeMs();
+    let next = earlier(this.consumers.nextWakeMs(), this.idsEndMs());
     for (const stream of this.streams.all()) next = earlier(next, this.expiry.nextWakeMs(stream));
     return next;
   }
@@ -122,7 +122,19 @@ class AccountEngine extends Engine {
   }
 
   get idle(): boolean {
-    return this.consumers.idle && [...this.streams.all()].every((stream) => stream.isForgetful);
+    return this.consumers.idle && this.idsEndMs() === null;
+  }
+
+  /**
+   * When the last message's id is forgotten. Ids of messages that are gone are in no header: they
+   * would be lost with the memory, so the engine is not idle until then.
+   */
+  private idsEndMs(): number | null {
+    let end: number | null = null;
+    for (const stream of this.streams.all()) {
+      end = Math.max(end ?? 0, stream.ids.endMs(this.nowNs()) ?? 0) || null;
+    }
+    return end;
   }
 
   private request(input: ApiInput): void {
@@ -150,6 +162,10 @@ class AccountEngine extends Engine {
       return this.status(input.reply, '412 Required Api Level');
     }
     this.direct.handle(stream, input, key.length > 0 ? key.join('.') : null);
+  }
+
+  private nowNs(): bigint {
+    return msToNs(this.clock.now());
   }
 
   private info(request: ApiInput): void {

@@ -5,7 +5,8 @@ const nsPerSecond = 1_000_000_000n;
 /** What Go writes for no time. */
 export const zeroTime = '0001-01-01T00:00:00Z';
 
-export const msToNs = (ms: number): bigint => BigInt(ms) * nsPerMs;
+export const msToNs = (ms: number): bigint =>
+  BigInt(Math.floor(ms)) * nsPerMs + BigInt(Math.round((ms % 1) * 1e6));
 export const nsToMs = (ns: bigint): number => Number(ns / nsPerMs);
 
 /** RFC 3339 in UTC with as many digits of a second as are needed. */

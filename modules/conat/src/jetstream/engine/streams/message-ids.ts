@@ -1,5 +1,6 @@
 import type { StreamStore } from '../account-store.js';
 import { headerText, headerValue } from '../headers.js';
+import { nsToMs } from '../times.js';
 
 interface Seen {
   readonly id: string;
@@ -45,11 +46,14 @@ export class MessageIds {
     }
   }
 
-  get isEmpty(): boolean {
-    return this.byId.size === 0;
+  /** When the last id leaves the window; null when there is none. */
+  endMs(nowNs: bigint): number | null {
+    this.forget(nowNs);
+    const last = this.seen[this.seen.length - 1];
+    return last && this.byId.size > 0 ? nsToMs(last.timeNs + this.windowNs) + 1 : null;
   }
 
-  forget(nowNs: bigint): void {
+  private forget(nowNs: bigint): void {
     while (this.head < this.seen.length) {
       const first = this.seen[this.head]!;
       if (nowNs - first.timeNs < this.windowNs) break;

@@ -121,14 +121,6 @@ export class Stream implements StreamHandle {
     return nsToMs(timeNs + BigInt(this.config.max_age)) + 1;
   }
 
-  /**
-   * Nothing but what the store has is remembered. Ids of messages that are gone would be lost with
-   * the memory, so streams that have any stay until their window is over.
-   */
-  get isForgetful(): boolean {
-    return this.ids.isEmpty;
-  }
-
   /** Sequence of the newest message that a filter (or a plain subject) has; 0 for none. */
   lastSeqOf(filter: string): number {
     return this.last(filter)?.seq ?? 0;
