@@ -18,6 +18,7 @@ import { ProblemFilter } from './api/problem.js';
 import { AuditApi } from './audit/audit.api.js';
 import { AuditService } from './audit/audit.service.js';
 import { BrokerAccess } from './conat/broker-access.js';
+import { HostAccessNews } from './conat/host-access-news.js';
 import { HubAuthenticator } from './conat/hub-authenticator.js';
 import { HubConat } from './conat/hub-conat.js';
 import { HUB_SECRET } from './conat/hub-secret.js';
@@ -78,7 +79,7 @@ export class HubModule {
         ...api,
         ...composed(settings),
         ...(hasApi ? [HubServices] : []),
-        ...(config.conatUrl === undefined ? [BrokerAccess] : []),
+        ...(config.conatUrl === undefined ? [BrokerAccess, HostAccessNews] : []),
       ],
     };
   }

@@ -7,6 +7,7 @@ import { Collaborator, Project } from './entities/project.entity.js';
 import { AuditRow, Backup, SigningKey, UsageRecord } from './entities/record.entity.js';
 import { Tables1700000000001 } from './migrations/0001-tables.js';
 import { AccessChanges1700000000002 } from './migrations/0002-access-changes.js';
+import { AccessOfHosts1700000000003 } from './migrations/0003-access-of-hosts.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
 const migrationLock = 728_401;
@@ -32,7 +33,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       ...[ProjectHost, HostKey, JoinToken, Operation, ProjectMove, IdempotencyRecord],
       ...[PlacementDecision, PlacementReservation, Backup, UsageRecord, AuditRow, SigningKey],
     ],
-    migrations: [Tables1700000000001, AccessChanges1700000000002],
+    migrations: [Tables1700000000001, AccessChanges1700000000002, AccessOfHosts1700000000003],
   };
 }
 
