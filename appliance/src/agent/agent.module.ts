@@ -7,7 +7,8 @@ import {
   type BackupDriver,
 } from '@rookery/backup';
 import { hostBackups } from '@rookery/backup/contract';
-import { ConatModule, NetworkAuthenticator } from '@rookery/conat';
+import { Broker, ConatModule, NetworkAuthenticator, UpgradeDispatcher } from '@rookery/conat';
+import { hostAccess } from '@rookery/conat/contract';
 import { Clock, type Logger } from '@rookery/core';
 import { MoveDestinationService, MoveJournal, MoveSourceService } from '@rookery/move';
 import { moveDestination, moveSource } from '@rookery/move/contract';
@@ -15,6 +16,10 @@ import { createRunnerHandlers, RunnerService } from '@rookery/runner';
 import { hostProjects } from '@rookery/runner/contract';
 import { StorageDriver } from '@rookery/storage';
 import { hostSnapshots } from '@rookery/storage/contract';
+import { AccessSync } from '../access/access-sync.js';
+import { HostBroker } from '../access/host-broker.js';
+import { ProjectDoor } from '../access/project-door.js';
+import { ProjectTokens } from '../access/project-tokens.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
 import { HostRecord } from '../hub/host-record.js';
@@ -57,7 +62,7 @@ const providers: Provider[] = [
     provide: Services,
     inject: [
       ...[RunnerService, StorageDriver, BACKUPS, MoveSourceService, MoveDestinationService],
-      ...[ProjectBooks, HostWriters],
+      ...[ProjectBooks, HostWriters, AccessSync],
     ],
     useFactory: (
       runner: RunnerService,
@@ -67,6 +72,7 @@ const providers: Provider[] = [
       destination: MoveDestinationService,
       books: ProjectBooks,
       writers: HostWriters,
+      access: AccessSync,
     ) => {
       const gates = { books, writers };
       const snapshots = snapshotHandlers(storage, runner);
@@ -79,6 +85,12 @@ const providers: Provider[] = [
         offer(hostBackups, backups ? fenced(backups, ['run', 'restorePath'], gates) : noBackups),
         offer(moveSource, source),
         offer(moveDestination, destination),
+        offer(hostAccess, {
+          changed: async () => {
+            await access.pull();
+            return {};
+          },
+        }),
       ]);
     },
   },
@@ -99,8 +111,19 @@ const providers: Provider[] = [
       new Ownership(books, moves, control, log),
   },
   {
+    provide: ProjectDoor,
+    inject: [UpgradeDispatcher, HostBroker, Broker, LOGGER],
+    useFactory: (dispatcher: UpgradeDispatcher, host: HostBroker, broker: Broker, log: Logger) => {
+      host.attach(broker);
+      return new ProjectDoor(dispatcher, log);
+    },
+  },
+  {
     provide: HubLink,
-    inject: [CONFIG, IDENTITY, HostRecord, HostStatus, Ownership, Services, Clock, LOGGER],
+    inject: [
+      ...[CONFIG, IDENTITY, HostRecord, HostStatus, Ownership, Services, AccessSync],
+      ...[ProjectTokens, Clock, LOGGER],
+    ],
     useFactory: (
       config: HostConfig,
       identity: HostIdentity,
@@ -108,12 +131,14 @@ const providers: Provider[] = [
       status: HostStatus,
       ownership: Ownership,
       services: Services,
+      access: AccessSync,
+      tokens: ProjectTokens,
       clock: Clock,
       logger: Logger,
     ) => {
       const { serveAll: serve } = services;
-      const shared = { config, identity, record, status, ownership, serve, clock, logger };
-      return new HubLink(shared);
+      const hub = { config, identity, record, status, ownership };
+      return new HubLink({ ...hub, access, tokens, serve, clock, logger });
     },
   },
 ];
@@ -125,8 +150,12 @@ const providers: Provider[] = [
     runnerModule,
     PortsModule,
     moveModule,
-    // The projects' own network. Nobody has an identity on it yet: deny is the default.
-    ConatModule.forRoot({ authenticator: new NetworkAuthenticator({}), name: 'host' }),
+    // The projects' own network.
+    ConatModule.forRootAsync({
+      imports: [BooksModule],
+      inject: [NetworkAuthenticator],
+      useFactory: (authenticator: NetworkAuthenticator) => ({ authenticator, name: 'host' }),
+    }),
   ],
   controllers: [HealthController],
   providers,

@@ -9,9 +9,15 @@ import {
   tellSupervisor,
   type Logger,
 } from '@rookery/core';
+import { NetworkAuthenticator } from '@rookery/conat';
 import { MoveJournal } from '@rookery/move';
 import { StorageDriver } from '@rookery/storage';
 import { DataSource } from 'typeorm';
+import { AccessBook } from '../access/access-book.js';
+import { AccessSync } from '../access/access-sync.js';
+import { RecordedKeysVerifier, hostAuthenticator } from '../access/host-authenticator.js';
+import { HostBroker } from '../access/host-broker.js';
+import { ProjectTokens } from '../access/project-tokens.js';
 import { BookedBackupProjects } from '../books/backup-projects.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { SqliteBackupJournal, SqliteMoveJournal } from '../books/sqlite-journals.js';
@@ -21,6 +27,7 @@ import { HostRecord } from '../hub/host-record.js';
 import { loadIdentity, type HostIdentity } from '../identity/identity.js';
 import { openStorage } from '../storage.js';
 import { HostWriters } from './host-writers.js';
+import { mountRunFolder } from './run-folder.js';
 import { IDENTITY, LOGGER } from './tokens.js';
 
 /** The ingress looks at the books by itself; this only makes it look at once. */
@@ -60,6 +67,57 @@ const providers: Provider[] = [
       books.onChange(nudgeIngress);
       return books;
     },
+  },
+  {
+    provide: AccessBook,
+    inject: [CONFIG, DataSource, Clock],
+    useFactory: async ({ offlineMs }: HostConfig, database: DataSource, clock: Clock) => {
+      const access = new AccessBook(database, clock, offlineMs);
+      await access.open();
+      return access;
+    },
+  },
+  {
+    provide: AccessSync,
+    inject: [AccessBook, Clock, LOGGER],
+    useFactory: (access: AccessBook, clock: Clock, logger: Logger) =>
+      new AccessSync(access, clock, logger),
+  },
+  {
+    provide: ProjectTokens,
+    inject: [CONFIG, HostRecord, Exec, LOGGER],
+    useFactory: async (config: HostConfig, record: HostRecord, exec: Exec, logger: Logger) => {
+      const { paths, agentPort } = config;
+      await mountRunFolder(exec, paths.run, config.dataDir);
+      const tokens = new ProjectTokens({
+        folder: paths.projectTokens,
+        conatUrl: `ws://host.rookery:${agentPort}/conat`,
+        verifier: new RecordedKeysVerifier(record),
+        logger,
+      });
+      await tokens.open();
+      return tokens;
+    },
+  },
+  {
+    provide: HostBroker,
+    inject: [ProjectBooks, AccessBook, AccessSync, ProjectTokens],
+    useFactory: async (
+      books: ProjectBooks,
+      access: AccessBook,
+      sync: AccessSync,
+      tokens: ProjectTokens,
+    ) => {
+      const host = new HostBroker({ books, access, sync, tokens });
+      await host.open();
+      return host;
+    },
+  },
+  {
+    provide: NetworkAuthenticator,
+    inject: [HostRecord, HostBroker],
+    useFactory: (record: HostRecord, host: HostBroker) =>
+      hostAuthenticator(new RecordedKeysVerifier(record), host),
   },
   {
     provide: BackupJournal,

@@ -8,6 +8,8 @@ import {
   onSupervisorGone,
   toCodedError,
 } from '@rookery/core';
+import { gatewayOf } from '@rookery/runner';
+import { ProjectDoor } from '../access/project-door.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
 import { AgentModule } from './agent.module.js';
 
@@ -20,8 +22,9 @@ try {
   app.useWebSocketAdapter(new ConatWsAdapter(app, app.get(UpgradeDispatcher)));
   app.enableShutdownHooks();
   onSupervisorGone(() => void app.close().finally(() => process.exit(0)));
-  const { agentPort, listen } = app.get<HostConfig>(CONFIG);
+  const { agentPort, listen, projectCidr } = app.get<HostConfig>(CONFIG);
   await app.listen(agentPort, listen);
+  await app.get(ProjectDoor).open(gatewayOf(projectCidr), agentPort, listen);
 } catch (error) {
   createLogger('agent').fatal({ err: error }, toCodedError(error).message);
   // A wrong setting does not get better by trying again.

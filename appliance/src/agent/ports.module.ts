@@ -1,9 +1,10 @@
 import { Module } from '@nestjs/common';
-import { Exec, type Logger } from '@rookery/core';
+import type { Logger } from '@rookery/core';
 import { HostProjects, IngressGate, MoveModule, TransferSender } from '@rookery/move';
 import { MoveJournal } from '@rookery/move';
 import { RunnerModule, RunnerService, type RunnerModuleOptions } from '@rookery/runner';
 import { StorageDriver } from '@rookery/storage';
+import { ProjectTokens } from '../access/project-tokens.js';
 import { BookedHostProjects, BookedIngressGate } from '../books/move-projects.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
@@ -12,7 +13,6 @@ import { HostRecord } from '../hub/host-record.js';
 import type { HostIdentity } from '../identity/identity.js';
 import { BooksModule } from './books.module.js';
 import { HostWriters } from './host-writers.js';
-import { mountRunFolder } from './run-folder.js';
 import { RunnerControl } from './runner-control.js';
 import { IDENTITY, LOGGER } from './tokens.js';
 import { SshTransferSender } from './transfer-sender.js';
@@ -20,16 +20,15 @@ import { SshTransferSender } from './transfer-sender.js';
 /** Containers, over the host's own books and storage. */
 export const runnerModule = RunnerModule.forRootAsync({
   imports: [BooksModule],
-  inject: [CONFIG, StorageDriver, ProjectBooks, LOGGER, Exec],
-  useFactory: async (
+  inject: [CONFIG, StorageDriver, ProjectBooks, LOGGER, ProjectTokens],
+  useFactory: (
     config: HostConfig,
     storage: StorageDriver,
     store: ProjectBooks,
     log: Logger,
-    exec: Exec,
-  ): Promise<RunnerModuleOptions> => {
+    extras: ProjectTokens,
+  ): RunnerModuleOptions => {
     const { paths, imageAllowlist } = config;
-    await mountRunFolder(exec, paths.run, config.dataDir);
     return {
       podman: {
         hostKey: config.hostKey,
@@ -45,7 +44,7 @@ export const runnerModule = RunnerModule.forRootAsync({
       },
       // The agent's own lifecycle does that, so that a slow start does not hold up the others.
       reconcileMs: 0,
-      parts: { storage, store, log },
+      parts: { storage, store, log, extras },
     };
   },
 });

@@ -65,6 +65,12 @@ const HostEnvironment = z.object({
   /** Folder or address as restic understands it; absent: no backups here. */
   ROOKERY_BACKUP_REPOSITORY: z.string().min(1).optional(),
   ROOKERY_BACKUP_PASSWORD_FILE: AbsolutePath.optional(),
+  /** Seconds for which people already known may go on when the hub is away. */
+  ROOKERY_OFFLINE_TTL: z.coerce
+    .number()
+    .min(1)
+    .max(30 * 86_400)
+    .default(86_400),
   /** Comma-separated image patterns; absent: every image. */
   ROOKERY_IMAGE_ALLOWLIST: List.optional(),
   /** The entry script's, which may be exported around us; nothing here reads it. */
@@ -94,6 +100,7 @@ export interface HostConfig {
   readonly localImages: Readonly<Record<string, string>>;
   readonly toolsDir: string;
   readonly backup: { readonly repository: string; readonly passwordFile: string } | undefined;
+  readonly offlineMs: number;
   readonly imageAllowlist: readonly string[] | undefined;
   readonly logLevel: string;
   readonly paths: HostPaths;
@@ -117,6 +124,8 @@ interface HostPaths {
   readonly run: string;
   /** In it: mounts, pids and locks of containers, gone after a reboot as they are. */
   readonly containersRun: string;
+  /** In it: what each running container alone may know. */
+  readonly projectTokens: string;
   readonly backupWork: string;
 }
 
@@ -156,6 +165,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     localImages: parsed.ROOKERY_LOCAL_IMAGES ?? {},
     toolsDir: parsed.ROOKERY_TOOLS_DIR,
     backup: backupOf(parsed),
+    offlineMs: parsed.ROOKERY_OFFLINE_TTL * 1000,
     imageAllowlist: parsed.ROOKERY_IMAGE_ALLOWLIST,
     logLevel: parsed.ROOKERY_LOG_LEVEL,
     paths: pathsIn(dataDir, parsed.ROOKERY_HOST_KEY),
@@ -185,6 +195,7 @@ function pathsIn(dataDir: string, hostKey: string): HostPaths {
     images: `${dataDir}/images`,
     run,
     containersRun: `${run}/c`,
+    projectTokens: `${run}/t`,
     backupWork: `${dataDir}/backup`,
   };
 }

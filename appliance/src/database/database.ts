@@ -2,10 +2,12 @@ import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Database as SqliteDatabase } from 'better-sqlite3';
 import { DataSource, DefaultNamingStrategy } from 'typeorm';
+import { AccessGrantRow, AccessStateRow } from './entities/access.entity.js';
 import { HostRow, KeyRow } from './entities/host.entity.js';
 import { MovedProjectRow, ProjectRow } from './entities/project.entity.js';
 import { IncomingMoveRow, JobRow, OutgoingMoveRow } from './entities/work.entity.js';
 import { Tables1700000000001 } from './migrations/0001-tables.js';
+import { Access1700000000002 } from './migrations/0002-access.js';
 
 /** Properties are camelCase, columns snake_case. */
 class SnakeNaming extends DefaultNamingStrategy {
@@ -28,9 +30,10 @@ export async function openDatabase(path: string): Promise<DataSource> {
     migrationsRun: false,
     entities: [
       ...[HostRow, KeyRow, ProjectRow, MovedProjectRow],
+      ...[AccessGrantRow, AccessStateRow],
       ...[JobRow, OutgoingMoveRow, IncomingMoveRow],
     ],
-    migrations: [Tables1700000000001],
+    migrations: [Tables1700000000001, Access1700000000002],
     prepareDatabase: (connection: SqliteDatabase) => {
       connection.pragma('journal_mode = WAL');
       connection.pragma('synchronous = FULL');

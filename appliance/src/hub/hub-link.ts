@@ -1,6 +1,8 @@
 import { backoffMs, CodedError, type Clock, type Logger } from '@rookery/core';
 import { ConatClient, createServiceClient, joiningIdentityName } from '@rookery/conat';
 import { hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
+import type { AccessSync } from '../access/access-sync.js';
+import type { ProjectTokens } from '../access/project-tokens.js';
 import type { HostConfig } from '../config/config.js';
 import { HostErrors } from '../host.errors.js';
 import type { HostIdentity } from '../identity/identity.js';
@@ -11,6 +13,8 @@ import type { Ownership } from './ownership.js';
 
 const retry = { firstMs: 500, maxMs: 15_000 };
 const connectTimeoutMs = 10_000;
+/** A container waits so long for its token before it starts without. */
+const tokenMs = 2_000;
 /** Changes of state within this time make one report. */
 const reportDelayMs = 50;
 /** A hub that does not say otherwise. */
@@ -22,6 +26,8 @@ export interface HubLinkParts {
   readonly record: HostRecord;
   readonly status: HostStatus;
   readonly ownership: Ownership;
+  readonly access: AccessSync;
+  readonly tokens: ProjectTokens;
   /** Serves the host's contracts on a new connection. */
   readonly serve: (client: ConatClient, hostId: string) => Promise<void>;
   readonly clock: Clock;
@@ -87,9 +93,23 @@ export class HubLink {
       }),
     );
     const { client } = this;
+    this.attach(client, hostId);
     await this.untilDone('serving', () => this.parts.serve(client, hostId));
     logger.info({ hostId }, 'the host serves its hub');
     await this.reportForEver(client, hostId);
+  }
+
+  /** Who asks the hub by itself does it on this line. */
+  private attach(client: ConatClient, hostId: string): void {
+    const reports = createServiceClient(client, hostReports, { hostId });
+    this.parts.access.attach(reports);
+    this.parts.tokens.attach(async (projectId, generation) => {
+      const { token } = await reports.projectToken(
+        { projectId, generation },
+        { timeoutMs: tokenMs },
+      );
+      return token;
+    });
   }
 
   /** The id that the hub gave us; a repeated registration gives the same. */
@@ -139,7 +159,7 @@ export class HubLink {
 
   private async reportForEver(client: ConatClient, hostId: string): Promise<void> {
     const reports = createServiceClient(client, hostReports, { hostId });
-    const { record, status, ownership, logger, clock } = this.parts;
+    const { record, status, ownership, access, tokens, logger, clock } = this.parts;
     let silent = false;
     while (!this.stopped.signal.aborted) {
       let everyMs = (await record.get())?.heartbeatEveryMs ?? heartbeatDefaultMs;
@@ -149,7 +169,9 @@ export class HubLink {
         const reply = await reports.heartbeat(await status.heartbeat());
         everyMs = reply.heartbeatEveryMs;
         await record.update(reply);
+        await access.learn(reply.accessRevision);
         await ownership.learn(reply.owned, askedAt);
+        await tokens.fillMissing();
         if (silent) logger.info('the hub answers again');
         silent = false;
       } catch (error) {

@@ -20,6 +20,23 @@ export interface ContainerSpec {
   readonly volume: VolumePaths;
   readonly quota: Quota;
   readonly env: Readonly<Record<string, string>>;
+  /** A folder of the host that the container sees, read-only, at {@link containerRunFolder}. */
+  readonly runFolder?: string;
+}
+
+/** What an app has for a container, beside image and volume. */
+export interface ContainerAddition {
+  readonly env: Readonly<Record<string, string>>;
+  readonly runFolder?: string;
+}
+
+/** Where a container sees its run folder. */
+export const containerRunFolder = '/run/rookery';
+
+/** Port: what else an app puts into its containers, for example keys. */
+export abstract class ContainerExtras {
+  /** Before each start, also of a container that runs already. */
+  abstract prepare(projectId: ProjectId, generation: number): Promise<ContainerAddition>;
 }
 
 export interface ContainerStatus {

@@ -1,7 +1,7 @@
 import { KeyedLock, SingleFlight, toCodedError, type Logger } from '@rookery/core';
 import type { Progress, ProjectId, ProjectState } from '@rookery/core/contract';
 import type { StorageDriver } from '@rookery/storage/contract';
-import type { ContainerDriver, ContainerStatus } from './container.driver.js';
+import type { ContainerDriver, ContainerExtras, ContainerStatus } from './container.driver.js';
 import { refuseBusy } from './fence-guard.js';
 import type { ImageStore, ResolvedImage } from './image/image.store.js';
 import { parseImageRef } from './image/image-ref.js';
@@ -31,6 +31,7 @@ export interface RuntimeParts {
   readonly driver: ContainerDriver;
   readonly images: ImageStore;
   readonly log: Logger;
+  readonly extras?: ContainerExtras | undefined;
 }
 
 /**
@@ -77,6 +78,7 @@ export class ProjectRuntime {
     const record = await this.to(id, 'starting', {}, { refuseBusy: options.evenFenced !== true });
     try {
       const { image, volume } = await this.prepare(record, options.onProgress);
+      const extras = await this.parts.extras?.prepare(id, record.generation);
       const status = await driver.start({
         projectId: id,
         generation: record.generation,
@@ -84,7 +86,8 @@ export class ProjectRuntime {
         imageRef: image.ref,
         volume: volume.paths,
         quota: record.spec.quota,
-        env: image.env,
+        env: { ...image.env, ...extras?.env },
+        ...(extras?.runFolder !== undefined && { runFolder: extras.runFolder }),
       });
       return await this.to(id, 'running', {
         imageRef: image.ref,

@@ -8,7 +8,7 @@ import {
 import { createLogger, parseConfig, SystemClock, SystemExec, type Logger } from '@rookery/core';
 import { StorageDriver } from '@rookery/storage/contract';
 import { z } from 'zod';
-import { ContainerDriver } from './container.driver.js';
+import { ContainerDriver, ContainerExtras } from './container.driver.js';
 import { ContainerReconciler } from './container.reconciler.js';
 import { ImageStore } from './image/image.store.js';
 import { VolumeImageStore } from './image/volume-image.store.js';
@@ -31,6 +31,8 @@ const runnerModuleOptions = z.strictObject({
     driver: z.instanceof(ContainerDriver).optional(),
     images: z.instanceof(ImageStore).optional(),
     log: z.custom<Logger>().optional(),
+    /** What else the app puts into containers. */
+    extras: z.instanceof(ContainerExtras).optional(),
   }),
 });
 export type RunnerModuleOptions = z.input<typeof runnerModuleOptions>;
@@ -79,8 +81,8 @@ const logOf = (options: ParsedOptions): Logger => options.parts.log ?? createLog
       provide: RunnerService,
       inject: [PARSED, ContainerDriver, ImageStore],
       useFactory: (options: ParsedOptions, driver: ContainerDriver, images: ImageStore) => {
-        const { storage, store } = options.parts;
-        return new RunnerService({ driver, images, storage, store, log: logOf(options) });
+        const { storage, store, extras } = options.parts;
+        return new RunnerService({ driver, images, storage, store, extras, log: logOf(options) });
       },
     },
     {

@@ -2,7 +2,7 @@ import { type Logger } from '@rookery/core';
 import type { Fence, Progress, ProjectId, ProjectSpec } from '@rookery/core/contract';
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { Readable } from 'node:stream';
-import { ContainerDriver, type ExecSession } from './container.driver.js';
+import { ContainerDriver, ContainerExtras, type ExecSession } from './container.driver.js';
 import type { ContainerStats, ExecInput, HostProjectView } from './contract.js';
 import { FenceGuard, refuseBusy } from './fence-guard.js';
 import type { ImageStore } from './image/image.store.js';
@@ -18,6 +18,7 @@ export interface RunnerParts {
   readonly storage: StorageDriver;
   readonly store: ProjectStore;
   readonly log: Logger;
+  readonly extras?: ContainerExtras | undefined;
 }
 
 type Report = ((progress: Progress) => void) | undefined;

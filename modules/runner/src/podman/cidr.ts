@@ -24,3 +24,6 @@ export function addressAt(cidr: Cidr, number: number): string {
   const address = cidr.base + number;
   return [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join('.');
 }
+
+/** The host's own address in a range of projects: where containers find its broker. */
+export const gatewayOf = (cidr: string): string => addressAt(parseCidr(cidr), 1);

@@ -1,4 +1,4 @@
-import type { ContainerSpec } from '../container.driver.js';
+import { containerRunFolder, type ContainerSpec } from '../container.driver.js';
 import type { CgroupLimits } from './cgroups.js';
 import { PodmanCli } from './podman.cli.js';
 import { containerHome } from './runner-id.js';
@@ -122,6 +122,7 @@ function mountArgs(
     ...bind(files.hosts, '/etc/hosts', 'ro'),
     ...bind(files.hostname, '/etc/hostname', 'ro'),
     ...bind(files.containerEnv, '/run/.containerenv', 'ro'),
+    ...(spec.runFolder === undefined ? [] : bind(spec.runFolder, containerRunFolder, 'ro')),
   ];
 }
 

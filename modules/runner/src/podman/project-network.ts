@@ -3,7 +3,7 @@ import type { Exec } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
 import { z } from 'zod';
 import { RunnerErrors } from '../runner.errors.js';
-import { addressAt, parseCidr, type Cidr } from './cidr.js';
+import { addressAt, gatewayOf, parseCidr, type Cidr } from './cidr.js';
 import { anyLinkPrefix, containerRules, hostRules } from './network-rules.js';
 
 export interface ProjectNetworkOptions {
@@ -44,7 +44,7 @@ export class ProjectNetwork {
     private readonly options: ProjectNetworkOptions,
   ) {
     this.cidr = parseCidr(options.cidr);
-    this.gateway = addressAt(this.cidr, 1);
+    this.gateway = gatewayOf(options.cidr);
     this.linkPrefix = `${anyLinkPrefix}${options.tag}-`;
     this.table = `rookery_${options.tag}`;
   }

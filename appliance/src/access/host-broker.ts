@@ -1,0 +1,108 @@
+import { accountPermissions, type Broker, type ProjectAccess } from '@rookery/conat';
+import { identityNames } from '@rookery/conat/contract';
+import type { ProjectBooks } from '../books/project-books.js';
+import type { ProjectRow } from '../database/entities/project.entity.js';
+import type { AccessBook, AccessNews } from './access-book.js';
+import type { AccessSync } from './access-sync.js';
+import type { ProjectTokens } from './project-tokens.js';
+
+const accountOf = (name: string): string | undefined => /^account-(.+)$/.exec(name)?.[1];
+
+/** States in which a project's container may run. */
+const withContainer: readonly ProjectRow['state'][] = ['starting', 'running', 'stopping'];
+
+export interface HostBrokerParts {
+  readonly books: ProjectBooks;
+  readonly access: AccessBook;
+  readonly sync: AccessSync;
+  readonly tokens: ProjectTokens;
+}
+
+/**
+ * Who may do what on the host's broker, at every moment: an account what the hub has told, in
+ * projects that are here; a project's programs as long as its container runs. Connections that are
+ * open follow each change at once and are told why.
+ */
+export class HostBroker {
+  private readonly here = new Map<string, ProjectRow['state']>();
+  private broker: Broker | undefined;
+
+  constructor(private readonly parts: HostBrokerParts) {}
+
+  async open(): Promise<void> {
+    const { books, access, sync, tokens } = this.parts;
+    books.onChange((id) => void this.look(id));
+    access.onChange((news) => this.follow(news));
+    sync.onRevoked((accountId) => this.cut(accountId));
+    for (const row of await books.list()) this.note(row.projectId, row);
+    for (const id of tokens.projectIds) if (!this.mayRun(id)) await tokens.forget(id);
+  }
+
+  /** The broker is made with an authenticator that asks us, so it comes later. */
+  attach(broker: Broker): void {
+    this.broker = broker;
+  }
+
+  projectOf(token: string): string | null {
+    const projectId = this.parts.tokens.projectOf(token);
+    return projectId !== undefined && this.mayRun(projectId) ? projectId : null;
+  }
+
+  /** Null for an account that may enter nothing here. */
+  projectsOf(accountId: string, credentialId?: string): readonly ProjectAccess[] | null {
+    const { access, sync } = this.parts;
+    if (credentialId !== undefined && sync.isRevoked(credentialId)) return null;
+    const projects = access
+      .projectsOf(accountId)
+      .filter(({ projectId }) => this.here.has(projectId));
+    return projects.length > 0 ? projects : null;
+  }
+
+  private mayRun(projectId: string): boolean {
+    const state = this.here.get(projectId);
+    return state !== undefined && withContainer.includes(state);
+  }
+
+  private async look(projectId: string): Promise<void> {
+    const wasHere = this.here.has(projectId);
+    // Until it is known to be here it counts as gone.
+    const row = await this.parts.books.get(projectId).catch(() => undefined);
+    this.note(projectId, row);
+    if (!this.mayRun(projectId)) {
+      this.broker?.disconnect(identityNames.project(projectId));
+      await this.parts.tokens.forget(projectId);
+    }
+    if (wasHere !== this.here.has(projectId)) this.follow('all');
+  }
+
+  private note(projectId: string, row: ProjectRow | undefined): void {
+    if (row && row.ingressState !== 'moved') this.here.set(projectId, row.state);
+    else this.here.delete(projectId);
+  }
+
+  /** Who still may comes back at once, with something that is still good. */
+  private cut(accountId: string | undefined): void {
+    const { broker } = this;
+    if (!broker) return;
+    const names = broker.identityNames().filter((name) => accountOf(name) !== undefined);
+    const cut = accountId === undefined ? names : [identityNames.account(accountId)];
+    for (const name of cut) broker.disconnect(name);
+  }
+
+  private follow(news: AccessNews): void {
+    const { broker } = this;
+    if (!broker) return;
+    for (const name of broker.identityNames()) {
+      const accountId = accountOf(name);
+      if (accountId === undefined || (news !== 'all' && !news.has(accountId))) continue;
+      const projects = this.projectsOf(accountId);
+      if (projects) {
+        broker.updatePermissions(name, ({ onlyProject }) =>
+          accountPermissions(accountId, projects, onlyProject),
+        );
+      } else {
+        broker.disconnect(name, this.parts.access.isCurrent ? 'revoked' : 'expired');
+      }
+    }
+  }
+}
