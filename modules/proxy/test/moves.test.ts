@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { waitFor } from '@rookery/core';
 import { WebSocket } from 'ws';
 import { Rig, send } from './rig.js';
@@ -90,6 +91,28 @@ describe('while a project moves', () => {
     await waitFor('it has looked twice', () => rig.resolver.freshCount >= 2, soon);
     rig.place(1);
     expect((await waiting).status).toBe(200);
+  });
+
+  it('leaves nothing on a request that is sent again and again', async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', onWarning);
+    rig.host(0).routes.set(rig.projectId, { state: 'moved' });
+    let most = 0;
+    rig.hubServer.prependListener('request', (req: IncomingMessage, res: ServerResponse) => {
+      const timer = setInterval(() => {
+        most = Math.max(most, req.listenerCount('error'), res.listenerCount('close'));
+      }, 5);
+      res.once('close', () => clearInterval(timer));
+    });
+    const waiting = send(rig.hubPort, rig.path('a'));
+    await waitFor('it has looked often', () => rig.resolver.freshCount >= 6, soon);
+    rig.place(1);
+    expect((await waiting).status).toBe(200);
+    process.off('warning', onWarning);
+    expect(warnings).toEqual([]);
+    expect(most).toBeGreaterThan(0);
+    expect(most).toBeLessThan(8);
   });
 
   it('gives up looking after its limit', async () => {

@@ -23,12 +23,16 @@ export const accounts = { owner: newId(), stranger: newId() };
 
 /** `Authorization: Bearer owner`, or the same word as cookie or query. */
 class WordAuthenticator extends RequestAuthenticator {
-  async authenticate(req: IncomingMessage): Promise<Principal> {
+  /** Words that nobody knows any more. */
+  readonly revoked = new Set<string>();
+
+  authenticate(req: IncomingMessage): Principal {
     const bearer = /^Bearer (\w+)$/.exec(req.headers.authorization ?? '')?.[1];
     const cookie = /rookery_session=(\w+)/.exec(req.headers.cookie ?? '')?.[1];
     const query = /rookery_token=(\w+)/.exec(req.url ?? '')?.[1];
     const word = bearer ?? cookie ?? query;
     if (word !== 'owner' && word !== 'stranger') return {};
+    if (this.revoked.has(word)) return {};
     const via = bearer ? 'bearer' : cookie ? 'cookie' : 'query';
     return { accountId: accounts[word], sessionId: `session-${word}`, via };
   }
@@ -37,13 +41,19 @@ class WordAuthenticator extends RequestAuthenticator {
 class TableResolver extends RouteResolver {
   readonly table = new Map<string, Omit<ProjectRoute, 'roleOf'>>();
   freshCount = 0;
+  /** Times that it was asked at all. */
+  askedCount = 0;
+  readonly members = new Set<string>([accounts.owner]);
+  away = false;
 
   async resolve(projectId: string, options?: { fresh?: boolean }) {
     if (options?.fresh) this.freshCount += 1;
+    this.askedCount += 1;
+    if (this.away) throw new Error('the database is away');
     const route = this.table.get(projectId);
     if (!route) return undefined;
     const roleOf = (principal: Principal): ProjectRole | undefined =>
-      principal.accountId === accounts.owner ? 'owner' : undefined;
+      this.members.has(principal.accountId ?? '') ? 'owner' : undefined;
     return { ...route, roleOf };
   }
 }
@@ -71,6 +81,7 @@ export interface Host {
 export class Rig {
   readonly projectId = newId();
   readonly resolver = new TableResolver();
+  readonly authenticator = new WordAuthenticator();
   readonly minter: AccessTokenMinter;
   readonly key: VerificationKey;
   readonly hosts: Host[] = [];
@@ -94,15 +105,15 @@ export class Rig {
     this.closers.push(() => closeServer(service));
     await this.addHost();
     const tokens = new CachingTokenSource(this.minter);
-    const parts = { authenticator: new WordAuthenticator(), routes: this.resolver, tokens };
+    const parts = { authenticator: this.authenticator, routes: this.resolver, tokens };
     this.hub = new HubProxy(parts, this.limits);
     this.hubServer = createIngressServer(this.limits);
     this.hubServer.on('request', (_req, res) => res.writeHead(418).end('the app behind'));
     attachProxy(this.hubServer, this.hub);
     this.hubPort = await listen(this.hubServer);
     this.closers.push(
-      () => this.hub.drain(0),
       () => closeServer(this.hubServer),
+      () => this.hub.drain(0),
     );
     this.place(0);
     return this;
@@ -122,8 +133,8 @@ export class Rig {
     const host = { hostId, url: `http://127.0.0.1:${port}`, port, routes, ingress, server };
     this.hosts.push(host);
     this.closers.push(
-      () => ingress.drain(0),
       () => closeServer(server),
+      () => ingress.drain(0),
     );
     return host;
   }
@@ -152,6 +163,7 @@ export class Rig {
     return `/${this.projectId}/${mode}/${port}/${rest}`;
   }
 
+  /** In reverse: a server does not close while a WebSocket is open. */
   async stop(): Promise<void> {
     for (const close of this.closers.reverse()) await close();
   }
