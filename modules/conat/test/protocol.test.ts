@@ -354,6 +354,100 @@ describe('frames', () => {
     }
   });
 
+  it('writes the same bytes whatever the size of its frames', async () => {
+    for (let seed = 1; seed <= 15; seed += 1) {
+      const random = seeded(seed);
+      const frameBytesMax = 4_096 + Math.floor(random() * 20_000);
+      const sizes = Array.from({ length: 60 }, () =>
+        Math.floor(random() < 0.8 ? random() * 600 : random() * 5 * frameBytesMax),
+      );
+      const script = sizes.map((size) => `PUB a ${size}\r\n${'#'.repeat(size)}\r\n`).join('');
+      const client = await RawClient.ready(start({ frameBytesMax, payloadBytesMax: 200_000 }));
+      client.say('SUB a 1\r\n');
+      await client.answers();
+      for (let at = 0; at < script.length;) {
+        const part = script.slice(at, at + 1 + Math.floor(random() * 60_000));
+        client.say(part);
+        at += part.length;
+        if (random() < 0.3) await new Promise((resolve) => setImmediate(resolve));
+      }
+      client.say('PUB a 3\r\nend\r\n');
+      const text = await client.heard('end\r\n');
+      expect(Math.max(...client.frames)).toBeLessThanOrEqual(frameBytesMax);
+      const expected = `${script}PUB a 3\r\nend\r\n`.replaceAll('PUB a ', 'MSG a 1 ');
+      expect({ seed, same: text === expected }).toEqual({ seed, same: true });
+    }
+  });
+
+  it('reads WebSocket frames that cut and join protocol lines anywhere', async () => {
+    network = await startTestBroker();
+    for (let seed = 1; seed <= 8; seed += 1) {
+      const random = seeded(seed);
+      const script = randomScript(random);
+      const socket = new WebSocket(network.url, { perMessageDeflate: false });
+      let received = Buffer.alloc(0);
+      socket.on('message', (data: Buffer) => (received = Buffer.concat([received, data])));
+      await once(socket, 'open');
+      const bytes = Buffer.concat([
+        Buffer.from('CONNECT {"verbose":false,"headers":true}\r\n'),
+        script.bytes,
+        Buffer.from('PING\r\n'),
+      ]);
+      for (let at = 0; at < bytes.length;) {
+        const size = random() < 0.3 ? 1 : 1 + Math.floor(random() * 2_000);
+        // Frames may themselves be cut into fragments.
+        const end = Math.min(bytes.length, at + size);
+        const half = random() < 0.2 ? at + Math.floor((end - at) / 2) : end;
+        if (half < end) socket.send(bytes.subarray(at, half), { binary: true, fin: false });
+        socket.send(bytes.subarray(half < end ? half : at, end), { binary: true, fin: true });
+        at = end;
+      }
+      while (!received.includes('PONG\r\n')) await once(socket, 'message');
+      const whole = await RawClient.ready(start());
+      whole.say(script.bytes);
+      const text = received
+        .toString('latin1')
+        .replace(/^INFO .*?\r\n/, '')
+        .replace('PONG\r\n', '');
+      expect({ seed, text }).toEqual({ seed, text: await whole.answers() });
+      socket.terminate();
+    }
+  });
+
+  it('survives noise: every stream of bytes is answered or cut, and nothing stays', async () => {
+    const broker = start({ controlLineBytesMax: 256 });
+    const words = [
+      'PUB',
+      'HPUB',
+      'SUB',
+      'UNSUB',
+      'PING',
+      'CONNECT {}',
+      ' ',
+      '\t',
+      '\r\n',
+      '\n',
+      'a.b',
+    ];
+    for (let seed = 1; seed <= 300; seed += 1) {
+      const random = seeded(seed);
+      const client = await RawClient.ready(broker);
+      for (let i = 0; i < 30 && !client.closed; i += 1) {
+        const noise =
+          random() < 0.8
+            ? words[Math.floor(random() * words.length)]!
+            : String.fromCharCode(...Array.from({ length: 8 }, () => random() * 256));
+        client.say(
+          Buffer.from(random() < 0.3 ? `${noise}${Math.floor(random() * 99)}` : noise, 'latin1'),
+        );
+      }
+      client.connection.lost();
+    }
+    expect([broker.connectionCount, broker.subscriptionCount, broker.keptBytes()]).toEqual([
+      0, 0, 0,
+    ]);
+  });
+
   it('does the same over a real WebSocket, byte by byte', async () => {
     network = await startTestBroker();
     const socket = new WebSocket(network.url, { perMessageDeflate: false });

@@ -82,7 +82,7 @@ export class FrameWriter {
     const { buffer } = this;
     if (!buffer) {
       return (this.buffer =
-        (wanted <= workingBytes ? spare.pop() : undefined) ??
+        (wanted <= workingBytes && workingBytes <= this.frameBytesMax ? spare.pop() : undefined) ??
         Buffer.allocUnsafeSlow(Math.min(this.frameBytesMax, Math.max(wanted, workingBytes))));
     }
     if (buffer.length >= wanted) return buffer;
