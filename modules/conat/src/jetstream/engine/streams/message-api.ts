@@ -48,7 +48,7 @@ export class MessageApi {
     if (stream.config.deny_delete) {
       throw jsErrors.messageDeleteFailed('message delete not permitted');
     }
-    if (!stream.remove([seq], !noErase)) throw jsErrors.sequenceNotFound(seq);
+    if (!stream.remove([seq], !noErase)) throw whyNotRemoved(stream, seq);
     this.replies.ok(request, 'stream_msg_delete_response', { success: true });
   }
 
@@ -71,4 +71,12 @@ function find({ store }: Stream, asked: MessageGetRequest): StoredMessage | null
   const from = asked.start_time === undefined ? asked.seq : store.seqAtTime(asked.start_time);
   if (asked.next_by_subj !== '') return nextMessage(store, from, asked.next_by_subj);
   return from > 0 ? store.get(from) : store.last(asked.last_by_subj);
+}
+
+/** A server says different things of what never was, what is behind and what is a gap. */
+function whyNotRemoved({ store }: Stream, seq: number): Error {
+  const { firstSeq, lastSeq, messages } = store.state;
+  if (seq > lastSeq) return jsErrors.messageDeleteFailed('stream store EOF');
+  if (messages === 0 || seq < firstSeq) return jsErrors.messageDeleteFailed('no message found');
+  return jsErrors.sequenceNotFound(seq);
 }

@@ -1,0 +1,27 @@
+import { randomInt } from 'node:crypto';
+
+/** Numbers that a seed gives again: `ROOKERY_SEED` repeats a run that failed. */
+export class Random {
+  private state: number;
+
+  private constructor(readonly seed: number) {
+    this.state = seed;
+  }
+
+  static seeded(): Random {
+    const given = process.env.ROOKERY_SEED;
+    return new Random(given === undefined ? randomInt(0x7fffffff) : Number(given));
+  }
+
+  /** mulberry32 */
+  below(limit: number): number {
+    this.state = (this.state + 0x6d2b79f5) | 0;
+    let t = Math.imul(this.state ^ (this.state >>> 15), this.state | 1);
+    t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) % limit;
+  }
+
+  pick<T>(values: readonly T[]): T {
+    return values[this.below(values.length)]!;
+  }
+}
