@@ -1,6 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { stripVTControlCharacters } from 'node:util';
 import {
   backoffMs,
   CodedError,
@@ -171,7 +172,8 @@ const patterns: readonly (readonly [
   ],
   [/already locked|unable to create lock/i, 'REPOSITORY_LOCKED'],
   [
-    /no matching ID|no snapshot found|No suitable id found|snapshot .* not found/i,
+    // The last: rustic reads the file of a full id at once.
+    /no matching ID|no snapshot found|No suitable id found|snapshot .* not found|\/snapshots\/[0-9a-f]{64}\s[\s\S]*(no such file|not ?found)/i,
     'BACKUP_NOT_FOUND',
   ],
   [
@@ -205,8 +207,13 @@ export function parseJson(text: string): unknown {
   }
 }
 
-/** The end of what a program said on stderr. */
+/** The end of what a program said on stderr, without rustic's list of addresses. */
 export function reasonOf(error: unknown): string {
   const stderr = CodedError.is(error) ? (error.details['stderr'] ?? error.message) : error;
-  return String(stderr).trim().split('\n').slice(-6).join('; ');
+  const [said = ''] = String(stderr).split(/\n+(?:Some additional details \.\.\.\s*)?Backtrace:/);
+  const lines = stripVTControlCharacters(said).split('\n');
+  return lines
+    .filter((line) => line.trim() !== '')
+    .slice(-6)
+    .join('; ');
 }

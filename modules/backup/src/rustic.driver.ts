@@ -1,114 +1,64 @@
 import { join } from 'node:path';
-import { CodedError, SystemExec, type Exec } from '@rookery/core';
+import { CodedError } from '@rookery/core';
 import { z } from 'zod';
+import type { BackupRequest, RestoreRequest, StoredBackup } from './backup.driver.js';
 import {
-  BackupDriver,
-  type BackupRequest,
-  type RestoreRequest,
-  type StoredBackup,
-} from './backup.driver.js';
-import { BackupErrors } from './backup.errors.js';
-import {
-  parseJson,
-  reasonOf,
-  RepositoryProgram,
-  type RepositoryOptions,
-  type RunOptions,
-} from './repository-program.js';
+  ProgramDriver,
+  quickMs,
+  SnapshotJson,
+  storedOf,
+  SummaryJson,
+  type ProgramDriverOptions,
+} from './program.driver.js';
+import { parseJson, type RunOptions } from './repository-program.js';
 
-const quickMs = 60_000;
-
-const SnapshotJson = z.object({
-  id: z.string(),
-  time: z.string(),
-  hostname: z.string().default(''),
-  tags: z.array(z.string()).default([]),
-  summary: z
-    .object({
-      total_bytes_processed: z.number(),
-      total_files_processed: z.number(),
-      data_added: z.number(),
-      total_duration: z.number(),
-    })
-    .nullish(),
+const RusticSnapshot = SnapshotJson.extend({
+  summary: SummaryJson.extend({ total_duration: z.number() }).nullish(),
 });
 
 /** A group is a pair before rustic 0.10, an object since. */
 const SnapshotGroups = z.array(
   z.union([
-    z.tuple([z.unknown(), z.array(SnapshotJson)]).transform(([, snapshots]) => snapshots),
-    z.object({ snapshots: z.array(SnapshotJson) }).transform((group) => group.snapshots),
+    z.tuple([z.unknown(), z.array(RusticSnapshot)]).transform(([, snapshots]) => snapshots),
+    z.object({ snapshots: z.array(RusticSnapshot) }).transform((group) => group.snapshots),
   ]),
 );
 
-export interface RusticOptions extends RepositoryOptions {
-  /** Default `rustic`. */
-  readonly program?: string;
-}
+export type RusticOptions = ProgramDriverOptions;
 
 /** rustic 0.9 or newer: restic's repository format without locks. */
-export class RusticDriver extends BackupDriver {
+export class RusticDriver extends ProgramDriver {
   readonly name = 'rustic';
-  private readonly program: RepositoryProgram;
-  /** Opening derives a key, which takes half a second: once is enough. */
-  private opened = false;
+  protected readonly versionArg = '--version';
 
-  constructor(
-    private readonly options: RusticOptions,
-    private readonly exec: Exec = new SystemExec(),
-  ) {
-    super();
-    this.program = new RepositoryProgram(exec, options);
-  }
-
-  get repository(): string {
-    return this.program.repository;
-  }
-
-  async available(): Promise<boolean> {
-    try {
-      await this.exec.run([this.options.program ?? 'rustic', '--version'], { timeoutMs: 10_000 });
-      return true;
-    } catch (error) {
-      if (CodedError.is(error, 'COMMAND_MISSING')) return false;
-      throw error;
-    }
-  }
-
-  async open(): Promise<void> {
-    if (this.opened) return;
-    const probe = () => this.rustic(['cat', 'config'], { timeoutMs: quickMs });
+  protected async connect(): Promise<void> {
+    const probe = () => this.call(['cat', 'config'], { timeoutMs: quickMs });
     try {
       await probe();
     } catch (error) {
       if (!CodedError.is(error, 'REPOSITORY_UNREACHABLE')) throw error;
       // Another host may have made it meanwhile: what counts is that it opens afterwards.
-      await this.rustic(['init'], { timeoutMs: quickMs }).catch(() => undefined);
+      await this.call(['init'], { timeoutMs: quickMs }).catch(() => undefined);
       await probe();
     }
-    this.opened = true;
   }
 
-  async backup(request: BackupRequest): Promise<StoredBackup> {
-    const exclude = (request.exclude ?? []).map((path) => join(this.program.staged('.'), path));
-    try {
-      const stored = await this.json(
-        [
-          ...['backup', '--json', '--host', request.host],
-          ...request.tags.flatMap((tag) => ['--tag', tag]),
-          ...exclude.flatMap((path) => ['--glob', `!${escapeGlob(path)}`]),
-          ...Object.keys(request.folders),
-        ],
-        SnapshotJson,
-        {
-          folders: request.folders,
-          ...(request.signal && { signal: request.signal }),
-        },
-      );
-      return toStored(stored);
-    } catch (error) {
-      throw this.program.failure(error, 'BACKUP_FAILED', 'REPOSITORY_FULL');
-    }
+  protected async makeBackup(request: BackupRequest): Promise<StoredBackup> {
+    const stored = await this.json(
+      [
+        ...['backup', '--json', '--host', request.host],
+        ...request.tags.flatMap((tag) => ['--tag', tag]),
+        // A glob is matched with the path as it was given, which begins in the stage.
+        ...(request.exclude ?? []).flatMap((path) => ['--glob', `!${escapeGlob(path)}`]),
+        ...Object.keys(request.folders),
+      ],
+      RusticSnapshot,
+      {
+        folders: request.folders,
+        ...(request.signal && { signal: request.signal }),
+      },
+    );
+    return toStored(stored);
   }
 
   async list(filter: { host?: string; tag?: string }): Promise<StoredBackup[]> {
@@ -120,7 +70,7 @@ export class RusticDriver extends BackupDriver {
       .filter(({ tags }) => filter.tag === undefined || tags.includes(filter.tag));
   }
 
-  async restore(request: RestoreRequest): Promise<void> {
+  protected restoreArgs(request: RestoreRequest): readonly string[] {
     const roots =
       request.include === undefined
         ? Object.keys(request.folders).map((name) => `/${name}`)
@@ -129,48 +79,11 @@ export class RusticDriver extends BackupDriver {
       ...roots.flatMap((path) => [escapeGlob(path), `${escapeGlob(path)}/**`]),
       ...(request.exclude ?? []).map((path) => `!${escapeGlob(path)}`),
     ];
-    try {
-      await this.rustic(
-        [
-          ...['restore', '--numeric-id'],
-          ...globs.flatMap((glob) => ['--glob', glob]),
-          ...[request.id, this.program.staged('.')],
-        ],
-        {
-          folders: request.folders,
-          ...(request.signal && { signal: request.signal }),
-          onWritten: (bytes) =>
-            request.onProgress?.({
-              step: 'restore',
-              done: Math.min(bytes, request.bytesExpected ?? bytes),
-              ...(request.bytesExpected !== undefined && { total: request.bytesExpected }),
-              unit: 'bytes',
-            }),
-        },
-      );
-    } catch (error) {
-      throw this.program.failure(error, 'RESTORE_FAILED', 'RESTORE_DISK_FULL');
-    }
-  }
-
-  async forget(id: string): Promise<void> {
-    try {
-      await this.rustic(['forget', id], { timeoutMs: quickMs });
-    } catch (error) {
-      if (!CodedError.is(error, 'BACKUP_NOT_FOUND')) throw error;
-    }
-  }
-
-  async check(signal?: AbortSignal): Promise<void> {
-    try {
-      await this.rustic(['check'], signal ? { signal } : {});
-    } catch (error) {
-      if (!CodedError.is(error, 'COMMAND_FAILED')) throw error;
-      throw BackupErrors.REPOSITORY_DAMAGED(
-        { repository: this.repository, reason: reasonOf(error) },
-        { cause: error },
-      );
-    }
+    return [
+      ...['restore', '--numeric-id'],
+      ...globs.flatMap((glob) => ['--glob', glob]),
+      ...[request.id, this.program.staged('.')],
+    ];
   }
 
   private async json<T extends z.ZodType>(
@@ -179,37 +92,22 @@ export class RusticDriver extends BackupDriver {
     options: RunOptions,
   ): Promise<z.output<T>> {
     let text = '';
-    await this.rustic(args, { ...options, onLine: (line) => (text += `${line}\n`) });
+    await this.call(args, { ...options, onLine: (line) => (text += `${line}\n`) });
     return schema.parse(parseJson(text));
   }
 
-  private rustic(args: readonly string[], options: RunOptions): Promise<number> {
-    const { program = 'rustic', repository, passwordFile, workFolder } = this.options;
+  protected call(args: readonly string[], options: RunOptions): Promise<number> {
+    const { repository, passwordFile, workFolder } = this.options;
     const base = [
-      ...[program, '--no-progress', '--repository', repository],
+      ...[this.command, '--no-progress', '--log-level', 'warn', '--repository', repository],
       ...['--password-file', passwordFile, '--cache-dir', join(workFolder, 'rustic-cache')],
     ];
     return this.program.run([...base, ...args], options);
   }
 }
 
-function toStored(json: z.infer<typeof SnapshotJson>): StoredBackup {
-  const { summary } = json;
-  return {
-    id: json.id,
-    createdAt: Date.parse(json.time),
-    host: json.hostname,
-    tags: json.tags,
-    ...(summary && {
-      summary: {
-        bytes: summary.total_bytes_processed,
-        files: summary.total_files_processed,
-        bytesAdded: summary.data_added,
-        durationMs: Math.round(summary.total_duration * 1000),
-      },
-    }),
-  };
-}
+const toStored = ({ summary, ...json }: z.infer<typeof RusticSnapshot>): StoredBackup =>
+  storedOf(json, summary, () => (summary?.total_duration ?? 0) * 1000);
 
 /** rustic's globs are gitignore's: a backslash takes the meaning from the next letter. */
 function escapeGlob(path: string): string {

@@ -1,6 +1,7 @@
-import { writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ResticDriver, RusticDriver } from '@rookery/backup';
 import { backupDriverConformance } from '@rookery/backup/testing';
 import type { BackupDriver } from '@rookery/backup';
@@ -21,8 +22,57 @@ if (await new RusticDriver(nowhere).available()) {
   backupDriverConformance('rustic', async (folder) =>
     subject(new RusticDriver(await repositoryIn(folder))),
   );
+
+  describe('restic and rustic over one repository', () => {
+    let folder: string;
+    let restic: BackupDriver;
+    let rustic: BackupDriver;
+    beforeAll(async () => {
+      folder = await mkdtemp(join(tmpdir(), 'rookery-backup-both-'));
+      const options = await repositoryIn(folder);
+      restic = new ResticDriver(options);
+      rustic = new RusticDriver(options);
+      await restic.open();
+      await rustic.open();
+    });
+    afterAll(() => rm(folder, { recursive: true, force: true }));
+
+    const makers: [string, () => [BackupDriver, BackupDriver]][] = [
+      ['restic restores what rustic backed up', () => [rustic, restic]],
+      ['rustic restores what restic backed up', () => [restic, rustic]],
+    ];
+    it.each(makers)('%s', async (name, pick) => {
+      const [maker, restorer] = pick();
+      const label = name.slice(0, 6);
+      const [source, whole, one] = ['source', 'whole', 'one'].map((n) => join(folder, label, n));
+      for (const path of [source, whole, one]) await mkdir(path ?? '', { recursive: true });
+      const home = join(source ?? '', 'home');
+      await mkdir(join(source ?? '', '.snapshots', 'daily'), { recursive: true });
+      await mkdir(home);
+      await writeFile(join(home, 'a*[1].txt'), name);
+      await symlink('a*[1].txt', join(home, 'link'));
+      const made = await maker.backup({
+        folders: { project: source ?? '' },
+        host: `project-${label}`,
+        tags: ['manual', `operation:${label}`],
+        exclude: ['/project/.snapshots'],
+      });
+      const [seen] = await restorer.list({ host: `project-${label}`, tag: `operation:${label}` });
+      expect(seen?.id).toBe(made.id);
+      expect(seen?.tags).toEqual(expect.arrayContaining(['manual']));
+      await restorer.restore({ id: made.id, folders: { project: whole ?? '' } });
+      expect(await readFile(join(whole ?? '', 'home', 'a*[1].txt'), 'utf8')).toBe(name);
+      expect(await readlink(join(whole ?? '', 'home', 'link'))).toBe('a*[1].txt');
+      await expect(readFile(join(whole ?? '', '.snapshots', 'daily'))).rejects.toThrow('ENOENT');
+      const include = '/project/home/a*[1].txt';
+      await restorer.restore({ id: made.id, folders: { project: one ?? '' }, include });
+      expect(await readFile(join(one ?? '', 'home', 'a*[1].txt'), 'utf8')).toBe(name);
+      await expect(readlink(join(one ?? '', 'home', 'link'))).rejects.toThrow('ENOENT');
+      await restorer.check();
+    });
+  });
 } else {
   describe('backup driver rustic', () => {
-    it.skip('is not tried: the program rustic is not installed here', () => undefined);
+    it.skip('is not tried, nor with restic: rustic is not installed here', () => undefined);
   });
 }

@@ -66,7 +66,9 @@ export function backupDriverConformance(
         tags: ['operation:list', 'daily'],
         onProgress: (step) => progress.push(step),
       });
-      expect(made).toMatchObject({ host: 'project-list', summary: { files: 2 } });
+      expect(made.host).toBe('project-list');
+      // Two files and a link, which not every program counts.
+      expect([2, 3]).toContain(made.summary?.files);
       expect(made.id).toMatch(/^[0-9a-f]{64}$/);
       expect(made.tags).toEqual(expect.arrayContaining(['operation:list', 'daily']));
       expect(progress.every(({ step }) => step === 'backup')).toBe(true);
