@@ -18,10 +18,14 @@ export function carryBody(
   let begun = false;
   response.on('data', (chunk: Buffer) => {
     begun = true;
-    const short = chunk.length === length && length <= textBytesMax;
-    if (short ? res.write(chunk.toString('latin1'), 'latin1') : res.write(chunk)) return;
-    response.pause();
-    res.once('drain', () => response.resume());
+    if (chunk.length === length && length <= textBytesMax) {
+      res.write(chunk.toString('latin1'), 'latin1');
+      // Nothing follows: out before the end, which comes first otherwise and makes two pieces of it.
+      res.socket?.uncork();
+    } else if (!res.write(chunk)) {
+      response.pause();
+      res.once('drain', () => response.resume());
+    }
   });
   response.once('end', () => res.end());
   if (length !== undefined) return;
