@@ -1,6 +1,12 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { createServiceClient, NetworkAuthenticator, serve, type ConatClient } from '@rookery/conat';
-import { hostRegistration, hostReports, type ProjectReport } from '@rookery/conat/contract';
+import {
+  hostAccess,
+  hostRegistration,
+  hostReports,
+  type ProjectReport,
+} from '@rookery/conat/contract';
+import { FakeAccess } from './fake-access.js';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { AccessTokenMinter, newId, newSecret } from '@rookery/core';
 import type {
@@ -25,6 +31,8 @@ export class FakeHub {
   readonly owners = new Map<string, string>();
   readonly heartbeats: Heartbeat[] = [];
   readonly hosts: RegisteredHost[] = [];
+  /** Who may enter what. */
+  readonly access = new FakeAccess();
   registrations = 0;
   private readonly secret = newSecret('hub');
   private readonly key = generateKeyPairSync('ed25519');
@@ -66,8 +74,16 @@ export class FakeHub {
             .map(([projectId, generation]) => ({ projectId, generation }))
             .filter(({ projectId }) => (this.owners.get(projectId) ?? this.hostId) === hostId),
           heartbeatEveryMs: 200,
+          accessRevision: this.access.revision,
         };
       },
+      access: async ({ since, after }: { since?: number; after?: string }) =>
+        this.access.answer(since, after),
+      projectToken: async ({ projectId }: { projectId: string }) => ({
+        token: await this.minter.mint({
+          ...{ aud: 'conat', sub: `project:${projectId}`, project: projectId, role: 'project' },
+        }),
+      }),
     };
     await serve(this.client, hostReports, reports as never, { wildcardParams: ['hostId'] });
   }
@@ -104,6 +120,16 @@ export class FakeHub {
       project,
       role: 'owner',
     });
+  }
+
+  /** An access token for messaging. */
+  conatToken(accountId: string, more: { project?: string; credential?: string } = {}) {
+    return this.minter.mint({ aud: 'conat', sub: `account:${accountId}`, ...more });
+  }
+
+  /** Tells the host at once, as the hub does. */
+  async tellAccess(): Promise<void> {
+    await this.service(hostAccess).changed({});
   }
 
   private get verificationKeys(): VerificationKey[] {

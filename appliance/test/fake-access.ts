@@ -1,0 +1,59 @@
+import type { ProjectAccess } from '@rookery/conat';
+
+interface Change {
+  readonly revision: number;
+  readonly accountId: string;
+  readonly credentialId?: string;
+}
+
+/** The hub's rights for one host: what it has, and a log of what has changed. */
+export class FakeAccess {
+  revision = 7;
+  /** Older changes are not known any more. */
+  knownFrom = 0;
+  pageSize = 100;
+  asked: (number | undefined)[] = [];
+  private readonly grants = new Map<string, readonly ProjectAccess[]>();
+  private readonly log: Change[] = [];
+
+  set(accountId: string, projects: readonly ProjectAccess[]): void {
+    if (projects.length > 0) this.grants.set(accountId, projects);
+    else this.grants.delete(accountId);
+    this.revision += 1;
+    this.log.push({ revision: this.revision, accountId });
+  }
+
+  revoke(accountId: string, credentialId: string): void {
+    this.revision += 1;
+    this.log.push({ revision: this.revision, accountId, credentialId });
+  }
+
+  answer(since?: number, after?: string) {
+    this.asked.push(since);
+    const { revision } = this;
+    if (since === undefined || since < this.knownFrom) return this.page(after);
+    const news = this.log.filter((change) => change.revision > since);
+    return {
+      revision,
+      whole: false,
+      accounts: [...new Set(news.map(({ accountId }) => accountId))].map((accountId) => ({
+        accountId,
+        projects: [...(this.grants.get(accountId) ?? [])],
+      })),
+      revoked: news.flatMap(({ accountId, credentialId }) =>
+        credentialId === undefined ? [] : [{ accountId, credentialId }],
+      ),
+    };
+  }
+
+  private page(after = '') {
+    const all = [...this.grants].sort(([a], [b]) => (a < b ? -1 : 1));
+    const rest = all.filter(([accountId]) => accountId > after);
+    const accounts = rest
+      .slice(0, this.pageSize)
+      .map(([accountId, projects]) => ({ accountId, projects: [...projects] }));
+    const next = rest.length > this.pageSize ? accounts.at(-1)!.accountId : undefined;
+    const revoked: never[] = [];
+    return { revision: this.revision, whole: true, accounts, revoked, ...(next && { next }) };
+  }
+}
