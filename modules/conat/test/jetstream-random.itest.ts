@@ -66,7 +66,8 @@ async function step(random: Random, name: string): Promise<unknown> {
     case 5:
       return pair.sameMany(`$JS.API.DIRECT.GET.${name}`, { next_by_subj: filter, seq, batch: 3 });
     case 6:
-      return pair.api(`STREAM.INFO.${name}`, { deleted_details: true, subjects_filter: filter });
+      // Without the list of what is deleted: a server may still list what lies before its first.
+      return pair.api(`STREAM.INFO.${name}`, { subjects_filter: filter });
     case 7:
     case 8:
       return pair.same(subject, payload, headers);

@@ -152,7 +152,7 @@ export class EnginePair {
     await this.api(`STREAM.CREATE.${name}`, config);
     try {
       await run();
-      await this.api(`STREAM.INFO.${name}`, { deleted_details: true, subjects_filter: '>' });
+      await this.api(`STREAM.INFO.${name}`, { subjects_filter: '>' });
     } finally {
       await this.api(`STREAM.DELETE.${name}`);
     }
