@@ -70,7 +70,8 @@ type session struct {
 }
 
 func (c *session) print(words ...any) {
-	fmt.Println(c.name + ": " + strings.TrimSuffix(fmt.Sprintln(words...), "\n"))
+	text := strings.TrimSuffix(fmt.Sprintln(words...), "\n")
+	fmt.Println(c.name + ": " + strings.ReplaceAll(text, "\n", " | "))
 }
 
 // Asks the test to do something to the server, and waits until it has.

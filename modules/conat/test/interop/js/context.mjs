@@ -31,7 +31,7 @@ export function createContext(libraries, target, io, name) {
     ...libraries,
     target,
     ask: io.ask,
-    print: (...words) => io.print(`${name}: ${words.map(String).join(' ')}`),
+    print: (...words) => io.print(`${name}: ${words.map(String).join(' ').replaceAll('\n', ' | ')}`),
     s: (subject) => `${target.subjectPrefix ?? ''}${subject}`,
     inbox: () => libraries.core.createInbox(target.inboxPrefix),
     async connect(options = {}) {

@@ -16,7 +16,8 @@ class Session:
         self.open = []
 
     def print(self, *words):
-        print(f"{self.name}:", *words, flush=True)
+        text = " ".join(str(word) for word in words)
+        print(f"{self.name}: {text}".replace("\n", " | "), flush=True)
 
     async def ask(self, command):
         """Asks the test to do something to the server, and waits until it has."""
