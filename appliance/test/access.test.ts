@@ -1,0 +1,158 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createLogger, newId, type Clock } from '@rookery/core';
+import type { DataSource } from 'typeorm';
+import { AccessBook, type AccessNews } from '../src/access/access-book.js';
+import { AccessSync } from '../src/access/access-sync.js';
+import { openDatabase } from '../src/database/database.js';
+import { FakeAccess } from './fake-access.js';
+
+const [A, B, P, Q] = [newId(), newId(), newId(), newId()] as [string, string, string, string];
+const offlineMs = 10_000;
+
+/** Time that a test moves. */
+class HandClock {
+  nowMs = 1_000_000;
+  now(): number {
+    return this.nowMs;
+  }
+}
+
+let folder: string;
+let database: DataSource;
+let clock: HandClock;
+let hub: FakeAccess;
+let news: AccessNews[];
+let revoked: (string | undefined)[];
+let book: AccessBook;
+let sync: AccessSync;
+
+async function open(): Promise<void> {
+  book = new AccessBook(database, clock as unknown as Clock, offlineMs);
+  await book.open();
+  book.onChange((each) => news.push(each));
+  sync = new AccessSync(book, clock as unknown as Clock, createLogger('test', 'silent'));
+  sync.onRevoked((accountId) => revoked.push(accountId));
+  const reports = {
+    access: async ({ since, after }: { since?: number; after?: string }) =>
+      hub.answer(since, after),
+  };
+  sync.attach(reports as never);
+}
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rookery-access-'));
+  database = await openDatabase(join(folder, 'host.sqlite'));
+  clock = new HandClock();
+  hub = new FakeAccess();
+  news = [];
+  revoked = [];
+  await open();
+});
+afterEach(async () => {
+  book.close();
+  await database.destroy();
+  await rm(folder, { recursive: true });
+});
+
+describe('what a host knows of rights', () => {
+  it('is nothing before the hub has said anything', () => {
+    expect(book.isCurrent).toBe(false);
+    expect(book.projectsOf(A)).toEqual([]);
+  });
+
+  it('is all there is at first, in pages, then what has changed', async () => {
+    hub.pageSize = 1;
+    hub.set(A, [{ projectId: P, role: 'owner' }]);
+    hub.set(B, [{ projectId: P, role: 'viewer' }]);
+    await sync.learn(hub.revision);
+    expect([book.projectsOf(A), book.projectsOf(B)]).toEqual([
+      [{ projectId: P, role: 'owner' }],
+      [{ projectId: P, role: 'viewer' }],
+    ]);
+    expect(news.splice(0)).toEqual(['all']);
+    hub.set(B, [
+      { projectId: P, role: 'viewer' },
+      { projectId: Q, role: 'editor' },
+    ]);
+    hub.set(A, []);
+    await sync.pull();
+    expect(book.projectsOf(A)).toEqual([]);
+    expect(book.projectsOf(B)).toHaveLength(2);
+    expect(news).toEqual([new Set([B, A])]);
+    expect(book.revision).toBe(hub.revision);
+    expect(revoked).toEqual([]);
+  });
+
+  it('is asked for only when the hub has something newer', async () => {
+    await sync.learn(hub.revision);
+    hub.asked = [];
+    await sync.learn(hub.revision);
+    expect(hub.asked).toEqual([]);
+    hub.set(A, [{ projectId: P, role: 'owner' }]);
+    await sync.learn(hub.revision);
+    expect(hub.asked).toEqual([hub.revision - 1]);
+  });
+
+  it('is asked for once more when something changes while it is asked for', async () => {
+    await sync.learn(hub.revision);
+    hub.asked = [];
+    await Promise.all([sync.pull(), sync.pull(), sync.pull()]);
+    expect(hub.asked).toHaveLength(2);
+  });
+
+  it('is learned anew after a gap, and then everybody must show again why', async () => {
+    hub.set(A, [{ projectId: P, role: 'owner' }]);
+    await sync.learn(hub.revision);
+    hub.set(A, []);
+    hub.set(B, [{ projectId: Q, role: 'owner' }]);
+    hub.knownFrom = hub.revision;
+    await sync.learn(hub.revision);
+    expect([book.projectsOf(A).length, book.projectsOf(B).length]).toEqual([0, 1]);
+    expect(revoked).toEqual([undefined]);
+  });
+
+  it('is still known after a restart', async () => {
+    hub.set(A, [{ projectId: P, role: 'editor' }]);
+    await sync.learn(hub.revision);
+    book.close();
+    await open();
+    expect(book.revision).toBe(hub.revision);
+    expect(book.projectsOf(A)).toEqual([{ projectId: P, role: 'editor' }]);
+  });
+
+  it('counts for nothing when the hub has been away too long, and again when it is back', async () => {
+    hub.set(A, [{ projectId: P, role: 'editor' }]);
+    await sync.learn(hub.revision);
+    clock.nowMs += offlineMs - 1;
+    expect(book.projectsOf(A)).toHaveLength(1);
+    await sync.learn(hub.revision);
+    clock.nowMs += offlineMs - 1;
+    expect(book.isCurrent).toBe(true);
+    clock.nowMs += 1;
+    expect(book.isCurrent).toBe(false);
+    expect(book.projectsOf(A)).toEqual([]);
+    book.close();
+    await open();
+    expect(book.isCurrent).toBe(false);
+    news = [];
+    await sync.learn(hub.revision);
+    expect(book.projectsOf(A)).toHaveLength(1);
+    expect(news).toEqual(['all']);
+  });
+
+  it('remembers what was revoked as long as a token of it may live', async () => {
+    await sync.learn(hub.revision);
+    const [first, second] = [newId(), newId()] as [string, string];
+    hub.revoke(A, first);
+    await sync.pull();
+    expect(revoked).toEqual([A]);
+    expect([sync.isRevoked(first), sync.isRevoked(second)]).toEqual([true, false]);
+    clock.nowMs += 11 * 60_000;
+    hub.revoke(B, second);
+    await sync.pull();
+    expect([sync.isRevoked(first), sync.isRevoked(second)]).toEqual([false, true]);
+  });
+});
