@@ -56,7 +56,10 @@ export const HubErrors = catalogue('hub', {
   HOST_UNKNOWN: { status: 404, message: 'There is no host {host}.' },
   HOST_OFFLINE: { status: 409, message: 'The host {host} is offline.' },
   HOST_CORDONED: { status: 409, message: 'The host {host} takes no new projects (cordoned).' },
-  HOST_NOT_EMPTY: { status: 409, message: 'The host {host} still owns {projects} projects.' },
+  HOST_NOT_EMPTY: {
+    status: 409,
+    message: 'The host {host} still owns projects ({projects}). Drain it first.',
+  },
   HOST_BUSY: { status: 409, message: 'The host {host} takes part in unfinished work.' },
   NO_HOST: { status: 409, message: 'No host can take the project. {reasons}' },
   CALLER_REFUSED: { status: 403, message: '{caller} may not speak for {subject}.' },

@@ -150,6 +150,21 @@ describe('signing in with a browser', () => {
     const page = await (await visit('/login?next="><script>')).text();
     expect(page).not.toContain('<script>');
   });
+
+  it('shows a browser pages, and programs problems', async () => {
+    const accept = 'text/html,application/xhtml+xml,*/*;q=0.8';
+    const page = await visit('/nothing/<here>', { headers: { accept } });
+    expect(page.status).toBe(404);
+    expect(page.headers.get('content-type')).toMatch('text/html');
+    expect(page.headers.get('content-security-policy')).toMatch("default-src 'none'");
+    const text = await page.text();
+    expect(text).toContain('ROUTE_UNKNOWN');
+    expect(text).not.toContain('<here>');
+    const type = (path: string, headers: Record<string, string>) =>
+      visit(path, { headers }).then((answer) => answer.headers.get('content-type'));
+    expect(await type('/nothing', {})).toBe('application/problem+json');
+    expect(await type(`${apiPrefix}/nothing`, { accept })).toBe('application/problem+json');
+  });
 });
 
 describe('what makes no sense', () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { CodedError, waitFor } from '@rookery/core';
+import { CodedError, CoreErrors, waitFor } from '@rookery/core';
 import { FakeHost } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 import { TestHub, type Operation, type Project } from './support/test-hub.js';
@@ -216,15 +216,29 @@ describe('snapshots', () => {
     await hub.ok('DELETE', `${path}/one`);
   });
 
+  it('that are not there stop no project', async () => {
+    const { id } = await hub.createProject({ start: true });
+    const before = host.calls.length;
+    expect(await hub.problem('POST', `/projects/${id}/snapshots/none/restore`, { body: {} })).toBe(
+      'SNAPSHOT_NOT_FOUND',
+    );
+    expect(host.calls.slice(before)).not.toContain('projects.stop');
+    expect((await hub.project(id)).state).toBe('running');
+  });
+
   it('start the project again when the restore fails', async () => {
     const { id } = await hub.createProject({ start: true });
-    const { operation } = await hub.ok<{ operation: Operation }>(
-      ...(['POST', `/projects/${id}/snapshots/none/restore`] as const),
-      { body: {} },
-    );
+    const path = `/projects/${id}/snapshots`;
+    await hub.ok('POST', path, { body: { name: 'one' } });
+    const error = CoreErrors.NOT_FOUND({ what: 'snapshot', id: 'one' });
+    host.faults.push({ method: 'snapshots.restore', when: 'before', error });
+    const { operation } = await hub.ok<{ operation: Operation }>('POST', `${path}/one/restore`, {
+      body: {},
+    });
     expect(await hub.ended(operation.id)).toMatchObject({
       ...{ state: 'failed', error: { code: 'NOT_FOUND' } },
     });
+    expect(host.calls).toContain('projects.stop');
     expect(host.projects.get(id)?.state).toBe('running');
     expect((await hub.project(id)).state).toBe('running');
   });

@@ -1,10 +1,11 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http';
 import { ArgumentsHost, Catch, HttpException, type ExceptionFilter } from '@nestjs/common';
 import type { Problem } from '@rookery/client/contract';
 import { CodedError, CoreErrors, newId, toCodedError, type Logger } from '@rookery/core';
 import type { Request } from 'express';
 import { databaseError } from '../database/database-errors.js';
 import { HubErrors } from '../hub.errors.js';
+import { problemPage, sendPage } from '../pages/pages.js';
 import { answerBeforeBodyEnds } from './lingering-close.js';
 
 /** RFC 9457; `type` names the code, which docs/ERRORS.md explains. */
@@ -26,6 +27,15 @@ function sendProblem(request: IncomingMessage, response: ServerResponse, error: 
     return;
   }
   answerBeforeBodyEnds(request, response);
+  if (wantsPage(request)) {
+    const title = STATUS_CODES[error.status] ?? 'Error';
+    sendPage(
+      response,
+      error.status,
+      problemPage({ title, detail: error.message, code: error.code }),
+    );
+    return;
+  }
   const text = JSON.stringify(problemOf(error));
   response.writeHead(error.status, {
     'content-type': 'application/problem+json',
@@ -34,6 +44,12 @@ function sendProblem(request: IncomingMessage, response: ServerResponse, error: 
     ...(error.status === 401 && { 'www-authenticate': 'Bearer realm="rookery"' }),
   });
   response.end(text);
+}
+
+/** A browser that goes somewhere outside the API; programs get problem+json. */
+function wantsPage({ method, url, headers }: IncomingMessage): boolean {
+  if (method !== 'GET' && method !== 'HEAD' && method !== 'POST') return false;
+  return !(url ?? '').startsWith('/api/') && (headers.accept ?? '').includes('text/html');
 }
 
 /** The one place where errors become HTTP. */

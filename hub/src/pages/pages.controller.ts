@@ -12,7 +12,7 @@ import {
 import { LoginService, sessionSeconds } from '../accounts/login.service.js';
 import { formBytesMax, readBody } from '../api/body.js';
 import { HubErrors } from '../hub.errors.js';
-import { homePage, loginPage, type HomeProject } from './pages.js';
+import { homePage, loginPage, sendPage, type HomeProject } from './pages.js';
 
 /** A path of this site: not `//elsewhere`, not `/\elsewhere`. */
 const OwnPath = z
@@ -38,7 +38,7 @@ export class PagesController {
   ): Promise<void> {
     const path = OwnPath.parse(next);
     if (typeof ticket !== 'string') {
-      page(response, 200, loginPage({ next: path }));
+      sendPage(response, 200, loginPage({ next: path }));
       return;
     }
     try {
@@ -46,7 +46,7 @@ export class PagesController {
       this.open(response, session, OwnPath.parse(target));
     } catch (error) {
       if (!CodedError.is(error, 'LOGIN_TICKET_INVALID')) throw error;
-      page(response, error.status, loginPage({ next: path, problem: error.message }));
+      sendPage(response, error.status, loginPage({ next: path, problem: error.message }));
     }
   }
 
@@ -62,7 +62,7 @@ export class PagesController {
     } catch (error) {
       if (!CodedError.is(error, 'UNAUTHENTICATED')) throw error;
       const problem = 'This token is not valid. Paste the whole of it.';
-      page(response, 401, loginPage({ next, problem }));
+      sendPage(response, 401, loginPage({ next, problem }));
     }
   }
 
@@ -90,7 +90,7 @@ export class PagesController {
        WHERE p.deleted_at IS NULL ORDER BY p.created_at LIMIT 200`,
       [caller.accountId],
     );
-    page(response, 200, homePage(caller, projects));
+    sendPage(response, 200, homePage(caller, projects));
   }
 
   @Get('/healthz')
@@ -116,17 +116,4 @@ export class PagesController {
     });
     response.set('cache-control', 'no-store').redirect(303, next);
   }
-}
-
-function page(response: Response, status: number, html: string): void {
-  response
-    .status(status)
-    .set({
-      'content-security-policy': `default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`,
-      'cache-control': 'no-store',
-      'referrer-policy': 'same-origin',
-      'x-content-type-options': 'nosniff',
-    })
-    .type('html')
-    .send(html);
 }

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import type { Caller } from '../accounts/auth.service.js';
 
 const style = `:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;
@@ -27,9 +28,16 @@ export function loginPage(view: { next: string; problem?: string }): string {
 <form method="post" action="/login"><input type="hidden" name="next" value="${escape(view.next)}">
 <label>API token<input type="password" name="token" autocomplete="current-password" required
 autofocus></label><button>Sign in</button></form>
-<p>A sign-in link is made by <code>rookery login --link</code> or <code>./rookery up</code>.</p>`,
+<p><code>rookery project open PROJECT</code> and <code>./rookery up</code> make sign-in links.</p>`,
   );
 }
+
+export const problemPage = (view: { title: string; detail: string; code: string }): string =>
+  document(
+    `${view.title} · Rookery`,
+    `<h1>${escape(view.title)}</h1><p>${escape(view.detail)}</p>
+<p><small>${escape(view.code)}</small> · <a href="/">Projects</a></p>`,
+  );
 
 export interface HomeProject {
   readonly id: string;
@@ -57,4 +65,17 @@ export function homePage(caller: Caller, projects: readonly HomeProject[]): stri
 </span> <button>Sign out</button></form></header>${table}
 <p><a href="/api/docs">API</a></p>`,
   );
+}
+
+/** A page of the hub's own: nothing on it runs, loads or is framed. */
+export function sendPage(response: ServerResponse, status: number, html: string): void {
+  response.writeHead(status, {
+    'content-security-policy': `default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`,
+    'content-type': 'text/html; charset=utf-8',
+    'content-length': Buffer.byteLength(html),
+    'cache-control': 'no-store',
+    'referrer-policy': 'same-origin',
+    'x-content-type-options': 'nosniff',
+  });
+  response.end(html);
 }

@@ -40,15 +40,13 @@ export class SnapshotsApi implements ApiPart<Names> {
       this.change(caller, params.projectId, 'delete', params.name, async (host, fence) => {
         // To the host, deleting what is gone is done; a caller has mistyped the name.
         const { projectId, name } = params;
-        const { snapshots } = await host.list({ projectId });
-        if (!snapshots.some((each) => each.name === name)) {
-          throw StorageErrors.SNAPSHOT_NOT_FOUND({ projectId, name });
-        }
+        refuseUnknown(await host.list({ projectId }), projectId, name);
         return host.delete({ fence, name });
       }),
     restoreSnapshot: async ({ caller, idempotencyKey, params, body }) => {
       const { projectId, name } = params;
       const asking = { caller, idempotencyKey };
+      await this.refuseUnknown(caller, projectId, name);
       const operation = await this.restores.snapshot(asking, projectId, name, body.path);
       return this.operations.started(operation, caller);
     },
@@ -62,6 +60,19 @@ export class SnapshotsApi implements ApiPart<Names> {
     private readonly restores: RestoreWork,
     private readonly audit: AuditService,
   ) {}
+
+  /**
+   * A mistyped name shall not stop a running project. A host that does not answer now is asked by
+   * the work itself.
+   * @throws SNAPSHOT_NOT_FOUND
+   */
+  private async refuseUnknown(caller: Caller, projectId: string, name: string): Promise<void> {
+    const { project } = await this.queries.require(caller, projectId, 'editor');
+    if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+    const host = this.hosts.snapshots(project.hostId, { patienceMs: 0 });
+    const known = await host.list({ projectId }).catch(() => undefined);
+    if (known) refuseUnknown(known, projectId, name);
+  }
 
   /**
    * Asks the host, then writes the audit row. A conflict that begins meanwhile is refused by the
@@ -88,6 +99,16 @@ export class SnapshotsApi implements ApiPart<Names> {
     });
     return result;
   }
+}
+
+/** @throws SNAPSHOT_NOT_FOUND */
+function refuseUnknown(
+  { snapshots }: { readonly snapshots: readonly { readonly name: string }[] },
+  projectId: string,
+  name: string,
+): void {
+  if (snapshots.some((each) => each.name === name)) return;
+  throw StorageErrors.SNAPSHOT_NOT_FOUND({ projectId, name });
 }
 
 const fenceOf = (project: Project, operationId: string): Fence => ({

@@ -26,7 +26,9 @@ export const BackupRecord = z.object({
 });
 export type BackupRecord = z.infer<typeof BackupRecord>;
 
-export const BackupId = z.string().regex(/^[0-9a-f]{8,64}$/);
+export const BackupId = z
+  .string()
+  .regex(/^[0-9a-f]{8,64}$/, 'a backup id is 8 to 64 of the characters 0-9 and a-f');
 
 export const hostBackups = service(
   'host.{hostId}.backup',

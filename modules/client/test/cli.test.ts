@@ -259,6 +259,7 @@ describe('the command line', () => {
     const piped = await run('project', 'move', 'web');
     expect(piped.stdout).toBe('web is stopped on host-2\n');
     expect(piped.stderr).toContain('project.move: send, 512 B of 1 KiB');
+    expect(piped.stderr).toMatch(/\nproject\.move succeeded\n$/);
     expect(piped.stderr).not.toContain('\u001b');
 
     const io = new TestIo(env);

@@ -47,7 +47,11 @@ function buildProgram(cli: Cli): Command {
     .option('--data <dir>', 'data folder of a local cluster; its login is used')
     .option('-y, --yes', 'do not ask before something is destroyed')
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
-    .helpCommand('help [command]', 'show help for a command');
+    .helpCommand('help [command]', 'show help for a command')
+    .addHelpText(
+      'after',
+      '\nIn the repository, ./rookery has two more: test (its checks and tests) and bench.',
+    );
   for (const add of commandModules) add(program, cli);
   forAll(program, (command) => {
     command.exitOverride().configureOutput({

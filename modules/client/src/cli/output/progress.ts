@@ -28,6 +28,8 @@ export abstract class ProgressView {
 /** `moving: send, 12 MiB of 1.2 GiB`. */
 export function describeOperation(view: OperationView): string {
   const { progress, kind } = view;
+  // Where it was when it ended says nothing any more.
+  if (view.endedAt !== null) return printable(`${kind} ${view.state}`);
   const state = view.state === 'running' ? '' : ` ${view.state}`;
   if (progress === null) return printable(`${kind}${state}: ${view.step ?? 'waiting'}`);
   const amount = describeAmount(progress);
@@ -36,10 +38,13 @@ export function describeOperation(view: OperationView): string {
 }
 
 function describeAmount(progress: NonNullable<OperationView['progress']>): string {
-  const show = (value: number): string =>
-    progress.unit === 'bytes' ? formatBytes(Math.round(value)) : `${value} ${progress.unit}`;
-  if (progress.total === undefined) return progress.done > 0 ? `, ${show(progress.done)}` : '';
-  return `, ${show(progress.done)} of ${show(progress.total)}`;
+  const { unit, total } = progress;
+  const [done, of] = [progress.done, total ?? 0].map((value) =>
+    unit === 'bytes' ? formatBytes(Math.round(value)) : String(value),
+  );
+  const name = unit === 'bytes' ? '' : ` ${unit}`;
+  if (total === undefined) return progress.done > 0 ? `, ${done}${name}` : '';
+  return `, ${done} of ${of}${name}`;
 }
 
 class LineProgress extends ProgressView {
