@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { wsconnect, type NatsConnection, type Status } from '@nats-io/nats-core';
+import { wsconnect, type NatsConnection } from '@nats-io/nats-core';
 import { newId, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
 import { hostProjects } from '@rookery/runner/contract';
