@@ -171,6 +171,19 @@ describe('a transaction that failed', () => {
     expect(rig.publish('kept', 'two').seq).toBe(2);
   });
 
+  it('is not tried again at once when it was about what expired', () => {
+    create({ name: 'aged', max_age: second, duplicate_window: second });
+    rig.publish('aged', 'x');
+    rig.clock.aheadMs += 2_000;
+    rig.engine.wake(rig.clock.now());
+    rig.store.rollback();
+    rig.engine.reload();
+    expect(stateOf('aged').messages).toBe(1);
+    expect(rig.engine.nextWakeMs()! - rig.clock.now()).toBeGreaterThan(500);
+    rig.pass(2_000);
+    expect(stateOf('aged').messages).toBe(0);
+  });
+
   it('is told to those who wait', () => {
     create({ name: 'full' });
     const full = Object.assign(new Error('database or disk is full'), { code: 'SQLITE_FULL' });

@@ -32,6 +32,9 @@ const accountLimits = {
   max_bytes_required: false,
 };
 
+/** After a transaction failed (disk full …) what is due is not tried again before. */
+const retryMs = 1_000;
+
 /** Opens an account's JetStream over its store; says at once what its streams listen to. */
 export const createEngine = (
   account: JetStreamAccount,
@@ -42,6 +45,7 @@ export const createEngine = (
 
 class AccountEngine extends Engine {
   private readonly streams: StreamSet;
+  private notBeforeMs = 0;
   private readonly consumers: ConsumerSet;
   private readonly publisher: Publisher;
   private readonly expiry: Expiry;
@@ -88,17 +92,21 @@ class AccountEngine extends Engine {
   }
 
   wake(nowMs: number): void {
-    for (const stream of [...this.streams.all()]) this.expiry.wake(stream, nowMs);
+    if (nowMs >= this.notBeforeMs) {
+      for (const stream of [...this.streams.all()]) this.expiry.wake(stream, nowMs);
+    }
     this.consumers.wake(nowMs);
   }
 
   nextWakeMs(): number | null {
-    let next = earlier(this.consumers.nextWakeMs(), this.idsEndMs());
+    let next = this.idsEndMs();
     for (const stream of this.streams.all()) next = earlier(next, this.expiry.nextWakeMs(stream));
-    return next;
+    if (next !== null) next = Math.max(next, this.notBeforeMs);
+    return earlier(next, this.consumers.nextWakeMs());
   }
 
   reload(): void {
+    this.notBeforeMs = this.clock.now() + retryMs;
     this.streams.load(this.consumers);
   }
 

@@ -33,6 +33,15 @@ export class MessageIds {
     this.seen.push(entry);
   }
 
+  /** A rollback: what came after the last message that is stored was never there. */
+  dropAfter(lastSeq: number): void {
+    for (let last = this.seen.at(-1); last && last.seq > lastSeq; last = this.seen.at(-1)) {
+      if (this.byId.get(last.id) === last) this.byId.delete(last.id);
+      this.seen.pop();
+    }
+    this.head = Math.min(this.head, this.seen.length);
+  }
+
   setWindow(windowNs: bigint): void {
     this.windowNs = windowNs;
   }

@@ -19,16 +19,16 @@ export class StreamSet implements StreamLookup {
   /** Reads all streams and their consumers; those that are gone are listened to no more. */
   load(consumers: ConsumerSet): void {
     this.consumers = consumers;
-    const before = [...this.byName.keys()];
+    const before = new Map(this.byName);
     this.byName.clear();
     for (const streamStore of this.store.streams()) {
       const stream = new Stream(streamStore, consumers);
-      stream.load(this.nowNs());
+      stream.load(this.nowNs(), before.get(stream.name));
       this.byName.set(stream.name, stream);
       this.outbox.listen(stream.name, stream.config.subjects);
       consumers.load(stream);
     }
-    for (const name of before) if (!this.byName.has(name)) this.outbox.listen(name, []);
+    for (const name of before.keys()) if (!this.byName.has(name)) this.outbox.listen(name, []);
   }
 
   get(name: string): Stream | undefined {

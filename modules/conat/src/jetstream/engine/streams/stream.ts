@@ -22,7 +22,7 @@ export function storedBytes(subject: string, headers: Buffer | null, payload: Bu
 export class Stream implements StreamHandle {
   readonly name: string;
   config: StreamConfig;
-  readonly ids: MessageIds;
+  ids: MessageIds;
   /** Id of the newest message, '' when it has none. */
   lastMsgId = '';
   /** Below it are only messages that never expire: `max_age` need not look there again. */
@@ -39,10 +39,21 @@ export class Stream implements StreamHandle {
     this.ids = new MessageIds(BigInt(this.config.duplicate_window));
   }
 
-  /** Reads what is remembered from the messages. */
-  load(nowNs: bigint): void {
-    this.ids.load(this.store, nowNs);
+  /**
+   * Reads what is remembered from the messages.
+   * @param before the same stream before a rollback: its ids need not be read again
+   */
+  load(nowNs: bigint, before?: Stream): void {
     const { state } = this.store;
+    const isSame =
+      before?.store.createdNs === this.store.createdNs &&
+      before.config.duplicate_window === this.config.duplicate_window;
+    if (isSame) {
+      this.ids = before.ids;
+      this.ids.dropAfter(state.lastSeq);
+    } else {
+      this.ids.load(this.store, nowNs);
+    }
     const last = state.lastSeq > 0 ? this.store.get(state.lastSeq) : null;
     this.lastMsgId = headerValue(headerText(last?.headers ?? null), 'Nats-Msg-Id') ?? '';
     this.ageDueMs = this.ageOf(state.firstTimeNs);
