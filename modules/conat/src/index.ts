@@ -56,3 +56,6 @@ export { relayDuplex } from './services/relay.js';
 export { serve, ServiceServer, type ServeOptions } from './services/service-server.js';
 export { createServiceClient } from './services/service-client.js';
 export { serviceLimits, type ServiceLimits } from './services/service-limits.js';
+export { projectAccount, rootAccount, type JetStreamAccount } from './jetstream/account.js';
+export { JetStream, type JetStreamOptions } from './jetstream/jetstream.js';
+export type { AccountStatus } from './jetstream/account-door.js';

@@ -13,6 +13,8 @@ import { identityNames } from '../contract.js';
 import { Broker } from '../broker/broker.js';
 import type { BrokerLimitsInput } from '../broker/limits.js';
 import { ConatClient, type ConatClientOptions } from '../client/conat-client.js';
+import type { JetStreamAccount } from '../jetstream/account.js';
+import { JetStream, type JetStreamOptions } from '../jetstream/jetstream.js';
 import { UpgradeDispatcher } from '../gateway/upgrade-dispatcher.js';
 import { brokerWebSocketServer, upgradeTo } from '../gateway/websocket-transport.js';
 
@@ -60,6 +62,11 @@ export interface TestBrokerOptions {
   readonly rooted?: string;
   readonly authenticator?: Authenticator;
   readonly limits?: BrokerLimitsInput;
+  /** Persistence for these accounts; none has it otherwise. */
+  readonly jetStream?: {
+    readonly accounts: readonly JetStreamAccount[];
+    readonly options?: Omit<JetStreamOptions, 'broker'>;
+  };
   /** A port to come back on after {@link TestBroker.close}. */
   readonly port?: number;
 }
@@ -67,6 +74,7 @@ export interface TestBrokerOptions {
 /** A real broker on a real port of the loopback. */
 export interface TestBroker {
   readonly broker: Broker;
+  readonly jetStream: JetStream | null;
   readonly dispatcher: UpgradeDispatcher;
   readonly httpServer: Server;
   readonly port: number;
@@ -86,6 +94,15 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
     authenticator: options.authenticator ?? defaultAuthenticator(options.rooted),
     limits: options.limits,
   });
+  const { jetStream: persistence } = options;
+  const jetStream = persistence
+    ? new JetStream({
+        broker,
+        logger: createLogger('test-jetstream', 'silent'),
+        ...persistence.options,
+      })
+    : null;
+  await jetStream?.start(persistence!.accounts);
   const sockets = brokerWebSocketServer(broker);
   const dispatcher = new UpgradeDispatcher();
   dispatcher.register('/conat', upgradeTo(sockets));
@@ -100,6 +117,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
   const clients = new Set<ConatClient>();
   return {
     broker,
+    jetStream,
     dispatcher,
     httpServer,
     port,
@@ -120,6 +138,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
       for (const socket of sockets.clients) socket.terminate();
       httpServer.closeAllConnections();
       await new Promise<void>((resolve) => httpServer.close(() => resolve()));
+      await jetStream?.close();
     },
   };
 }

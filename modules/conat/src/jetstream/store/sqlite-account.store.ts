@@ -276,5 +276,6 @@ function requireHeader(file: string): void {
   } finally {
     closeSync(fd);
   }
-  if (found.toString('latin1') !== header) throw new StoreCorruptError('the file is no SQLite database');
+  if (found.toString('latin1') !== header)
+    throw new StoreCorruptError('the file is no SQLite database');
 }

@@ -1,0 +1,121 @@
+import type { InternalClient, InternalMessage } from '../broker/internal-client.js';
+import type { JetStreamAccount } from './account.js';
+import type { EngineInput } from './engine/engine-io.js';
+import type { AccountState } from './workers/runner.js';
+
+/** Tokens behind `$JS.ACK.` of a root space; the accounts of others have more. */
+const ackTokens = 7;
+
+export interface AccountStatus {
+  readonly id: string;
+  readonly state: AccountState;
+  readonly streams: number;
+  /** Where a damaged file was put. */
+  readonly asideFile?: string;
+}
+
+export interface DoorPorts {
+  input(input: EngineInput): void;
+}
+
+/**
+ * One account on the broker: what it listens to, and what that means to its engine. Buffers of
+ * messages are lent by connections for the call, as are those of inputs.
+ */
+export class AccountDoor {
+  state: AccountState = 'ready';
+  asideFile: string | undefined;
+  private readonly ends: (() => void)[];
+  private readonly streams = new Map<string, readonly (() => void)[]>();
+  private readonly watches = new Map<string, () => void>();
+  private closed = false;
+
+  constructor(
+    readonly handle: number,
+    readonly account: JetStreamAccount,
+    private readonly client: InternalClient,
+    private readonly ports: DoorPorts,
+  ) {
+    const { apiPrefix, ackPrefix, flowControlPrefix } = account;
+    this.ends = [
+      client.subscribe(`${apiPrefix}>`, '', (message) => this.api(message)),
+      client.subscribe(`${ackPrefix}>`, '', (message) => this.ack(message)),
+      client.subscribe(`${flowControlPrefix}>`, '', (message) => this.flowControl(message)),
+    ];
+  }
+
+  /** The subjects of a stream from now on. */
+  listen(stream: string, subjects: readonly string[]): void {
+    for (const end of this.streams.get(stream) ?? []) end();
+    this.streams.delete(stream);
+    if (this.closed || subjects.length === 0) return;
+    const { subjectPrefix } = this.account;
+    this.streams.set(
+      stream,
+      subjects.map((subject) =>
+        this.client.subscribe(subjectPrefix + subject, '', (message) =>
+          this.ports.input({
+            kind: 'publish',
+            stream,
+            subject: message.subject.slice(subjectPrefix.length),
+            reply: message.reply,
+            headers: message.headers,
+            payload: message.payload,
+          }),
+        ),
+      ),
+    );
+  }
+
+  watch(subject: string): void {
+    if (this.closed) return;
+    const tell = (present: boolean): void =>
+      this.ports.input({ kind: 'interest', subject, present });
+    if (!this.watches.has(subject)) {
+      this.watches.set(subject, this.client.watchInterest(subject, tell));
+    }
+    tell(this.client.interest(subject));
+  }
+
+  unwatch(subject: string): void {
+    this.watches.get(subject)?.();
+    this.watches.delete(subject);
+  }
+
+  status(): AccountStatus {
+    const { state, asideFile } = this;
+    const status = { id: this.account.id, state, streams: this.streams.size };
+    return asideFile === undefined ? status : { ...status, asideFile };
+  }
+
+  close(): void {
+    this.closed = true;
+    for (const end of this.ends) end();
+    for (const stream of [...this.streams.keys()]) this.listen(stream, []);
+    for (const subject of [...this.watches.keys()]) this.unwatch(subject);
+  }
+
+  private api({ subject, reply, headers, payload }: InternalMessage): void {
+    const { apiPrefix } = this.account;
+    this.ports.input({
+      kind: 'api',
+      subject: subject.slice(apiPrefix.length),
+      reply,
+      headers,
+      payload,
+    });
+  }
+
+  private ack({ subject, reply, payload }: InternalMessage): boolean {
+    const { ackPrefix, subjectPrefix } = this.account;
+    const own = subject.slice(ackPrefix.length);
+    if (subjectPrefix === '' && own.split('.').length > ackTokens) return false;
+    this.ports.input({ kind: 'ack', subject: own, reply, payload });
+    return true;
+  }
+
+  private flowControl({ subject }: InternalMessage): void {
+    const { flowControlPrefix } = this.account;
+    this.ports.input({ kind: 'flow-control', subject: subject.slice(flowControlPrefix.length) });
+  }
+}
