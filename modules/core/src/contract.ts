@@ -17,12 +17,14 @@ export {
   Fence,
   Progress,
   ProjectSpec,
+  MoveState,
   ProjectState,
   Quota,
 } from './contract/project.js';
 export {
   call,
   duplex,
+  stream,
   job,
   service,
   subjectOf,
@@ -33,6 +35,8 @@ export {
   type DuplexCall,
   type DuplexContext,
   type DuplexMethod,
+  type StreamMethod,
+  type StreamOptions,
   type HandlerOf,
   type Handlers,
   type JobContext,

@@ -12,6 +12,7 @@ export {
   type ErrorFactory,
 } from './errors.js';
 export { newId, newSecret } from './ids.js';
+export { hostCgroup, hostTag } from './host-tag.js';
 export { formatBytes, GiB, KiB, MiB, parseBytes, TiB } from './units.js';
 export { Reverter } from './reverter.js';
 export { KeyedLock, SingleFlight } from './keyed-lock.js';

@@ -9,6 +9,8 @@ import {
   type ParamsOf,
   type ServiceClient,
   type ServiceContract,
+  type StreamMethod,
+  type StreamOptions,
 } from '@rookery/core/contract';
 import { errors, headers, TimeoutError, type MsgHdrs } from '@nats-io/nats-core';
 import type { z } from 'zod';
@@ -17,6 +19,8 @@ import { ConatErrors } from '../conat.errors.js';
 import { checkSize } from './conversation.js';
 import { openDuplex } from './duplex-client.js';
 import { runJob } from './job-client.js';
+import { readStream } from './stream-client.js';
+import { deadlines } from './deadline.js';
 import { serviceLimits, type ServiceLimits } from './service-limits.js';
 import type { Target } from './service-target.js';
 import { encodeJson, errorOf, parseOutput, wireHeaders } from './wire.js';
@@ -50,6 +54,10 @@ export function createServiceClient<C extends ServiceContract>(
         methods[name] = async (input: unknown, options?: JobOptions) =>
           runJob(target(method as JobMethod<z.ZodType, z.ZodType>, input), options);
         break;
+      case 'stream':
+        methods[name] = (input: unknown, options?: StreamOptions) =>
+          readStream(target(method as StreamMethod<z.ZodType, z.ZodType>, input), options);
+        break;
       case 'duplex':
         methods[name] = async (input: unknown, options?: CallOptions) =>
           openDuplex(
@@ -73,8 +81,10 @@ async function callOnce(
   options: CallOptions = {},
 ): Promise<unknown> {
   const { client, subject, method, body } = target;
-  const timeoutMs = options.timeoutMs ?? method.timeoutMs;
+  const timeoutMs = Math.ceil(deadlines.leftMs(options.timeoutMs ?? method.timeoutMs));
   options.signal?.throwIfAborted();
+  if (timeoutMs === 0) throw ConatErrors.SERVICE_TIMEOUT({ subject, timeoutMs });
+  target.headers.set(wireHeaders.timeout, String(timeoutMs));
   checkSize(client, subject, body, true);
   let onAbort: (() => void) | undefined;
   try {

@@ -14,6 +14,8 @@ export const serviceLimits = {
   callersPerJobMax: 100,
   /** Bytes on their way in one direction of one channel that nobody has read yet. */
   windowBytes: 512 * KiB,
+  /** Replies of a stream on their way that its reader has not taken yet. */
+  windowItems: 128,
   chunkBytesMax: 64 * KiB,
   controlBytesMax: 64 * KiB,
   /** How long a caller waits until a server takes its duplex call. */

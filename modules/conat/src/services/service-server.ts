@@ -10,8 +10,11 @@ import type { Msg, Subscription } from '@nats-io/nats-core';
 import type { ConatClient } from '../client/conat-client.js';
 import { ConatErrors } from '../conat.errors.js';
 import { publish } from './conversation.js';
+import { deadlines } from './deadline.js';
 import { DuplexServer } from './duplex-server.js';
 import { JobServer } from './job-server.js';
+import { ListedService, listService } from './service-directory.js';
+import { StreamServer } from './stream-server.js';
 import type { ServiceRequest } from './service-request.js';
 import { serviceLimits, type ServiceLimits } from './service-limits.js';
 import {
@@ -37,13 +40,17 @@ export interface ServeOptions {
 }
 
 type AnyHandler = (input: unknown, context: CallContext) => Promise<unknown>;
+type AnyStreamHandler = (input: unknown, context: CallContext) => AsyncIterable<unknown>;
 
 /** A contract's server. Made by {@link serve}. */
 export class ServiceServer {
   private readonly controller = new AbortController();
   private readonly running = new Set<Promise<void>>();
   private readonly jobs: JobServer;
+  private readonly streams: StreamServer;
   private readonly duplexes: DuplexServer;
+  private readonly listed: ListedService;
+  private unlist: () => void = () => undefined;
   private subscription: Subscription | null = null;
   private refusal: Error | null = null;
   private closing: Promise<void> | null = null;
@@ -58,14 +65,16 @@ export class ServiceServer {
     private readonly logger: Logger,
   ) {
     this.jobs = new JobServer(client, limits, logger);
+    this.streams = new StreamServer(client, limits, logger);
     this.duplexes = new DuplexServer(client, limits, logger);
+    this.listed = new ListedService(contract, prefix, this.queue);
   }
 
   /** @throws SERVICE_INCOMPLETE when the broker does not let us listen */
   async start(): Promise<void> {
     const { client, contract } = this;
     this.subscription = client.nats.subscribe(`${this.prefix}.*`, {
-      queue: this.options.queue ?? 'rookery',
+      queue: this.queue,
       callback: (error, message) => {
         if (error) this.refuse(error);
         else this.receive(message);
@@ -77,6 +86,11 @@ export class ServiceServer {
       const reason = refusal.message;
       throw ConatErrors.SERVICE_INCOMPLETE({ prefix: contract.prefix, reason }, { cause: refusal });
     }
+    this.unlist = listService(client, this.listed);
+  }
+
+  private get queue(): string {
+    return this.options.queue ?? 'rookery';
   }
 
   /** Takes no more requests, aborts what runs, and waits for it, for a bounded time. */
@@ -86,11 +100,18 @@ export class ServiceServer {
 
   private async doClose(deadlineMs: number): Promise<void> {
     this.client.served.delete(this.prefix);
+    this.unlist();
     if (!this.client.nats.isClosed()) this.subscription?.unsubscribe();
     this.controller.abort(ConatErrors.SERVICE_UNAVAILABLE({ subject: this.prefix }));
     this.jobs.abort();
+    this.streams.abort();
     this.duplexes.abort();
-    const all = Promise.all([...this.running, this.jobs.settled(), this.duplexes.settled()]);
+    const all = Promise.all([
+      ...this.running,
+      this.jobs.settled(),
+      this.streams.settled(),
+      this.duplexes.settled(),
+    ]);
     let timer: NodeJS.Timeout | undefined;
     const deadline = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, deadlineMs);
@@ -152,16 +173,23 @@ export class ServiceServer {
 
   private dispatch(request: ServiceRequest): void {
     const { method, subject } = request;
-    const handler = this.handlers[subject.slice(subject.lastIndexOf('.') + 1)]!;
+    const name = subject.slice(subject.lastIndexOf('.') + 1);
+    const handler = this.handlers[name]!;
+    const beganMs = performance.now();
+    const counted = (error?: Error): void =>
+      this.listed.count(name, performance.now() - beganMs, error);
     switch (method.kind) {
       case 'call':
-        this.track(this.call(request, handler));
+        this.track(this.call(request, handler).then(counted));
         break;
       case 'job':
-        this.jobs.start(request, handler);
+        this.jobs.start(request, watched(handler, counted));
+        break;
+      case 'stream':
+        this.streams.start(request, handler as unknown as AnyStreamHandler, counted);
         break;
       case 'duplex':
-        this.duplexes.start(request, handler);
+        this.duplexes.start(request, watched(handler, counted));
         break;
     }
   }
@@ -171,23 +199,29 @@ export class ServiceServer {
     void work.finally(() => this.running.delete(work));
   }
 
-  private async call(request: ServiceRequest, handler: AnyHandler): Promise<void> {
+  /** @returns what it failed with, if it did */
+  private async call(
+    request: ServiceRequest,
+    handler: AnyHandler,
+  ): Promise<CodedError | undefined> {
     const { message, method, subject, params, caller, input } = request;
     if (this.running.size >= this.limits.sessionsMax) {
-      throwLater(() =>
-        this.answerError(
-          message,
-          ConatErrors.SERVICE_BUSY({ subject, limit: this.limits.sessionsMax }),
-        ),
-      );
-      return;
+      const busy = ConatErrors.SERVICE_BUSY({ subject, limit: this.limits.sessionsMax });
+      throwLater(() => this.answerError(message, busy));
+      return busy;
     }
+    const timeoutMs = Number(message.headers?.get(wireHeaders.timeout)) || Infinity;
     try {
-      const context: CallContext = { params, caller, signal: this.controller.signal };
-      const output = await handler(input, context);
+      const signal = signalWithin(this.controller.signal, timeoutMs);
+      const output = await deadlines.within(Date.now() + timeoutMs, () =>
+        handler(input, { params, caller, signal }),
+      );
       publish(this.client, message.reply!, encodeOutput(method, output, subject));
+      return undefined;
     } catch (error) {
-      this.answerError(message, this.noted(error, subject));
+      const coded = this.noted(error, subject);
+      this.answerError(message, coded);
+      return coded;
     }
   }
 
@@ -205,6 +239,27 @@ export class ServiceServer {
       this.logger.warn({ err: lost, subject: message.subject }, 'an error could not be answered');
     }
   }
+}
+
+/** Aborts also when the caller waits no longer. */
+const signalWithin = (signal: AbortSignal, timeoutMs: number): AbortSignal =>
+  timeoutMs > 2 ** 31 - 1 ? signal : AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+
+/** The handler, with a look at how it ended. */
+function watched<C extends CallContext>(
+  handler: (input: unknown, context: C) => Promise<unknown>,
+  ended: (error?: Error) => void,
+): (input: unknown, context: C) => Promise<unknown> {
+  return async (input, context) => {
+    try {
+      const output = await handler(input, context);
+      ended();
+      return output;
+    } catch (error) {
+      ended(toCodedError(error));
+      throw error;
+    }
+  };
 }
 
 /** Answers stay asynchronous also when nothing was done. */

@@ -11,13 +11,19 @@ export const wireHeaders = {
   /** Only join a run that is known; never start one. */
   attach: 'Rookery-Attach',
   type: 'Rookery-Type',
+  /** Milliseconds that the caller waits. */
+  timeout: 'Rookery-Timeout-Ms',
+  /** Of a stream: the number of this reply, counted from 1. */
+  sequence: 'Rookery-Sequence',
+  /** Of a stream: replies that the caller is done with. */
+  taken: 'Rookery-Taken',
   error: 'Nats-Service-Error',
   errorCode: 'Nats-Service-Error-Code',
 } as const;
 
-/** What a server tells the caller of a job or duplex call, and what that one answers. */
+/** What a server tells the caller of a job, stream or duplex call, and what that one answers. */
 export type MessageType =
-  'accepted' | 'progress' | 'heartbeat' | 'result' | 'renew' | 'cancel' | 'bye';
+  'accepted' | 'progress' | 'item' | 'heartbeat' | 'result' | 'end' | 'renew' | 'cancel' | 'bye';
 
 export const encodeJson = (value: unknown): Uint8Array =>
   Buffer.from(JSON.stringify(value === undefined ? null : value));

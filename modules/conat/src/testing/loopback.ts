@@ -10,6 +10,7 @@ import type {
   Method,
   ServiceClient,
   ServiceContract,
+  StreamOptions,
 } from '@rookery/core/contract';
 
 type AnyHandler = (input: unknown, context: unknown) => Promise<unknown>;
@@ -33,6 +34,17 @@ export function loopback<C extends ServiceContract>(
   const client: Record<string, unknown> = {};
   for (const [name, method] of Object.entries(contract.methods)) {
     const handler = (handlers as unknown as Record<string, AnyHandler>)[name]!;
+    if (method.kind === 'stream') {
+      client[name] = (input: unknown, streamOptions: StreamOptions = {}) =>
+        streamed(
+          method,
+          handler,
+          parseInput(method.input, throughJson(input)),
+          context,
+          streamOptions,
+        );
+      continue;
+    }
     client[name] = async (input: unknown, callOptions: CallOptions & JobOptions = {}) => {
       const parsed: unknown = parseInput(method.input, throughJson(input));
       if (method.kind === 'duplex')
@@ -46,6 +58,25 @@ export function loopback<C extends ServiceContract>(
     };
   }
   return client as ServiceClient<C>;
+}
+
+async function* streamed(
+  method: Method,
+  handler: AnyHandler,
+  input: unknown,
+  context: { params: Readonly<Record<string, string>>; caller: string },
+  options: StreamOptions,
+): AsyncGenerator<unknown, void, undefined> {
+  const signal = options.signal ?? new AbortController().signal;
+  try {
+    const items = handler(input, { ...context, signal }) as unknown as AsyncIterable<unknown>;
+    for await (const item of items) {
+      if (signal.aborted) throw CoreErrors.CANCELED();
+      yield method.output.parse(throughJson(item));
+    }
+  } catch (error) {
+    throw toCodedError(error);
+  }
 }
 
 async function answer(

@@ -32,6 +32,24 @@ export const ProjectState = z.enum([
 ]);
 export type ProjectState = z.infer<typeof ProjectState>;
 
+/** States of a move, in the order in which it passes them; the last four end or turn it. */
+export const MoveState = z.enum([
+  'queued',
+  'preparing',
+  'copying',
+  'cutover',
+  'verifying',
+  'committing',
+  'activating',
+  'cleaning',
+  'done',
+  'undoing',
+  'failed',
+  'canceled',
+  'stuck',
+]);
+export type MoveState = z.infer<typeof MoveState>;
+
 /** Whole desired shape of a project, as the hub tells its host. */
 export const ProjectSpec = z.object({
   /** Image reference as the user gave it; the host normalizes it and pins a digest. */

@@ -4,11 +4,12 @@ import type { Progress } from './project.js';
 
 /**
  * Typed services over conat. A contract is data: it names a subject prefix with `{parameters}`, a
- * version, and methods of three kinds. Servers and clients are made from it by `@rookery/conat`.
+ * version, and methods of four kinds. Servers and clients are made from it by `@rookery/conat`.
  *
  * - `call`: one request, one reply, within seconds.
  * - `job`: long work. Progress and heartbeats stream to the caller; a repeated request with equal
  *   fence joins the work under way, so a lost reply costs nothing.
+ * - `stream`: many replies, one after the other, no faster than they are read.
  * - `duplex`: bytes both ways with credit-based flow control (exec, logs), ended by one result.
  */
 export interface CallMethod<I extends z.ZodType, O extends z.ZodType> {
@@ -29,6 +30,13 @@ export interface JobMethod<I extends z.ZodType, O extends z.ZodType> {
   readonly silenceMs: number;
 }
 
+export interface StreamMethod<I extends z.ZodType, O extends z.ZodType> {
+  readonly kind: 'stream';
+  readonly input: I;
+  /** One of the replies. */
+  readonly output: O;
+}
+
 export interface DuplexMethod<I extends z.ZodType, O extends z.ZodType, C extends z.ZodType> {
   readonly kind: 'duplex';
   readonly input: I;
@@ -40,6 +48,7 @@ export interface DuplexMethod<I extends z.ZodType, O extends z.ZodType, C extend
 export type Method =
   | CallMethod<z.ZodType, z.ZodType>
   | JobMethod<z.ZodType, z.ZodType>
+  | StreamMethod<z.ZodType, z.ZodType>
   | DuplexMethod<z.ZodType, z.ZodType, z.ZodType>;
 
 export function call<I extends z.ZodType, O extends z.ZodType>(
@@ -57,6 +66,13 @@ export function job<I extends z.ZodType, O extends z.ZodType>(
   options: { silenceMs?: number } = {},
 ): JobMethod<I, O> {
   return { kind: 'job', input, output, silenceMs: options.silenceMs ?? 20_000 };
+}
+
+export function stream<I extends z.ZodType, O extends z.ZodType>(
+  input: I,
+  output: O,
+): StreamMethod<I, O> {
+  return { kind: 'stream', input, output };
 }
 
 export function duplex<I extends z.ZodType, O extends z.ZodType, C extends z.ZodType>(
@@ -115,7 +131,10 @@ export interface CallContext {
    * lies in somebody else's inbox.
    */
   readonly caller: string;
-  /** Aborted when the caller cancels, goes away, or the server shuts down. */
+  /**
+   * Aborted when the caller cancels, goes away or waits no longer, and when the server shuts down.
+   * Calls that a handler makes do not outlive the time that its own caller gave.
+   */
   readonly signal: AbortSignal;
 }
 
@@ -142,9 +161,11 @@ export type HandlerOf<M> =
     ? (input: z.output<I>, context: DuplexContext<z.output<C>>) => Promise<z.input<O>>
     : M extends JobMethod<infer I, infer O>
       ? (input: z.output<I>, context: JobContext) => Promise<z.input<O>>
-      : M extends CallMethod<infer I, infer O>
-        ? (input: z.output<I>, context: CallContext) => Promise<z.input<O>>
-        : never;
+      : M extends StreamMethod<infer I, infer O>
+        ? (input: z.output<I>, context: CallContext) => AsyncIterable<z.input<O>>
+        : M extends CallMethod<infer I, infer O>
+          ? (input: z.output<I>, context: CallContext) => Promise<z.input<O>>
+          : never;
 
 /** What a caller of a contract gets. */
 export type ServiceClient<C extends ServiceContract> = {
@@ -153,6 +174,11 @@ export type ServiceClient<C extends ServiceContract> = {
 
 export interface CallOptions {
   readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface StreamOptions {
+  /** Ends the stream on both sides. */
   readonly signal?: AbortSignal;
 }
 
@@ -177,6 +203,8 @@ export type ClientMethodOf<M> =
     ? (input: z.input<I>, options?: CallOptions) => Promise<DuplexCall<z.output<O>, z.input<C>>>
     : M extends JobMethod<infer I, infer O>
       ? (input: z.input<I>, options?: JobOptions) => Promise<z.output<O>>
-      : M extends CallMethod<infer I, infer O>
-        ? (input: z.input<I>, options?: CallOptions) => Promise<z.output<O>>
-        : never;
+      : M extends StreamMethod<infer I, infer O>
+        ? (input: z.input<I>, options?: StreamOptions) => AsyncIterable<z.output<O>>
+        : M extends CallMethod<infer I, infer O>
+          ? (input: z.input<I>, options?: CallOptions) => Promise<z.output<O>>
+          : never;
