@@ -179,6 +179,23 @@ describe('streams', () => {
   });
 });
 
+describe('idle connections to a service', () => {
+  it.each([
+    ['are given up after a while', 200, 60_000],
+    ['are given up before the service gives them up', 60_000, 2_000],
+  ])('%s', async (_what, idleUpstreamMs, serviceKeepsMs) => {
+    const service = echoService();
+    // The service says the first, and in truth keeps a connection for both.
+    Object.assign(service, { keepAliveTimeout: serviceKeepsMs, keepAliveTimeoutBuffer: 60_000 });
+    const ended: Promise<unknown>[] = [];
+    service.on('connection', (socket) => ended.push(once(socket, 'end')));
+    await start({ idleUpstreamMs }, service);
+    expect((await send(rig.hubPort, rig.path())).status).toBe(200);
+    expect(ended).toHaveLength(1);
+    await ended[0];
+  });
+});
+
 describe('limits', () => {
   it('answers 429 beyond the requests of one project, and counts down again', async () => {
     await start({ requestsPerProjectMax: 2 });

@@ -1,11 +1,9 @@
 import {
-  Agent as HttpAgent,
   STATUS_CODES,
   type ClientRequest,
   type IncomingMessage,
   type ServerResponse,
 } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import type { Socket } from 'node:net';
 import { Stream, type Duplex } from 'node:stream';
 import { createProxyServer, type ProxyServerOptions } from 'httpxy';
@@ -16,6 +14,7 @@ import { linger, refuseUpgrade } from './error-response.js';
 import { hasBody } from './headers.js';
 import { carryBody } from './response-body.js';
 import { StallWatch } from './stall-watch.js';
+import { UpstreamAgents } from './upstream-agents.js';
 
 /** Stands in for a body that is not there: to pipe an empty stream costs more than our checks. */
 class NoBody extends Stream {
@@ -32,20 +31,11 @@ const noBody = new NoBody();
  */
 export class Forwarder {
   private readonly proxy = createProxyServer();
-  private readonly httpAgent: HttpAgent;
-  private readonly httpsAgent: HttpsAgent;
+  private readonly agents: UpstreamAgents;
   private readonly stalls: StallWatch;
 
   constructor(private readonly limits: ProxyLimits) {
-    const options = {
-      keepAlive: true,
-      maxFreeSockets: limits.idleUpstreamsMax,
-      // Freed sockets are dropped after this; busy ones have limits of their own.
-      timeout: limits.idleUpstreamMs,
-      scheduling: 'lifo' as const,
-    };
-    this.httpAgent = new HttpAgent(options);
-    this.httpsAgent = new HttpsAgent(options);
+    this.agents = new UpstreamAgents(limits);
     this.stalls = new StallWatch(limits);
     this.proxy.on('proxyReq', (proxyReq, req) => this.onRequest(proxyReq, req));
     this.proxy.on('proxyRes', (response, req, res) => this.onResponse(response, req, res));
@@ -91,8 +81,7 @@ export class Forwarder {
   /** Closes idle upstream connections. */
   close(): void {
     this.stalls.close();
-    this.httpAgent.destroy();
-    this.httpsAgent.destroy();
+    this.agents.close();
   }
 
   /** Resolves when the attempt is over, well or badly. */
@@ -109,7 +98,7 @@ export class Forwarder {
       });
       const options: ProxyServerOptions = {
         target: forward.target,
-        agent: forward.target.protocol === 'https:' ? this.httpsAgent : this.httpAgent,
+        agent: this.agents.for(forward.target.protocol),
         selfHandleResponse: true,
       };
       if (bodyless) options.buffer = noBody;
@@ -146,6 +135,7 @@ export class Forwarder {
       return;
     }
     attempt.responded = true;
+    this.agents.hint(attempt.upstream, response.headers['keep-alive']);
     if (attempt.forward.intercept?.(response) === true && !res.headersSent) {
       attempt.intercepted = { status: response.statusCode ?? 502, headers: response.headers };
       // Read to its end, else httpxy takes it for a broken response and cuts the client off.
