@@ -1,4 +1,4 @@
-import { CoreErrors } from '@rookery/core';
+import { CoreErrors, toCodedError } from '@rookery/core';
 import type { StreamMethod, StreamOptions } from '@rookery/core/contract';
 import type { Msg } from '@nats-io/nats-core';
 import type { z } from 'zod';
@@ -50,7 +50,7 @@ class StreamReader {
   private received = 0;
   private takenItems = 0;
   private saidTaken = 0;
-  private failure: unknown = null;
+  private failure: Error | null = null;
   private ended = false;
   private wake: () => void = () => undefined;
 
@@ -93,7 +93,7 @@ class StreamReader {
   }
 
   fail(error: unknown): void {
-    this.failure ??= error;
+    this.failure ??= error instanceof Error ? error : toCodedError(error);
     this.wake();
   }
 
