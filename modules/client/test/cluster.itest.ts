@@ -18,9 +18,8 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { serve, type ServiceServer } from '@rookery/conat';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
-import { SystemExec, waitFor, type SpawnedProcess } from '@rookery/core';
+import { hostCgroup, SystemExec, waitFor, type SpawnedProcess } from '@rookery/core';
 import { projectStreams } from '@rookery/runner/contract';
-import { hostCgroup } from '../src/cluster/cgroup-sweep.js';
 import { clusterPaths } from '../src/cluster/cluster-file.js';
 import { findClusterProcesses } from '../src/cluster/cluster-processes.js';
 import { clusterMounts, loopDevices } from '../src/cluster/machine-sweep.js';
@@ -321,6 +320,8 @@ describe('a local cluster', () => {
     expect(inUse).toMatchObject({ exit: 1, stdout: '' });
     expect(inUse.stderr).toContain('PORT_IN_USE');
     expect(inUse.stderr).toContain('host-2, SSH');
+    // Nothing is laid down yet: the next try may take other ports.
+    expect(await readdir(dataDir)).toEqual([]);
     await new Promise((resolve) => taken.close(resolve));
 
     await up();

@@ -12,23 +12,7 @@ import {
 } from '@rookery/core/contract';
 import { z } from 'zod';
 
-/** Where a move stands; kept in `project_moves`. */
-export const MoveState = z.enum([
-  'queued',
-  'preparing',
-  'copying',
-  'cutover',
-  'verifying',
-  'committing',
-  'activating',
-  'cleaning',
-  'done',
-  'undoing',
-  'failed',
-  'canceled',
-  'stuck',
-]);
-export type MoveState = z.infer<typeof MoveState>;
+export { MoveState } from '@rookery/core/contract';
 
 /** One subvolume that a move carries. */
 export const MoveStream = z.object({

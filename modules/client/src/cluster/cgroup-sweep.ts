@@ -1,13 +1,8 @@
-import { createHash } from 'node:crypto';
 import { readdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { waitFor } from '@rookery/core';
+import { hostCgroup, waitFor } from '@rookery/core';
 
 const cgroupRoot = '/sys/fs/cgroup';
-
-/** The runner puts a host's containers under this name: the key's digest keeps it short. */
-export const hostCgroup = (hostKey: string): string =>
-  `rookery-${createHash('sha256').update(hostKey).digest('hex').slice(0, 6)}`;
 
 /**
  * Removes a host's cgroups, in every hierarchy of versions 1 and 2. The kernel lets only empty ones

@@ -4,11 +4,13 @@ import type { Readable } from 'node:stream';
 import {
   CodedError,
   CoreErrors,
+  type Exec,
+  hostCgroup,
+  hostTag,
   KeyedLock,
+  type Logger,
   parseConfig,
   Reverter,
-  type Exec,
-  type Logger,
 } from '@rookery/core';
 import type { ProjectId, Quota } from '@rookery/core/contract';
 import { z } from 'zod';
@@ -29,7 +31,7 @@ import { mountOverlay, mountPoints, unmount } from './overlay-mount.js';
 import { PodmanCli } from './podman.cli.js';
 import { isAlive } from './processes.js';
 import { ProjectNetwork, systemResolvers } from './project-network.js';
-import { hostTag, overlayKey } from './runner-id.js';
+import { overlayKey } from './runner-id.js';
 import { endLeftSessions, execIn } from './runtime-exec.js';
 import { chooseRuntime } from './runtime-probe.js';
 import { seccompProfile } from './seccomp.js';
@@ -360,7 +362,7 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   private get cgroupName(): string {
-    return `rookery-${this.tag}`;
+    return hostCgroup(this.options.hostKey);
   }
 
   private get parts(): NonNullable<PodmanDriver['opened']> {

@@ -7,11 +7,6 @@ export const mappedIdCount = 65_536;
 /** Where a project finds its home. */
 export const containerHome = '/root';
 
-/** Short, stable name part of one host on this machine: two hosts' names never meet. */
-export function hostTag(hostKey: string): string {
-  return createHash('sha256').update(hostKey).digest('hex').slice(0, 6);
-}
-
 /** `docker.io/library/debian:13` → a folder name; readable, and unique by the digest at its end. */
 export function overlayKey(imageRef: string): string {
   const digest = createHash('sha256').update(imageRef).digest('hex').slice(0, 12);
