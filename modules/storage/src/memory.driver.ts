@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
 import { formatBytes, KeyedLock, newId, parseInput, SystemClock, type Clock } from '@rookery/core';
-import { FrozenName, LandingItem, StoredSnapshotName, VolumeLayout } from './layout.js';
+import { StoredSnapshotName, VolumeLayout } from './layout.js';
 import { copy, copyLive, copyPath, sizeOf } from './memory/files.js';
-import { packFolder, readFolderStream, unpackFolder } from './memory/folder-stream.js';
+import { packFolder } from './memory/folder-stream.js';
+import { freezeCopy, releaseCopy } from './memory/frozen.js';
 import { MemoryImages } from './memory/images.js';
+import { MemoryLandings } from './memory/landings.js';
 import { reconcileMemory, type MemoryVolume } from './memory/reconcile.js';
 import { spaceOf } from './space.js';
 import {
@@ -27,11 +29,6 @@ import {
 } from './storage.driver.js';
 import { StorageErrors } from './storage.errors.js';
 
-interface MemoryLanding {
-  readonly projectId: ProjectId;
-  readonly items: Map<string, ReceivedSubvolume>;
-}
-
 /**
  * For tests of what stands on storage: needs no root, no btrfs. Remembers everything in memory and
  * keeps files in a temporary folder that `close` removes. Quotas are counted, not enforced.
@@ -45,7 +42,7 @@ export class MemoryStorageDriver extends StorageDriver {
     reflink: false,
   };
   private readonly volumes = new Map<ProjectId, MemoryVolume>();
-  private readonly landings = new Map<MoveId, MemoryLanding>();
+  private landings = new MemoryLandings(new VolumeLayout('/nonexistent'));
   private images = new MemoryImages(new VolumeLayout('/nonexistent'));
   private readonly locks = new KeyedLock();
   private readonly clock: Clock;
@@ -62,6 +59,7 @@ export class MemoryStorageDriver extends StorageDriver {
   async open(): Promise<void> {
     this.layout = new VolumeLayout(await mkdtemp(join(tmpdir(), 'rookery-memory-')));
     this.images = new MemoryImages(this.layout);
+    this.landings = new MemoryLandings(this.layout);
     for (const { path } of this.layout.folders()) await mkdir(path, { recursive: true });
   }
 
@@ -230,35 +228,9 @@ export class MemoryStorageDriver extends StorageDriver {
   }
 
   freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
-    return this.locked(id, async () => {
-      const { frozen } = this.get(id);
-      const root = this.layout.frozen(id, parseInput(FrozenName, name));
-      const persistence = this.layout.frozenPersistence(id, name);
-      if (!frozen.has(name)) {
-        await copyLive(this.layout.live(id), root);
-        await copy(this.layout.persistence(id), persistence);
-        const createdAt = this.clock.now();
-        frozen.set(name, { uuid: newId(), persistenceUuid: newId(), createdAt });
-      }
-      const release = (): Promise<void> => this.releaseFrozen(id, name);
-      const { uuid = '', persistenceUuid = '' } = frozen.get(name) ?? {};
-      return {
-        projectId: id,
-        name,
-        uuid,
-        persistenceUuid,
-        root,
-        persistence,
-        release,
-        [Symbol.asyncDispose]: release,
-      };
-    });
-  }
-
-  private async releaseFrozen(id: ProjectId, name: string): Promise<void> {
-    this.volumes.get(id)?.frozen.delete(name);
-    await rm(this.layout.frozen(id, name), { recursive: true, force: true });
-    await rm(this.layout.frozenPersistence(id, name), { recursive: true, force: true });
+    return this.locked(id, () =>
+      freezeCopy(id, name, this.get(id).frozen, { layout: this.layout, clock: this.clock }),
+    );
   }
 
   async listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]> {
@@ -325,35 +297,19 @@ export class MemoryStorageDriver extends StorageDriver {
 
   async prepareLanding(moveId: MoveId, id: ProjectId): Promise<void> {
     if (this.volumes.has(id)) throw StorageErrors.VOLUME_EXISTS({ projectId: id });
-    await mkdir(this.layout.landing(moveId), { recursive: true });
-    if (!this.landings.has(moveId)) this.landings.set(moveId, { projectId: id, items: new Map() });
+    await this.landings.prepare(moveId);
   }
 
-  async receive(
+  receive(
     stream: Readable,
     landing: { moveId: MoveId; item: string },
     options: { signal?: AbortSignal } = {},
   ): Promise<ReceivedSubvolume> {
-    const { moveId, item } = landing;
-    parseInput(LandingItem, item);
-    const area = this.landings.get(moveId);
-    if (!area) throw StorageErrors.LANDING_NOT_FOUND({ moveId });
-    const parsed = await readFolderStream(stream, item, options.signal);
-    const { uuid, parentUuid } = parsed;
-    const held = [...area.items.values()].some((each) => each.receivedUuid === parentUuid);
-    if (parentUuid !== undefined && !held) {
-      throw StorageErrors.STREAM_INVALID({ item, reason: 'its parent is not here' });
-    }
-    const target = join(this.layout.landing(moveId), item);
-    await rm(target, { recursive: true, force: true });
-    await unpackFolder(parsed, target);
-    const received = { item, receivedUuid: uuid, readOnly: true };
-    area.items.set(item, received);
-    return received;
+    return this.landings.receive(stream, landing, options.signal);
   }
 
   listLanding(moveId: MoveId): Promise<ReceivedSubvolume[]> {
-    return Promise.resolve([...(this.landings.get(moveId)?.items.values() ?? [])]);
+    return Promise.resolve(this.landings.list(moveId));
   }
 
   activateLanding(
@@ -373,11 +329,11 @@ export class MemoryStorageDriver extends StorageDriver {
   }
 
   private async activate(moveId: MoveId, id: ProjectId, plan: ActivationPlan): Promise<void> {
-    const at = (item: string): string => this.arrived(moveId, item).path;
+    const at = (item: string): string => this.landings.arrived(moveId, item).path;
     const persistence = plan.persistence !== undefined && { persistence: at(plan.persistence) };
     const snapshots = plan.snapshots.map((each) => ({
       ...each,
-      ...this.arrived(moveId, each.item),
+      ...this.landings.arrived(moveId, each.item),
     }));
     await this.build(id, plan.quotaBytes, { live: at(plan.live), ...persistence });
     this.get(id).activatedBy = moveId;
@@ -387,15 +343,8 @@ export class MemoryStorageDriver extends StorageDriver {
     }
   }
 
-  private arrived(moveId: MoveId, item: string): { uuid: string; path: string } {
-    const received = this.landings.get(moveId)?.items.get(item);
-    if (!received) throw StorageErrors.LANDING_INCOMPLETE({ moveId, item });
-    return { uuid: received.receivedUuid, path: join(this.layout.landing(moveId), item) };
-  }
-
-  async dropLanding(moveId: MoveId): Promise<void> {
-    this.landings.delete(moveId);
-    await rm(this.layout.landing(moveId), { recursive: true, force: true });
+  dropLanding(moveId: MoveId): Promise<void> {
+    return this.landings.drop(moveId);
   }
 
   stageImage(): Promise<StagedImage> {
@@ -404,7 +353,7 @@ export class MemoryStorageDriver extends StorageDriver {
 
   async adoptImage(moveId: MoveId, item: string, digest: string): Promise<void> {
     if (this.images.uuid(digest) !== undefined) return;
-    await this.images.adopt(this.arrived(moveId, item), digest);
+    await this.images.adopt(this.landings.arrived(moveId, item), digest);
   }
 
   imagePath(digest: string): Promise<string | undefined> {
@@ -420,9 +369,9 @@ export class MemoryStorageDriver extends StorageDriver {
   }
 
   reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
-    return reconcileMemory(desired, this.volumes, [...this.landings.keys()], {
+    return reconcileMemory(desired, this.volumes, this.landings.ids, {
       deleteVolume: (id) => this.deleteVolume(id),
-      releaseFrozen: (id, name) => this.releaseFrozen(id, name),
+      releaseFrozen: (id, name) => releaseCopy(id, name, this.volumes.get(id)?.frozen, this.layout),
       dropLanding: (moveId) => this.dropLanding(moveId),
     });
   }
