@@ -20,9 +20,21 @@ mkdir -p "$(dirname "$output")"
 
 stamp=$(cat "$here/build.sh" "$here/rookery-init" | sha256sum | cut -d' ' -f1)
 is_fresh() { [ "$(cat "$output/stamp" 2>/dev/null)" = "$stamp" ]; }
-if is_fresh; then exit 0; fi
+
+# Removes former bundles that no container has bound any more: a bind's source stands in the mounts
+# of every process that sees it, under the name that it has now. The ones in use stay for next time.
+drop_unused() {
+  local old
+  for old in "$output".old.*; do
+    [ -d "$old" ] || continue
+    if ! grep -qsF "/${old##*/}" /proc/[0-9]*/mountinfo; then rm -rf "$old"; fi
+  done
+}
+
+if is_fresh && ! compgen -G "$output.old.*" >/dev/null; then exit 0; fi
 exec 9>"$output.lock"
 flock 9
+drop_unused
 if is_fresh; then exit 0; fi
 
 rm -rf "$output".partial.*
@@ -55,6 +67,7 @@ take busybox-static /usr/bin/busybox /bin/busybox "$partial/bin/busybox"
 install -m 0755 "$here/rookery-init" "$partial/bin/rookery-init"
 printf '%s\n' "$stamp" >"$partial/stamp"
 
-# Running containers have the old folder bound and still need what is in it, so it stays, aside.
+# Running containers have the old folder bound and still need what is in it, so it goes aside.
 [ ! -e "$output" ] || mv -T "$output" "$output.old.$(date +%s).$$"
 mv -T "$partial" "$output"
+drop_unused
