@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { Authenticator } from './auth/authenticator.js';
 import { BrokerLimits } from './broker/limits.js';
 import { TcpOptions } from './gateway/tcp-listener.js';
+import { AccountDirectory } from './jetstream/account-directory.js';
 import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
 
 /** Options of ConatModule; parsed at start, so that all that is wrong is named at once. */
@@ -17,6 +18,15 @@ export const ConatOptions = z.object({
     .default('/conat'),
   /** Also listen for NATS over TCP, with the same broker behind it. */
   tcp: TcpOptions.optional(),
+  /** JetStream. `dir` keeps one account for all; `accounts` says which there are instead. */
+  persistence: z
+    .object({
+      dir: z.string().min(1).optional(),
+      accounts: z.instanceof(AccountDirectory).optional(),
+      /** Threads that commit; default one a core but one, at most four. */
+      threads: z.int().min(0).max(64).optional(),
+    })
+    .optional(),
   /** What joins the brokers of a pool; one process needs nothing. */
   fabric: z.literal('in-process').default('in-process'),
   /** How long clients are given to leave by themselves when the app stops. */

@@ -9,6 +9,8 @@ import {
 } from './conat.module-definition.js';
 import { ConatGateway } from './gateway/conat.gateway.js';
 import { TcpDoor } from './gateway/tcp-door.js';
+import { JetStream } from './jetstream/jetstream.js';
+import { JetStreamLifecycle, startJetStream } from './jetstream/jetstream.lifecycle.js';
 import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
 
 /**
@@ -40,9 +42,15 @@ import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
         });
       },
     },
+    {
+      provide: JetStream,
+      inject: [Broker, CONAT_OPTIONS],
+      useFactory: startJetStream,
+    },
+    JetStreamLifecycle,
     ConatGateway,
     TcpDoor,
   ],
-  exports: [Broker, UpgradeDispatcher, TcpDoor],
+  exports: [Broker, JetStream, UpgradeDispatcher, TcpDoor],
 })
 export class ConatModule extends ConfigurableModuleClass {}

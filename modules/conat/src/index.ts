@@ -57,5 +57,6 @@ export { serve, ServiceServer, type ServeOptions } from './services/service-serv
 export { createServiceClient } from './services/service-client.js';
 export { serviceLimits, type ServiceLimits } from './services/service-limits.js';
 export { projectAccount, rootAccount, type JetStreamAccount } from './jetstream/account.js';
+export { AccountDirectory, RootAccountDirectory } from './jetstream/account-directory.js';
 export { JetStream, type JetStreamOptions } from './jetstream/jetstream.js';
 export type { AccountStatus } from './jetstream/account-door.js';

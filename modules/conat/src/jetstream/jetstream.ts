@@ -2,6 +2,8 @@ import { createLogger, type Clock, type Logger, SystemClock, toCodedError } from
 import type { Broker } from '../broker/broker.js';
 import type { InternalClient } from '../broker/internal-client.js';
 import { ConatErrors } from '../conat.errors.js';
+import { brokerRegistry } from '../metrics/broker-registry.js';
+import { registerJetStream } from '../metrics/jetstream-registry.js';
 import type { JetStreamAccount } from './account.js';
 import { AccountDoor, type AccountStatus } from './account-door.js';
 import { apiLevel } from './engine/api-level.js';
@@ -64,6 +66,7 @@ export class JetStream implements RunnerOutput {
       threads === 0
         ? new InlineRunner(this, options.clock ?? new SystemClock(), runnerOptions)
         : new ThreadRunner(this, runnerOptions, threads);
+    registerJetStream(brokerRegistry(broker), this);
     broker.announce({ jetstream: true, api_lvl: apiLevel });
   }
 
