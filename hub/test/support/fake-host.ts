@@ -1,7 +1,7 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { hostBackups, type BackupRecord } from '@rookery/backup/contract';
 import { ConatClient, createServiceClient, joiningIdentityName, serve } from '@rookery/conat';
-import { hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
+import { hostAccess, hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
 import { CoreErrors, createLogger, GiB } from '@rookery/core';
 import type {
   Fence,
@@ -60,6 +60,9 @@ export class FakeHost {
   /** Held before its effect until the test lets it go on. */
   gates = new Map<string, Promise<void>>();
   hostId = '';
+  /** How often the hub said that rights have changed. */
+  accessNews = 0;
+  accessRevision = 0;
   owned: { projectId: string; generation: number }[] = [];
   diskFreeBytes: number;
   private client: ConatClient | undefined;
@@ -135,6 +138,12 @@ export class FakeHost {
     await on(hostBackups, this.backupHandlers);
     await on(moveSource, this.sourceHandlers);
     await on(moveDestination, this.destinationHandlers);
+    await on(hostAccess, {
+      changed: async () => {
+        this.accessNews += 1;
+        return {};
+      },
+    });
     await this.heartbeat();
     this.timer = setInterval(() => void this.heartbeat().catch(() => undefined), 200);
   }
@@ -158,6 +167,7 @@ export class FakeHost {
       })),
     });
     this.owned = answer.owned;
+    this.accessRevision = answer.accessRevision;
   }
 
   async raw(): Promise<ConatClient> {

@@ -113,7 +113,9 @@ function requestError(error: unknown, subject: string, timeoutMs: number): unkno
   if (error instanceof errors.RequestError && error.isNoResponders()) {
     return ConatErrors.SERVICE_UNAVAILABLE({ subject }, { cause: error });
   }
-  if (error instanceof errors.PermissionViolationError) {
+  // Refused while it waited for the reply, it comes wrapped.
+  const reason = error instanceof errors.RequestError ? error.cause : error;
+  if (reason instanceof errors.PermissionViolationError) {
     return ConatErrors.SERVICE_FORBIDDEN({ subject }, { cause: error });
   }
   if (error instanceof TimeoutError) {
