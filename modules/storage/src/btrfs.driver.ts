@@ -286,7 +286,7 @@ export class BtrfsStorageDriver extends StorageDriver {
     options: { allowBelowUse?: boolean } = {},
   ): Promise<void> {
     await this.lockedVolume(id, () =>
-      this.qgroups.setQuota(id, quotaBytes, options.allowBelowUse ?? false),
+      this.qgroups.setQuota(id, quotaBytes, { allowBelowUse: options.allowBelowUse ?? false }),
     );
   }
 

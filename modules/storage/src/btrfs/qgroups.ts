@@ -112,11 +112,20 @@ export class Qgroups {
     else await this.btrfs.limitQgroup(group, bytes);
   }
 
-  /** @throws QUOTA_BELOW_USE unless `allowBelowUse` */
-  async setQuota(id: ProjectId, bytes: number, allowBelowUse: boolean): Promise<boolean> {
-    const { referencedBytes } = await this.freshUsage(id);
+  /**
+   * @param options.committed the caller has just synced: simple quotas count right then.
+   * @throws QUOTA_BELOW_USE unless `allowBelowUse`
+   */
+  async setQuota(
+    id: ProjectId,
+    bytes: number,
+    options: { readonly allowBelowUse: boolean; readonly committed?: boolean },
+  ): Promise<boolean> {
+    const counted = options.committed === true && this.mode === 'simple';
+    const usage = counted ? this.read(qgroupOf(id)) : await this.freshUsage(id);
+    const referencedBytes = usage?.referencedBytes ?? 0;
     const below = referencedBytes > bytes;
-    if (below && !allowBelowUse) {
+    if (below && !options.allowBelowUse) {
       throw StorageErrors.QUOTA_BELOW_USE({
         used: formatBytes(referencedBytes),
         wanted: formatBytes(bytes),

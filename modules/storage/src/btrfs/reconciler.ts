@@ -102,7 +102,9 @@ export class StorageReconciler {
         return [{ kind: 'staged-image-dropped', subject: name }];
       },
       'set-quota': async ({ projectId, quotaBytes }) => {
-        await locked(projectId, () => qgroups.setQuota(projectId, quotaBytes, true));
+        await locked(projectId, () =>
+          qgroups.setQuota(projectId, quotaBytes, { allowBelowUse: true }),
+        );
         return [{ kind: 'quota-set', subject: projectId }];
       },
       'drop-qgroups': async () => {

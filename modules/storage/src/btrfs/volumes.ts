@@ -81,7 +81,8 @@ export class Volumes {
   /** @returns whether the project uses more than its quota. */
   async activate(moveId: MoveId, id: ProjectId, plan: ActivationPlan): Promise<boolean> {
     const before = await this.sidecars.read(id);
-    if (subvolumeAt(this.layout.live(id))) {
+    const isBuilt = subvolumeAt(this.layout.live(id)) !== undefined;
+    if (isBuilt) {
       if (before.activatedBy !== moveId) throw StorageErrors.VOLUME_EXISTS({ projectId: id });
     } else {
       const at = (item: string): string => this.landings.arrived(moveId, item);
@@ -98,7 +99,9 @@ export class Volumes {
       await this.qgroups.setLimit(id, undefined);
       await this.build(id, origin);
     }
-    return this.qgroups.setQuota(id, plan.quotaBytes, true);
+    // A client may be waiting: another commit of the file system would be felt.
+    const options = { allowBelowUse: true, committed: !isBuilt };
+    return this.qgroups.setQuota(id, plan.quotaBytes, options);
   }
 
   private async build(id: ProjectId, origin: Origin): Promise<void> {
