@@ -173,10 +173,9 @@ export class AckTracker {
     const { max_deliver: max } = this.config();
     const deliveries = (this.positions.redelivered.get(seq) ?? 0) + 1;
     if (max <= 0 || deliveries < max) return false;
-    const pending = this.positions.pending.get(seq);
+    // It was not acknowledged: the floor stays below it until what comes later moves it.
     this.positions.pending.delete(seq);
     this.positions.unqueue(seq);
-    if (pending) this.positions.moveFloor(pending.consumerSeq, seq);
     this.positions.redelivered.set(seq, deliveries);
     this.advisories.exceeded(this.stream.name, this.owner.name, seq, deliveries);
     this.owner.changed();

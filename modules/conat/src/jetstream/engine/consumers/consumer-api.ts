@@ -4,9 +4,9 @@ import { storedMetadata } from '../api-level.js';
 import { JetStreamApiError } from '../api-error.js';
 import type { ApiInput } from '../engine-io.js';
 import { jsErrors } from '../js-errors.js';
-import { encodeJson } from '../json.js';
 import type { StreamHandle } from '../parts.js';
 import { looksLikeJson, readRequest } from '../streams/request.js';
+import { checkLevel } from '../streams/stream-api.js';
 import { formatTime, parseTime, zeroTime } from '../times.js';
 import {
   applyDefaults,
@@ -21,13 +21,15 @@ import { consumerInfo } from './consumer-info.js';
 import type { Consumer } from './consumer.js';
 import type { Consumers } from './consumers.js';
 
-const CreateRequest = z.object({
+const CreateRequest = z.strictObject({
   stream_name: z.string().default(''),
-  config: ConsumerConfig,
+  config: ConsumerConfig.prefault({}),
   action: z.enum(['create', 'update', '']).default(''),
+  pedantic: z.boolean().default(false),
 });
-const PageRequest = z.object({ offset: z.int().default(0) });
-const PauseRequest = z.object({ pause_until: z.string().optional() });
+const PageRequest = z.strictObject({ offset: z.int().default(0) });
+const PauseRequest = z.strictObject({ pause_until: z.string().optional() });
+const UnpinRequest = z.strictObject({ group: z.string().default('') });
 
 const pageSizes = { names: 1_024, list: 256 };
 type Answer = Record<string, unknown>;
@@ -38,27 +40,18 @@ export class ConsumerApi {
   constructor(private readonly consumers: Consumers) {}
 
   handle(request: ApiInput, tokens: readonly string[]): void {
-    const found = this.route(tokens);
-    if (!found) return;
-    const [type, handler] = found;
-    let answer: Answer;
+    const [type, handler] = this.route(tokens);
+    const { replies } = this.consumers;
     try {
-      answer = handler(request, tokens);
+      checkLevel(request);
+      replies.ok(request, type, handler(request, tokens));
     } catch (error) {
       if (!(error instanceof JetStreamApiError)) throw error;
-      answer = { error: error.apiError };
+      replies.error(request, type, error);
     }
-    if (request.reply === '') return;
-    this.consumers.outbox.send({
-      to: request.reply,
-      shown: '',
-      reply: '',
-      headers: null,
-      payload: encodeJson({ type: `io.nats.jetstream.api.v1.${type}`, ...answer }),
-    });
   }
 
-  private route(tokens: readonly string[]): [string, Handler] | null {
+  private route(tokens: readonly string[]): [string, Handler] {
     const [, verb, second] = tokens;
     const exact = tokens.length;
     if (verb === 'CREATE' && exact >= 3) {
@@ -75,8 +68,14 @@ export class ConsumerApi {
     if (verb === 'LEADER' && exact === 5) {
       return ['consumer_leader_stepdown_response', refuseClusterRequest];
     }
+    if (verb === 'PEER' && second === 'REMOVE' && exact === 5) {
+      return ['consumer_remove_peer_response', refuseClusterRequest];
+    }
+    if (verb === 'PEER' && second === 'EVACUATE' && exact === 5) {
+      return ['consumer_evacuate_peer_response', refuseClusterRequest];
+    }
     if (verb === 'UNPIN' && exact === 4) return ['consumer_unpin_response', this.unpin];
-    return null;
+    return ['system_response', refuseUnknown];
   }
 
   private create(request: ApiInput, tokens: readonly string[]): Answer {
@@ -205,7 +204,9 @@ export class ConsumerApi {
     };
   };
 
-  private readonly unpin: Handler = (_request, tokens) => {
+  private readonly unpin: Handler = (request, tokens) => {
+    if (request.payload.length === 0) throw jsErrors.invalidJson('unexpected end of JSON input');
+    readRequest(UnpinRequest, request);
     this.consumer(tokens);
     throw consumerErrors.invalidPriorityGroup();
   };
@@ -263,6 +264,10 @@ function checkPlace({ form, name, filter }: Place, config: ConsumerConfig): void
 
 const refuseClusterRequest: Handler = () => {
   throw jsErrors.clusterRequired();
+};
+
+const refuseUnknown: Handler = () => {
+  throw jsErrors.badRequest();
 };
 
 function page(key: string, all: unknown[], request: ApiInput, limit: number): Answer {

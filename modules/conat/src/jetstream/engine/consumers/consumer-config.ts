@@ -5,9 +5,9 @@ const nanoseconds = z.int().default(0);
 
 /**
  * A consumer's configuration in JetStream's JSON. Durations are nanoseconds, times RFC 3339.
- * Unknown keys are dropped; what is known and not supported is refused by the checks.
+ * Unknown keys are an error, as for a server; what is known and not supported is refused by the checks.
  */
-export const ConsumerConfig = z.object({
+export const ConsumerConfig = z.strictObject({
   durable_name: z.string().default(''),
   name: z.string().default(''),
   description: z.string().default(''),

@@ -2,6 +2,8 @@ import type { Clock } from '@rookery/core';
 import type { JetStreamAccount } from '../../account.js';
 import type { AckInput, ApiInput, FlowControlInput, InterestInput, Outbox } from '../engine-io.js';
 import { ConsumerSet, type StreamHandle, type StreamLookup } from '../parts.js';
+import type { ApiReplies } from '../api-replies.js';
+import { statusHeaders } from '../headers.js';
 import { parseAck, parsePlace } from './ack-message.js';
 import { Advisories } from './advisories.js';
 import { ConsumerConfig } from './consumer-config.js';
@@ -27,6 +29,7 @@ export class Consumers extends ConsumerSet {
     readonly lookup: StreamLookup,
     readonly outbox: Outbox,
     readonly clock: Clock,
+    readonly replies: ApiReplies,
   ) {
     super();
     this.advisories = new Advisories(account, outbox, () => clock.now());
@@ -80,9 +83,10 @@ export class Consumers extends ConsumerSet {
 
   api(request: ApiInput, tokens: readonly string[]): void {
     if (tokens[1] === 'MSG' && tokens[2] === 'NEXT' && tokens.length === 5) {
-      // Nobody answers for a consumer that is not there, as with a server.
       const consumer = this.find(tokens[3]!, tokens[4]!);
       if (consumer) this.next(consumer, request.reply, request.payload);
+      // On a server nobody listens there.
+      else if (request.reply !== '') this.answerEmpty(request.reply, statusHeaders('503'));
       return;
     }
     this.requests.handle(request, tokens);
@@ -207,23 +211,15 @@ export class Consumers extends ConsumerSet {
   private next(consumer: Consumer, reply: string, payload: Buffer): void {
     if (reply === '') return;
     const refusal = requestMessages(consumer, reply, payload, this.clock.now());
-    if (refusal) {
-      this.outbox.send({
-        to: reply,
-        shown: '',
-        reply: '',
-        headers: refusal,
-        payload: Buffer.alloc(0),
-      });
-    }
+    if (refusal) this.answerEmpty(reply, refusal);
   }
 
-  private answerEmpty(reply: string): void {
+  private answerEmpty(reply: string, headers: Buffer | null = null): void {
     this.outbox.send({
       to: reply,
       shown: '',
       reply: '',
-      headers: null,
+      headers,
       payload: Buffer.alloc(0),
     });
   }

@@ -1,0 +1,69 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from '@jest/globals';
+import { wsconnect, type NatsConnection } from '@nats-io/nats-core';
+import { projectAccount, rootAccount } from '@rookery/conat';
+import { NatsServerOracle, startTestBroker, type TestBroker } from '@rookery/conat/testing';
+import { Reverter } from '@rookery/core';
+
+/** A program says what it sees; that must be the same on each server. */
+export type Program = (client: NatsConnection, said: (what: unknown) => void) => Promise<void>;
+
+/** A real nats-server, a root space of ours, and a project of ours with unmodified clients. */
+export class Everywhere {
+  readonly servers: Record<'nats' | 'conat' | 'project', string>;
+
+  private constructor(
+    oracle: NatsServerOracle,
+    root: TestBroker,
+    project: TestBroker,
+    readonly close: () => Promise<void>,
+  ) {
+    this.servers = { nats: oracle.url, conat: root.url, project: project.url };
+  }
+
+  static async start(): Promise<Everywhere> {
+    const undo = new Reverter();
+    try {
+      const folder = await mkdtemp(join(tmpdir(), 'jetstream-'));
+      undo.add(() => rm(folder, { recursive: true, force: true }));
+      const oracle = await NatsServerOracle.start();
+      undo.add(() => oracle.close());
+      const rootAccounts = [rootAccount('root', join(folder, 'root.sqlite'))];
+      const root = await startTestBroker({ jetStream: { accounts: rootAccounts } });
+      undo.add(() => root.close());
+      const accounts = [projectAccount('p1', join(folder, 'p1.sqlite'))];
+      const project = await startTestBroker({ rooted: 'p1', jetStream: { accounts } });
+      undo.add(() => project.close());
+      return new Everywhere(oracle, root, project, () => undo.fail());
+    } catch (error) {
+      await undo.fail();
+      throw error;
+    }
+  }
+
+  /** Runs the program on each server, with a client of its own. */
+  async same(program: Program): Promise<void> {
+    const seen: Record<string, unknown[]> = {};
+    for (const [name, url] of Object.entries(this.servers)) {
+      const client = await wsconnect({ servers: url });
+      const lines: unknown[] = (seen[name] = []);
+      try {
+        await program(client, (what) => void lines.push(what));
+      } finally {
+        await client.close();
+      }
+    }
+    expect(seen.nats!.length).toBeGreaterThan(0);
+    expect(seen.conat).toEqual(seen.nats);
+    expect(seen.project).toEqual(seen.nats);
+  }
+}
+
+/** The error of what must fail. */
+export const errorOf = (attempt: Promise<unknown>): Promise<unknown> =>
+  attempt.then(
+    () => 'no error',
+    (error: Error & { code?: unknown }) => [error.name, error.code, error.message],
+  );
