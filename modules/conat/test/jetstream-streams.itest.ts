@@ -209,4 +209,38 @@ describe('the API of streams answers like nats-server', () => {
     await pair.api('INFO', '', { 'Nats-Required-Api-Level': '99' });
     await pair.api('STREAM.INFO.x', '', { 'Nats-Required-Api-Level': 'x' });
   });
+
+  test('to requests about consumers that go wrong', async () => {
+    const group = { group: 'a' };
+    const requests: [string, unknown][] = [
+      ['NAMES.none', ''],
+      ['LIST.none', ''],
+      ['INFO.none.c', ''],
+      ['INFO.crowd.c', ''],
+      ['DELETE.crowd.c', ''],
+      ['PAUSE.crowd.c', '{}'],
+      ['NAMES.crowd', 'x'],
+      ['NAMES.crowd', '{"x":1}'],
+      ['LEADER.STEPDOWN.crowd.c', ''],
+      ['PEER.REMOVE.crowd.c', { peer: 'a' }],
+      ['PEER.EVACUATE.crowd.c', { peer: 'a' }],
+      ['UNPIN.crowd.c', ''],
+      ['UNPIN.crowd.c', group],
+      ['UNPIN.none.c', group],
+      ['CREATE.crowd', ''],
+      ['CREATE.crowd', 'x'],
+      ['CREATE.crowd', { stream_name: 'crowd', config: { nope: 1 } }],
+      ['CREATE.none', { stream_name: 'none' }],
+    ];
+    await pair.withStream({ name: 'crowd' }, async () => {
+      for (const [subject, body] of requests) await pair.api(`CONSUMER.${subject}`, body);
+      await pair.api('CONSUMER.INFO.crowd.c', '', { 'Nats-Required-Api-Level': '100' });
+      // Both have counted the same.
+      await pair.api('INFO');
+    });
+    const [answer] = pair.ours.request('$JS.API.CONSUMER.MSG.NEXT.crowd.c', '');
+    expect(answer!.headers?.toString()).toBe('NATS/1.0 503\r\n\r\n');
+    const next = pair.request('$JS.API.CONSUMER.MSG.NEXT.crowd.c');
+    await expect(next).rejects.toThrow('no responders');
+  });
 });

@@ -62,11 +62,11 @@ class AccountEngine extends Engine {
     super();
     const nowNs = (): bigint => this.nowNs();
     this.streams = new StreamSet(store, outbox, nowNs);
-    this.consumers = new Consumers(account, this.streams, outbox, clock);
+    this.replies = new ApiReplies(outbox);
+    this.consumers = new Consumers(account, this.streams, outbox, clock, this.replies);
     this.publisher = new Publisher(this.consumers, outbox, nowNs);
     this.expiry = new Expiry(this.publisher);
     this.direct = new DirectGet(outbox);
-    this.replies = new ApiReplies(outbox);
     this.api = {
       streams: new StreamApi(this.streams, this.consumers, this.replies, nowNs),
       messages: new MessageApi(this.streams, this.replies),

@@ -1,6 +1,7 @@
 import type { JetStreamApiError } from './api-error.js';
 import type { ApiInput, Outbox } from './engine-io.js';
 import { encodeJson } from './json.js';
+import { zeroTime } from './times.js';
 
 const typePrefix = 'io.nats.jetstream.api.v1.';
 
@@ -10,6 +11,9 @@ const besideError: Readonly<Record<string, Readonly<Record<string, unknown>>>> =
   stream_info_response: noPage,
   stream_names_response: { ...noPage, streams: null },
   stream_list_response: { ...noPage, streams: [] },
+  consumer_names_response: { ...noPage, consumers: [] },
+  consumer_list_response: { ...noPage, consumers: [] },
+  consumer_pause_response: { paused: false, pause_until: zeroTime },
   stream_purge_response: { purged: 0 },
   stream_restore_response: { deliver_subject: '' },
 };

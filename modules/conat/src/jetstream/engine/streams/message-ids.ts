@@ -28,8 +28,9 @@ export class MessageIds {
 
   add(id: string, seq: number, timeNs: bigint): void {
     if (this.windowNs <= 0n) return;
-    const entry = { id, seq, timeNs };
-    this.byId.set(id, entry);
+    // A part of a longer string would keep the whole: all the headers.
+    const entry = { id: Buffer.from(id, 'latin1').toString('latin1'), seq, timeNs };
+    this.byId.set(entry.id, entry);
     this.seen.push(entry);
   }
 
