@@ -269,11 +269,9 @@ export class Broker implements ConnectionHost, InternalHost {
   }
 
   subscriptionFor(connection: BrokerClient, subject: string): Subscription | undefined {
-    const { plain, groups } = this.sublist.match(subject);
-    return (
-      plain.find((subscription) => subscription.client === connection) ??
-      groups.flat().find((subscription) => subscription.client === connection)
-    );
+    // As nats-server, which asks no queue group.
+    const { plain } = this.sublist.match(subject);
+    return plain.find((subscription) => subscription.client === connection);
   }
 
   flushLater(connection: BrokerClient): void {

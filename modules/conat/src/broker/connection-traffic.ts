@@ -87,13 +87,13 @@ export class ConnectionTraffic {
   subscribe(subject: string, queue: string, sid: string): void {
     const { connection } = this;
     const { limits } = this.broker;
+    if (this.subscriptions.has(sid)) {
+      connection.ok(); // as nats-server: the subscription that has the sid goes on
+      return;
+    }
     const tokens = parseFilter(subject, limits.subjectTokensMax);
     if (!tokens) {
       connection.error(protocolTexts.invalidSubject);
-      return;
-    }
-    if (this.subscriptions.has(sid)) {
-      connection.ok(); // as nats-server: the subscription that has the sid goes on
       return;
     }
     if (this.subscriptions.size >= limits.subscriptionsPerConnectionMax) {

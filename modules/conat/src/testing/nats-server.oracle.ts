@@ -52,7 +52,7 @@ export async function natsServerMissing(path = natsServerPath()): Promise<string
  */
 export class NatsServerOracle {
   private child: SpawnedProcess | undefined;
-  private ports = { tcp: -1, webSocket: -1 };
+  private ports = { tcp: -1, webSocket: -1, monitoring: -1 };
 
   private constructor(
     readonly folder: string,
@@ -79,6 +79,11 @@ export class NatsServerOracle {
   /** `ws://127.0.0.1:<port>/conat`; nats-server takes any path. */
   get url(): string {
     return `ws://127.0.0.1:${this.ports.webSocket}/conat`;
+  }
+
+  /** Its monitoring pages: `/varz`, `/connz`, `/subsz` … */
+  get monitoringUrl(): string {
+    return `http://127.0.0.1:${this.ports.monitoring}`;
   }
 
   get pid(): number | undefined {
@@ -138,8 +143,12 @@ export class NatsServerOracle {
     const file = (await readdir(folder)).find((name) => name.endsWith('.ports'));
     const text = file === undefined ? '' : await readFile(join(folder, file), 'utf8');
     if (!text.trimEnd().endsWith('}')) return false;
-    const { nats, websocket } = JSON.parse(text) as { nats: string[]; websocket: string[] };
-    this.ports = { tcp: portOf(nats[0]!), webSocket: portOf(websocket[0]!) };
+    const urls = JSON.parse(text) as Record<'nats' | 'websocket' | 'monitoring', string[]>;
+    this.ports = {
+      tcp: portOf(urls.nats[0]!),
+      webSocket: portOf(urls.websocket[0]!),
+      monitoring: portOf(urls.monitoring[0]!),
+    };
     return true;
   }
 
@@ -151,6 +160,7 @@ export class NatsServerOracle {
       server_name: oracle
       host: "127.0.0.1"
       port: ${ports.tcp}
+      http: "127.0.0.1:${ports.monitoring}"
       ports_file_dir: "${portsFolder}"
       websocket { host: "127.0.0.1", port: ${ports.webSocket}, no_tls: true, compression: false }
       ${options.jetStream === false ? '' : `jetstream { store_dir: "${store}" ${sync} }`}
