@@ -19,7 +19,7 @@ interface ServeOptions extends GlobalOptions {
   readonly allowAll?: boolean;
   readonly name: string;
   readonly maxPayload?: number;
-  readonly maxConnections?: number;
+  readonly maxConnections: number;
   readonly drain: number;
 }
 
@@ -39,7 +39,7 @@ export const conatCommands: CommandModule = (program, cli) => {
     .option('--allow-all', 'let everybody in, with every right')
     .option('--name <name>', 'name of the server, shown to clients', 'conat')
     .option('--max-payload <size>', 'largest message (default: 1M)', bytes)
-    .option('--max-connections <number>', 'connections at a time (default: 65536)', atLeastOne)
+    .option('--max-connections <number>', 'connections at a time', atLeastOne, 65_536)
     .option('--drain <seconds>', 'how long clients may take to leave at the end', count, 2)
     .addHelpText(
       'after',
@@ -93,12 +93,10 @@ function serving(
     name: options.name,
     limits: {
       ...(maxPayload !== undefined && { payloadBytesMax: maxPayload }),
-      // Identities are only names here, so they are no reason for a smaller share.
-      ...(maxConnections !== undefined && {
-        connectionsMax: maxConnections,
-        connectionsPerIdentityMax: maxConnections,
-        connectionsPerAddressMax: maxConnections,
-      }),
+      // Identities and addresses say little here, so they are no reason for a smaller share.
+      connectionsMax: maxConnections,
+      connectionsPerIdentityMax: maxConnections,
+      connectionsPerAddressMax: maxConnections,
     },
   });
   return {
