@@ -136,7 +136,6 @@ describe('consumers are those of a nats-server', () => {
         max_expires: nanos(60_000),
         max_bytes: 4_096,
       });
-      const prefix = client.info?.domain ?? '$JS.API';
       const ask = async (body: unknown, statuses: number): Promise<unknown[]> => {
         const inbox = createInbox();
         const seen: unknown[] = [];
@@ -148,7 +147,7 @@ describe('consumers are those of a nats-server', () => {
           },
         });
         const payload = typeof body === 'string' ? body : JSON.stringify(body);
-        client.publish(`${prefix}.CONSUMER.MSG.NEXT.S.C`, payload, { reply: inbox });
+        client.publish('$JS.API.CONSUMER.MSG.NEXT.S.C', payload, { reply: inbox });
         await waitFor('the status', () => seen.length >= statuses, {
           timeoutMs: 10_000,
           everyMs: 5,
