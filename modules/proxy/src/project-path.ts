@@ -15,6 +15,8 @@ export interface ProjectPath {
   readonly fullUrl: string;
   /** Value of `rookery_token` in the query. */
   readonly queryToken: string | undefined;
+  /** As it came, with our own token parameter. */
+  readonly originalUrl: string;
 }
 
 /** The address lacks its trailing slash: relative links of the page would break. */
@@ -65,6 +67,7 @@ export function parseProjectPath(url: string): ProjectPath | ProjectPathRedirect
     upstreamUrl: mode === 'port' ? fullUrl : `/${tail}${kept}`,
     fullUrl,
     queryToken: token,
+    originalUrl: url,
   };
 }
 

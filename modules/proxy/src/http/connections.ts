@@ -1,3 +1,5 @@
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import type { ProxyLimits } from '../limits.js';
 import { Roster, type Listed } from './roster.js';
@@ -20,8 +22,10 @@ export interface OpenConnection extends ConnectionOwner, Listed {
   readonly kind: 'request' | 'socket';
   /** Cuts it off. */
   readonly destroy: () => void;
-  /** Whether who holds it may hold it still; rejects when that cannot be told now. */
-  mayStay: (() => Promise<boolean>) | undefined;
+  /** What came, as it came: the engine puts other headers and another address in its place. */
+  readonly req: IncomingMessage;
+  readonly headers: IncomingHttpHeaders;
+  readonly path: ProjectPath;
 }
 
 /** Projects whose counts are kept while nothing of them is open. */
@@ -83,12 +87,16 @@ export class Connections {
   /**
    * Cuts off what matches and may not stay; how many they were. What cannot be told now stays until
    * it is asked again.
+   * @param mayStay asked with each connection; rejects when it cannot be told
    */
-  async recheck(filter: ConnectionFilter): Promise<number> {
+  async recheck(
+    filter: ConnectionFilter,
+    mayStay: (connection: OpenConnection) => Promise<boolean>,
+  ): Promise<number> {
     const asked = this.matching(filter);
     let cut = 0;
     const ask = async (connection: OpenConnection): Promise<void> => {
-      const stays = (await connection.mayStay?.().catch(() => true)) ?? true;
+      const stays = await mayStay(connection).catch(() => true);
       if (stays || !this.open.has(connection)) return;
       cut += 1;
       connection.destroy();

@@ -67,7 +67,9 @@ export abstract class ProxyRole {
         projectId: path.projectId,
         subject: '',
         sessionId: undefined,
-        mayStay: undefined,
+        req,
+        headers: req.headers,
+        path,
         place: -1,
         destroy: () => res.destroy(),
       };
@@ -102,7 +104,9 @@ export abstract class ProxyRole {
         projectId: path.projectId,
         subject: '',
         sessionId: undefined,
-        mayStay: undefined,
+        req,
+        headers: req.headers,
+        path,
         place: -1,
         destroy: () => socket.destroy(),
       };

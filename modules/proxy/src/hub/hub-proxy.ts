@@ -11,7 +11,7 @@ import {
   type HeaderBag,
 } from '../http/headers.js';
 import type { Forward, Intercepted } from '../http/attempt.js';
-import type { ConnectionFilter } from '../http/connections.js';
+import type { ConnectionFilter, OpenConnection } from '../http/connections.js';
 import { targetOf } from '../http/targets.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';
@@ -41,8 +41,6 @@ interface Grant {
   readonly token: string;
 }
 
-type Exchange = Pick<RequestExchange, 'req' | 'path' | 'connection'>;
-
 /** Pause between looks for the new host of a project that has just moved. */
 const rerouteEveryMs = 250;
 
@@ -68,7 +66,7 @@ export class HubProxy extends ProxyRole {
    * they were. Happens every `recheckMs` by itself, for all.
    */
   recheckAccess(filter: ConnectionFilter = {}): Promise<number> {
-    return this.connections.recheck(filter);
+    return this.connections.recheck(filter, (connection) => this.mayStay(connection));
   }
 
   override async drain(deadlineMs: number): Promise<void> {
@@ -81,7 +79,7 @@ export class HubProxy extends ProxyRole {
     const { req, res, path } = exchange;
     const asked = this.parts.authenticator.authenticate(req);
     const principal = asked instanceof Promise ? await asked : asked;
-    this.own(exchange, principal);
+    this.own(exchange.connection, principal);
     const headers = this.outgoingHeaders(req);
     const replayable = !hasBody(req);
     let giveUpAt = 0;
@@ -107,7 +105,7 @@ export class HubProxy extends ProxyRole {
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
     const { req, socket, head, path } = exchange;
     const principal = await this.parts.authenticator.authenticate(req);
-    this.own(exchange, principal);
+    this.own(exchange.connection, principal);
     if (principal.via === 'cookie') checkOrigin(req);
     const grant = await this.grant(path, principal, false);
     const headers = { ...this.outgoingHeaders(req), connection: 'Upgrade', upgrade: 'websocket' };
@@ -124,22 +122,24 @@ export class HubProxy extends ProxyRole {
     });
   }
 
-  private own({ req, path, connection }: Exchange, principal: Principal): void {
-    const subject = subjectOf(principal);
-    connection.subject = subject;
+  private own(connection: OpenConnection, principal: Principal): void {
+    connection.subject = subjectOf(principal);
     connection.sessionId = principal.sessionId;
-    // The engine replaces both.
-    const { headers, url } = req;
-    connection.mayStay = () => {
-      const shown = { headers: { value: headers }, url: { value: url } };
-      return this.mayStay(Object.create(req, shown) as IncomingMessage, path, subject);
-    };
-    this.sweep ??= setInterval(() => this.recheckAll(), this.limits.recheckMs).unref();
+    if (!this.sweep) this.startSweep();
   }
 
-  private async mayStay(req: IncomingMessage, path: ProjectPath, was: string): Promise<boolean> {
-    const principal = await this.parts.authenticator.authenticate(req);
-    if (subjectOf(principal) !== was) return false;
+  /** Apart, so that the timer does not keep the request that happened to be the first. */
+  private startSweep(): void {
+    this.sweep = setInterval(() => this.recheckAll(), this.limits.recheckMs).unref();
+  }
+
+  private async mayStay({ req, headers, path, subject }: OpenConnection): Promise<boolean> {
+    // Who has not been asked yet is about to be.
+    if (subject === '') return true;
+    const shown = { headers: { value: headers }, url: { value: path.originalUrl } };
+    const asker = Object.create(req, shown) as IncomingMessage;
+    const principal = await this.parts.authenticator.authenticate(asker);
+    if (subjectOf(principal) !== subject) return false;
     const route = await this.parts.routes.resolve(path.projectId);
     if (!route) return false;
     if (route.publicPorts.includes(path.port)) return true;
