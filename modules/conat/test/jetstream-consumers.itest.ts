@@ -123,6 +123,7 @@ describe('consumers are those of a nats-server', () => {
       for await (const message of await consumer.fetch({ max_messages: 5, expires: 1_500 })) {
         said(shown(message));
       }
+      await settled(manager, 'C', 0);
       said(shownInfo(await manager.consumers.info('S', 'C')));
     }));
 
