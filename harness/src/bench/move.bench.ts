@@ -8,7 +8,7 @@ import { withLoopbackSshd } from './sshd-peer.js';
 
 const rounds = 3;
 /** No round begins after this: a busy machine gives fewer figures, not a late answer. */
-const budgetMs = 180_000;
+const budgetMs = 120_000;
 /** How often the client asks: often enough to see a gap, too seldom to take part in the race. */
 const askEveryMs = 20;
 /** A move that takes longer has come to a stop. */
