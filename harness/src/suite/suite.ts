@@ -23,8 +23,9 @@ export async function runSuite(args: readonly string[]): Promise<number> {
   const jestArgs = separator < 0 ? [] : args.slice(separator + 1);
   const level = own[0] as Level | undefined;
   if (own.length > 1 || (level !== undefined && !levels.includes(level))) {
-    process.stderr.write(usage);
-    return own[0] === '--help' || own[0] === '-h' ? 0 : 2;
+    const asked = own[0] === '--help' || own[0] === '-h';
+    (asked ? process.stdout : process.stderr).write(usage);
+    return asked ? 0 : 2;
   }
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
   if (level === 'bare') add(tally, await runBare(repositoryRoot, jestArgs));

@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import {
   Broker,
+  JetStream,
+  RootAccountDirectory,
   serveBroker,
   StandaloneAuthenticator,
   type StandaloneServer,
@@ -16,6 +18,7 @@ interface ServeOptions extends GlobalOptions {
   readonly port: number;
   readonly tcpPort?: number;
   readonly tokenFile?: string;
+  readonly store?: string;
   readonly allowAll?: boolean;
   readonly name: string;
   readonly maxPayload?: number;
@@ -35,6 +38,7 @@ export const conatCommands: CommandModule = (program, cli) => {
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <port>', 'for WebSocket, /metrics and /healthz', portOrAny, portDefault)
     .option('--tcp-port <port>', 'also listen for NATS over TCP, usually on 4222', portOrAny)
+    .option('--store <dir>', 'keep streams and key-value buckets (JetStream) in this folder')
     .option('--token-file <path>', 'file with the token that clients show (or --token)')
     .option('--allow-all', 'let everybody in, with every right')
     .option('--name <name>', 'name of the server, shown to clients', 'conat')
@@ -48,6 +52,7 @@ Clients connect to ws://<host>:<port>/conat, or to nats://<host>:<tcp-port>, wit
 token or password. One of --token, --token-file and --allow-all is needed.
 ${examples(
   'rookery conat serve --allow-all --tcp-port 4222',
+  'rookery conat serve --allow-all --store /var/lib/conat',
   'rookery conat serve --host 0.0.0.0 --token-file /etc/rookery/conat-token',
   'nats --server nats://127.0.0.1:4222 sub ">"',
 )}`,
@@ -55,11 +60,14 @@ ${examples(
     .action(
       cli.action<ServeOptions>(async (run, _, options) => {
         const token = await tokenOf(options);
-        const server = await serveBroker(serving(options, token));
+        const serve = serving(options, token);
+        const jetStream = await persistence(serve.broker, options.store);
+        const server = await serveBroker(serve);
         if (token === undefined && !loopback.has(options.host)) {
           run.progress.step(`everybody who reaches ${options.host} may read and write everything`);
         }
         await untilStopped(run, server, options.drain * 1_000);
+        await jetStream?.close();
         return { json: null, silent: true };
       }),
     );
@@ -81,6 +89,14 @@ async function readToken(path: string): Promise<string> {
   } catch (error) {
     throw usageError(`the token file cannot be read: ${(error as Error).message}`);
   }
+}
+
+/** Everything that was stored is read before the first client is let in. */
+async function persistence(broker: Broker, folder?: string): Promise<JetStream | null> {
+  if (folder === undefined) return null;
+  const jetStream = new JetStream({ broker });
+  await jetStream.start(await new RootAccountDirectory(folder).list());
+  return jetStream;
 }
 
 function serving(
