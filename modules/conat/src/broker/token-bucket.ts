@@ -7,6 +7,7 @@ const pauseMsMin = 5;
  * message below the rate costs one subtraction.
  */
 export class TokenBucket {
+  /** Whole, so that spending one is integer arithmetic. */
   private tokens: number;
   private filledAt: number;
 
@@ -27,8 +28,10 @@ export class TokenBucket {
   /** How long to wait until there is something to spend again; 0: go on. */
   pauseMs(nowMs: number): number {
     const elapsedMs = Math.max(0, nowMs - this.filledAt);
-    this.filledAt = nowMs;
-    this.tokens = Math.min(this.perSecond, this.tokens + (elapsedMs * this.perSecond) / 1_000);
+    const due = Math.floor((elapsedMs * this.perSecond) / 1_000);
+    // Time that has not made a whole token yet is not lost.
+    if (due > 0 || nowMs < this.filledAt) this.filledAt = nowMs;
+    this.tokens = Math.min(this.perSecond, this.tokens + due);
     if (this.tokens >= 0) return 0;
     return Math.max(pauseMsMin, Math.ceil((-this.tokens * 1_000) / this.perSecond));
   }
