@@ -60,6 +60,7 @@ describe('message framing', () => {
       const text = await rawExchange(
         rig.hubPort,
         head(method, 'Transfer-Encoding: chunked') + chunk + head('GET'),
+        (answer) => statuses(answer).length >= 2 && answer.endsWith('ok'),
       );
       expect(statuses(text)).toEqual(['200', '200']);
       const requestLines = tap.text.match(/^(?:[A-Z]+) \S+ HTTP\/1\.1/gm) ?? [];
@@ -140,7 +141,7 @@ describe('message framing', () => {
   it('refuses headers that are too big or too slow', async () => {
     const big = await rawExchange(rig.hubPort, head('GET', `X-Big: ${'a'.repeat(20_000)}`));
     expect(statuses(big)).toEqual(['431']);
-    const slow = await rawExchange(rig.hubPort, 'GET / HTTP/1.1\r\nHost: hub\r\n', 5_000);
+    const slow = await rawExchange(rig.hubPort, 'GET / HTTP/1.1\r\nHost: hub\r\n');
     expect(statuses(slow)).toEqual(['408']);
   });
 
@@ -148,6 +149,7 @@ describe('message framing', () => {
     const absolute = await rawExchange(
       rig.hubPort,
       `GET http://hub${base} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer owner\r\n\r\n`,
+      (answer) => answer.includes('the app behind'),
     );
     expect(statuses(absolute)[0]).not.toBe('200');
     const connect = await rawExchange(

@@ -211,12 +211,19 @@ export async function send(
   };
 }
 
-/** Raw bytes out, raw text back, until the other side closes or is silent. */
-export async function rawExchange(port: number, bytes: string, silenceMs = 400): Promise<string> {
+/** Raw bytes out, raw text back, until the other side closes, or this is enough. */
+export async function rawExchange(
+  port: number,
+  bytes: string,
+  enough: (text: string) => boolean = () => false,
+): Promise<string> {
   const socket: Socket = connect(port, '127.0.0.1');
   let text = '';
-  socket.setTimeout(silenceMs, () => socket.destroy());
-  socket.on('data', (chunk: Buffer) => (text += chunk.toString('latin1')));
+  socket.setTimeout(20_000, () => socket.destroy());
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString('latin1');
+    if (enough(text)) socket.destroy();
+  });
   socket.on('error', () => undefined);
   socket.write(bytes, 'latin1');
   await new Promise((resolve) => socket.once('close', resolve));
