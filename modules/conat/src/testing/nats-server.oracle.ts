@@ -155,7 +155,7 @@ export class NatsServerOracle {
   private configuration(portsFolder: string): string {
     const { options, ports } = this;
     const store = options.storeDir ?? join(this.folder, 'jetstream');
-    const sync = options.syncInterval ? `sync_interval: ${options.syncInterval}` : '';
+    const sync = options.syncInterval ? `, sync_interval: ${options.syncInterval}` : '';
     return `
       server_name: oracle
       host: "127.0.0.1"
@@ -163,7 +163,7 @@ export class NatsServerOracle {
       http: "127.0.0.1:${ports.monitoring}"
       ports_file_dir: "${portsFolder}"
       websocket { host: "127.0.0.1", port: ${ports.webSocket}, no_tls: true, compression: false }
-      ${options.jetStream === false ? '' : `jetstream { store_dir: "${store}" ${sync} }`}
+      ${options.jetStream === false ? '' : `jetstream { store_dir: "${store}"${sync} }`}
       ${options.config ?? ''}
     `;
   }
