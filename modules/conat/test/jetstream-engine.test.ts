@@ -2,7 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { subjectsCollide, SubjectSet } from '../src/jetstream/engine/subject-match.js';
 import { EngineRig } from './jetstream/engine-rig.js';
+import { Random } from './jetstream/random.js';
 
 const second = 1_000_000_000;
 const minuteMs = 60_000;
@@ -278,5 +280,54 @@ describe('publishing', () => {
     const timeOf = (seq: number): string =>
       rig.api<{ message: { time: string } }>('STREAM.MSG.GET.clock', { seq }).message.time;
     expect(timeOf(2) >= timeOf(1)).toBe(true);
+  });
+});
+
+describe('limits', () => {
+  const errorOf = (config: Record<string, unknown>): unknown =>
+    rig.api(`STREAM.CREATE.${String(config.name)}`, config).error;
+
+  it('of subjects: how many, and how deep', () => {
+    const many = Array.from({ length: 1_001 }, (_, at) => `many.${at}`);
+    expect(errorOf({ name: 'many', subjects: many })).toMatchObject({ err_code: 10052 });
+    expect(errorOf({ name: 'many', subjects: many.slice(1) })).toBeUndefined();
+    expect(errorOf({ name: 'other', subjects: ['many.1000'] })).toMatchObject({ err_code: 10065 });
+    const deep = (tokens: number): string[] => [Array(tokens).fill('deep').join('.')];
+    expect(errorOf({ name: 'deep', subjects: deep(241) })).toMatchObject({ err_code: 10052 });
+    expect(errorOf({ name: 'deep', subjects: deep(240) })).toBeUndefined();
+  });
+
+  it('of the ids that are remembered: the oldest go', () => {
+    create({ name: 'ids', max_msgs: 1 });
+    const long = 'x'.repeat(60_000);
+    const publish = (at: number): unknown =>
+      rig.publish('ids', '', { 'Nats-Msg-Id': `${at}${long}` }).duplicate;
+    for (let at = 0; at < 600; at += 1) expect(publish(at)).toBeUndefined();
+    expect(publish(599)).toBe(true);
+    expect(publish(300)).toBe(true);
+    expect(publish(0)).toBeUndefined();
+  });
+});
+
+describe('a set of subjects', () => {
+  it('finds collisions as comparing each with each does', () => {
+    const random = Random.seeded();
+    const token = (): string => random.pick(['a', 'b', '*']);
+    const subject = (): string => {
+      const tokens = Array.from({ length: 1 + random.below(3) }, token);
+      return random.below(3) === 0 ? [...tokens, '>'].join('.') : tokens.join('.');
+    };
+    for (let i = 0; i < 2_000; i += 1) {
+      const subjects = Array.from({ length: 1 + random.below(4) }, subject);
+      const asked = random.below(20) === 0 ? '>' : subject();
+      const found = subjects.some((one) => subjectsCollide(one, asked));
+      const seed = random.seed;
+      expect({ seed, subjects, asked, found: new SubjectSet(subjects).collides(asked) }).toEqual({
+        seed,
+        subjects,
+        asked,
+        found,
+      });
+    }
   });
 });

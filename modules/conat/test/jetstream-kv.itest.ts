@@ -107,14 +107,29 @@ describe('KV of @nats-io/kv', () => {
     });
   });
 
+  test('takes letters of all kinds', async () => {
+    await sameEverywhere(async (client, said) => {
+      const js = jetstream(client);
+      const manager = await jetstreamManager(client);
+      await manager.streams.add({ name: 'façade', subjects: ['à.größe.>'] });
+      said(await js.publish('à.größe.日本', 'ü', { msgID: 'é' }));
+      said(await js.publish('à.größe.日本', 'ü', { msgID: 'é' }));
+      const filter = { subjects_filter: 'à.>' };
+      said((await manager.streams.info('façade', filter)).state.subjects);
+      said((await manager.streams.getMessage('façade', { last_by_subj: 'à.*.日本' }))?.subject);
+      said(await manager.streams.delete('façade'));
+    });
+  });
+
   test('watches with all that it can ask for', async () => {
     await sameEverywhere(async (client, said) => {
-      const bucket = await new Kvm(jetstream(client)).create('watched', { history: 3 });
+      const bucket = await new Kvm(jetstream(client)).create('watched', { history: 30 });
       for (const [key, value] of ['a', 'b', 'a', 'c.d', 'a'].entries()) {
         await bucket.put(value, String(key));
       }
       await bucket.delete('b');
-      for (const options of [
+      // Nothing is replaced while it is watched, and each watch has its own end.
+      const watches = [
         {},
         { include: 'history' as never },
         { include: 'updates' as never },
@@ -123,18 +138,19 @@ describe('KV of @nats-io/kv', () => {
         { ignoreDeletes: true },
         { headers_only: true },
         { resumeFromRevision: 3 },
-      ]) {
+      ];
+      for (const [at, options] of watches.entries()) {
         const watch = await bucket.watch(options);
         const seen: unknown[] = [];
         const reading = (async () => {
           for await (const entry of watch) {
             // How many follow depends on how fast the next were put.
             seen.push(shown(entry).slice(0, 4));
-            if (entry.key === 'end') break;
+            if (entry.key === `end${at}`) break;
           }
         })();
         await bucket.put('c.d', 'new');
-        if (!('key' in options)) await bucket.put('end', 'x');
+        if (!('key' in options)) await bucket.put(`end${at}`, 'x');
         else await waitFor('an entry', () => seen.length > 0, { timeoutMs: 5_000, everyMs: 5 });
         if ('key' in options) watch.stop();
         await reading;

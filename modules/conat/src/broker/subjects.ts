@@ -4,6 +4,9 @@
  * the way from socket to socket untouched.
  */
 
+/** Not `\s`: the byte 0xa0 is a part of letters like "à". */
+const separators = /[\0\t\n\v\f\r ]/;
+
 /** Tokens of a subscription's subject, or null when it is not valid. */
 export function parseFilter(subject: string, tokensMax: number): string[] | null {
   const tokens = subject.split('.');
@@ -11,7 +14,7 @@ export function parseFilter(subject: string, tokensMax: number): string[] | null
   for (let i = 0; i < tokens.length; i += 1) {
     const token = tokens[i]!;
     if (token === '' || (token === '>' && i !== tokens.length - 1)) return null;
-    if (/[\s\0]/.test(token)) return null;
+    if (separators.test(token)) return null;
   }
   return tokens;
 }

@@ -4,7 +4,8 @@ import { NatsServerOracle } from '@rookery/conat/testing';
 import { waitFor } from '@rookery/core';
 import { bytesOf, EngineRig, type Header } from './engine-rig.js';
 
-const metadataOfServer = new Set(['_nats.ver', '_nats.level']);
+/** The versions differ, and a server has no limit of streams. */
+const ownOfServer = new Set(['_nats.ver', '_nats.level', 'max_streams']);
 const times = new Set(['created', 'ts', 'first_ts', 'last_ts', 'time', 'timestamp']);
 const noTime = '0001-01-01T00:00:00Z';
 
@@ -16,7 +17,7 @@ export function normalized(value: unknown, key = ''): unknown {
   // A server names itself as the leader of its streams; a single broker leads all of them.
   const shown = Object.entries(value).filter(([name]) => name !== 'cluster' || key === 'placement');
   const entries = shown.map(([name, inner]) => {
-    const isServers = metadataOfServer.has(name) || (key === 'api' && name === 'level');
+    const isServers = ownOfServer.has(name) || (key === 'api' && name === 'level');
     return [name, isServers ? 'SERVER' : normalized(inner, name)];
   });
   const copy = Object.fromEntries(entries) as Record<string, unknown>;

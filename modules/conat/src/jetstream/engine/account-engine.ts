@@ -10,6 +10,7 @@ import type { ApiInput, EngineInput, Outbox } from './engine-io.js';
 import { Engine } from './engine.js';
 import { statusHeaders } from './headers.js';
 import { jsErrors } from './js-errors.js';
+import { streamsMax } from './limits.js';
 import type { ConsumerSet } from './parts.js';
 import { DirectGet } from './streams/direct-get.js';
 import { earlier, Expiry } from './streams/expiry.js';
@@ -20,11 +21,11 @@ import { checkLevel, StreamApi } from './streams/stream-api.js';
 import { StreamSet } from './streams/stream-set.js';
 import { msToNs } from './times.js';
 
-/** No limit but the disk and the account's quota on it. */
+/** Bytes have no limit but the account's quota on the disk. */
 const accountLimits = {
   max_memory: -1,
   max_storage: -1,
-  max_streams: -1,
+  max_streams: streamsMax,
   max_consumers: -1,
   max_ack_pending: -1,
   memory_max_stream_bytes: -1,

@@ -14,6 +14,7 @@ export const jsErrors = {
   snapshotDeliverSubjectInvalid: fixed(400, 10015, 'deliver subject not valid'),
   insufficientResources: fixed(503, 10023, 'insufficient resources'),
   invalidJson: (why: string) => jsError(400, 10025, `invalid JSON: ${why}`),
+  maximumStreams: fixed(400, 10027, 'maximum number of streams reached'),
   noMessageFound: fixed(404, 10037, 'no message found'),
   notEmptyRequest: fixed(400, 10038, 'expected an empty request payload'),
   sequenceNotFound: (seq: number) => jsError(400, 10043, `sequence ${seq} not found`),

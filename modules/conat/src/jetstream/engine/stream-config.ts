@@ -63,6 +63,9 @@ export const StreamConfig = z.strictObject({
 });
 export type StreamConfig = z.output<typeof StreamConfig>;
 
+/** As it was stored, perhaps by a version that knew more. */
+export const StoredStreamConfig = StreamConfig.strip();
+
 /** To create or update: `pedantic` refuses what would otherwise be adjusted silently. */
 export const StreamConfigRequest = StreamConfig.extend({ pedantic: flag });
 

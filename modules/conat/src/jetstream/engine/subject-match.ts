@@ -38,3 +38,42 @@ export function isSubset(subject: string, filter: string): boolean {
   }
   return tokens.length === wanted.length;
 }
+
+interface Node {
+  readonly next: Map<string, Node>;
+  end: boolean;
+}
+
+/** Many subjects, to find out quickly whether another stands for something that they stand for. */
+export class SubjectSet {
+  private readonly root: Node = { next: new Map(), end: false };
+
+  constructor(subjects: readonly string[]) {
+    for (const subject of subjects) {
+      let node = this.root;
+      for (const token of subject.split('.')) {
+        let next = node.next.get(token);
+        if (!next) node.next.set(token, (next = { next: new Map(), end: false }));
+        node = next;
+      }
+      node.end = true;
+    }
+  }
+
+  collides(subject: string): boolean {
+    return collidesBelow(this.root, subject.split('.'), 0);
+  }
+}
+
+function collidesBelow(node: Node, tokens: readonly string[], at: number): boolean {
+  if (at === tokens.length) return node.end;
+  if (node.next.has('>')) return true;
+  const token = tokens[at]!;
+  if (token === '>') return node.next.size > 0;
+  if (token === '*') {
+    return [...node.next.values()].some((next) => collidesBelow(next, tokens, at + 1));
+  }
+  return [node.next.get(token), node.next.get('*')].some(
+    (next) => next !== undefined && collidesBelow(next, tokens, at + 1),
+  );
+}

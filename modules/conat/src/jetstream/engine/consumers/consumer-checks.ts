@@ -61,7 +61,7 @@ export function checkConfig(config: ConsumerConfig, stream: Readonly<StreamConfi
   checkRest(config);
 }
 
-const isAssetName = (name: string): boolean => !/[.*>\\/\s]/.test(name);
+const isAssetName = (name: string): boolean => !/[ \t\r\n\f.*>\\/]/.test(name);
 
 function checkNames({ name, durable_name: durable }: ConsumerConfig): void {
   if (name !== '' && !isAssetName(name)) {

@@ -1,5 +1,7 @@
+import { parseFilter } from '../../../broker/subjects.js';
 import { storedMetadata } from '../api-level.js';
 import { jsErrors } from '../js-errors.js';
+import { streamSubjectsMax, subjectTokensMax } from '../limits.js';
 import type { StreamConfig } from '../stream-config.js';
 import { isSubset, isValidSubject, subjectsCollide } from '../subject-match.js';
 
@@ -144,9 +146,13 @@ function refuseUnsupported(config: StreamConfig): void {
 
 function checkSubjects(config: StreamConfig): void {
   if (config.subjects.length === 0) config.subjects = [config.name];
+  if (config.subjects.length > streamSubjectsMax) {
+    throw invalid(`too many subjects, maximum allowed is ${streamSubjectsMax}`);
+  }
   for (const [at, subject] of config.subjects.entries()) {
     const others = config.subjects.slice(at + 1);
-    if (!isValidSubject(subject)) throw invalid('invalid subject');
+    const isHeard = parseFilter(subject, subjectTokensMax) !== null;
+    if (!isValidSubject(subject) || !isHeard) throw invalid('invalid subject');
     if (subject === '>' && !config.no_ack) {
       throw invalid('capturing all subjects requires no-ack to be true');
     }

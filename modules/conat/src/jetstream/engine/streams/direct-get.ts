@@ -3,12 +3,11 @@ import type { StoredMessage, StreamStore } from '../account-store.js';
 import type { ApiInput, Outbox } from '../engine-io.js';
 import { statusHeaders, withHeaders } from '../headers.js';
 import { JetStreamApiError } from '../api-error.js';
+import { batchBytesMax } from '../limits.js';
 import { formatTime, parseTime } from '../times.js';
 import { readRequest } from './request.js';
 import type { Stream } from './stream.js';
 
-/** How much one request brings at most, when it does not say. */
-const bytesMax = 64 * 1024 * 1024;
 const multiResponsesMax = 1024;
 
 const whole = z.number().refine(Number.isInteger, 'not an integer').default(0);
@@ -106,7 +105,7 @@ export class DirectGet {
       this.send(reply, request.no_hdr ? null : headers, message.payload);
       sent += 1;
       bytes += sizeOf(message);
-      if (sent >= request.batch || bytes >= (request.max_bytes || bytesMax)) break;
+      if (sent >= request.batch || bytes >= allowedBytes(request)) break;
     }
     if (sent === 0) return this.status(reply, '404 Message Not Found');
     this.endOfBatch(reply, pending, lastSeq);
@@ -140,7 +139,7 @@ export class DirectGet {
       this.send(reply, headers, message.payload);
       sent += 1;
       bytes += sizeOf(message);
-      if (bytes >= (request.max_bytes || bytesMax) || sent === request.batch) break;
+      if (bytes >= allowedBytes(request) || sent === request.batch) break;
     }
     this.endOfBatch(reply, pending, lastSeq, upTo);
   }
@@ -162,6 +161,9 @@ export class DirectGet {
     this.outbox.send({ to, shown: '', reply: '', headers, payload });
   }
 }
+
+const allowedBytes = ({ max_bytes: asked }: MessageGetRequest): number =>
+  asked > 0 ? Math.min(asked, batchBytesMax) : batchBytesMax;
 
 const sizeOf = (message: StoredMessage): number =>
   message.subject.length + (message.headers?.length ?? 0) + message.payload.length;

@@ -1,5 +1,6 @@
 import type { StreamStore } from '../account-store.js';
 import { headerText, headerValue } from '../headers.js';
+import { messageIdBytesMax, messageIdsMax } from '../limits.js';
 import { nsToMs } from '../times.js';
 
 interface Seen {
@@ -17,6 +18,7 @@ export class MessageIds {
   /** In the order of their times; entries before `head` are forgotten. */
   private seen: Seen[] = [];
   private head = 0;
+  private bytes = 0;
 
   constructor(private windowNs: bigint) {}
 
@@ -32,15 +34,20 @@ export class MessageIds {
     const entry = { id: Buffer.from(id, 'latin1').toString('latin1'), seq, timeNs };
     this.byId.set(entry.id, entry);
     this.seen.push(entry);
+    this.bytes += id.length;
+    while (this.seen.length - this.head > messageIdsMax || this.bytes > messageIdBytesMax) {
+      this.forgetFirst();
+    }
   }
 
   /** A rollback: what came after the last message that is stored was never there. */
   dropAfter(lastSeq: number): void {
     for (let last = this.seen.at(-1); last && last.seq > lastSeq; last = this.seen.at(-1)) {
+      if (this.seen.length === this.head) break;
       if (this.byId.get(last.id) === last) this.byId.delete(last.id);
+      this.bytes -= last.id.length;
       this.seen.pop();
     }
-    this.head = Math.min(this.head, this.seen.length);
   }
 
   setWindow(windowNs: bigint): void {
@@ -65,13 +72,18 @@ export class MessageIds {
 
   private forget(nowNs: bigint): void {
     while (this.head < this.seen.length) {
-      const first = this.seen[this.head]!;
-      if (nowNs - first.timeNs < this.windowNs) break;
-      if (this.byId.get(first.id) === first) this.byId.delete(first.id);
-      this.head += 1;
+      if (nowNs - this.seen[this.head]!.timeNs < this.windowNs) break;
+      this.forgetFirst();
     }
     if (this.head * 2 <= this.seen.length) return;
     this.seen = this.seen.slice(this.head);
     this.head = 0;
+  }
+
+  private forgetFirst(): void {
+    const first = this.seen[this.head]!;
+    if (this.byId.get(first.id) === first) this.byId.delete(first.id);
+    this.bytes -= first.id.length;
+    this.head += 1;
   }
 }

@@ -4,6 +4,7 @@ import { apiLevel, storedMetadata } from '../api-level.js';
 import type { ApiInput } from '../engine-io.js';
 import { headerText, headerValue } from '../headers.js';
 import { jsErrors } from '../js-errors.js';
+import { streamsMax } from '../limits.js';
 import type { ConsumerSet } from '../parts.js';
 import { shownStreamConfig, StreamConfigRequest, type StreamConfig } from '../stream-config.js';
 import { checkStreamConfig, checkUpdate, stampMetadata } from './config-check.js';
@@ -52,6 +53,7 @@ export class StreamApi {
     if (stream) {
       if (!sameConfig(stream.config, config)) throw jsErrors.streamNameExists();
     } else {
+      if (this.streams.size >= streamsMax) throw jsErrors.maximumStreams();
       if (this.streams.overlaps(config.subjects)) throw jsErrors.subjectOverlap();
       stream = this.streams.create(config);
     }

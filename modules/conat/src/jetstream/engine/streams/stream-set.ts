@@ -2,7 +2,7 @@ import type { AccountStore } from '../account-store.js';
 import type { Outbox } from '../engine-io.js';
 import type { ConsumerSet, StreamHandle, StreamLookup } from '../parts.js';
 import type { StreamConfig } from '../stream-config.js';
-import { subjectsCollide } from '../subject-match.js';
+import { subjectsCollide, SubjectSet } from '../subject-match.js';
 import { Stream } from './stream.js';
 
 /** The streams of an account, always as the store has them. */
@@ -52,14 +52,17 @@ export class StreamSet implements StreamLookup {
     return streams.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
+  get size(): number {
+    return this.byName.size;
+  }
+
   overlaps(subjects: readonly string[], except?: Stream): boolean {
-    return [...this.byName.values()].some(
-      (stream) =>
-        stream !== except &&
-        stream.config.subjects.some((taken) =>
-          subjects.some((subject) => subjectsCollide(taken, subject)),
-        ),
-    );
+    const wanted = new SubjectSet(subjects);
+    for (const stream of this.byName.values()) {
+      if (stream === except) continue;
+      if (stream.config.subjects.some((subject) => wanted.collides(subject))) return true;
+    }
+    return false;
   }
 
   create(config: StreamConfig): Stream {

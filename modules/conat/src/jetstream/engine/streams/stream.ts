@@ -1,7 +1,7 @@
 import type { StoredMessage, StreamStore } from '../account-store.js';
 import { headerText, headerValue } from '../headers.js';
 import type { ConsumerSet, StreamHandle } from '../parts.js';
-import { StreamConfig } from '../stream-config.js';
+import { StoredStreamConfig, type StreamConfig } from '../stream-config.js';
 import { nsToMs } from '../times.js';
 import { MessageIds } from './message-ids.js';
 
@@ -35,7 +35,7 @@ export class Stream implements StreamHandle {
     private readonly consumers: ConsumerSet,
   ) {
     this.name = store.name;
-    this.config = StreamConfig.parse(JSON.parse(store.config));
+    this.config = StoredStreamConfig.parse(JSON.parse(store.config));
     this.ids = new MessageIds(BigInt(this.config.duplicate_window));
   }
 
