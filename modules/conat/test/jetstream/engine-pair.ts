@@ -10,7 +10,7 @@ const times = new Set(['created', 'ts', 'first_ts', 'last_ts', 'time', 'timestam
 const noTime = '0001-01-01T00:00:00Z';
 
 /** What differs between two runs of the same server is made equal. */
-export function normalized(value: unknown, key = ''): unknown {
+function normalized(value: unknown, key = ''): unknown {
   if (times.has(key)) return value === noTime ? value : 'T';
   if (Array.isArray(value)) return value.map((inner) => normalized(inner));
   if (typeof value !== 'object' || value === null) return value;

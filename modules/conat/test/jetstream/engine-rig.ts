@@ -8,7 +8,7 @@ import { isSubset } from '../../src/jetstream/engine/subject-match.js';
 import { SqliteAccountStore } from '../../src/jetstream/store/sqlite-account.store.js';
 
 /** The system's time, which a test can move on. */
-export class MovedClock extends SystemClock {
+class MovedClock extends SystemClock {
   aheadMs = 0;
 
   override now(): number {

@@ -3,7 +3,7 @@
  * Level 1 (2.11) has per-message TTLs and pausing; level 2 would be counters, atomic batches and
  * schedules, which are refused.
  */
-export const likeServerVersion = '2.11.0';
+const likeServerVersion = '2.11.0';
 export const apiLevel = 1;
 
 const keys = {

@@ -16,8 +16,7 @@ const defaultDuplicateWindowNs = 120 * nsPerSecond;
 const invalid = jsErrors.streamInvalidConfig;
 
 /** One that a file and a subject can have in it. */
-export const isAssetName = (name: string): boolean =>
-  name !== '' && !/[ \t\r\n\f.*>\\/]/.test(name);
+const isAssetName = (name: string): boolean => name !== '' && !/[ \t\r\n\f.*>\\/]/.test(name);
 
 /**
  * Checks a configuration and fills in what a server fills in, in the order in which a server does

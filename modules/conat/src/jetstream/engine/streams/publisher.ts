@@ -94,19 +94,18 @@ export class Publisher {
       checkExpectations(stream, input.subject, text);
       const duplicate = this.duplicateOf(stream, text);
       if (duplicate > 0) {
-        const name = JSON.stringify(stream.name);
-        return this.acknowledge(reply, `{"stream":${name},"seq":${duplicate},"duplicate":true}`);
+        return this.acknowledge(stream, reply, duplicate, ',"duplicate":true');
       }
       plan = planOf(stream, text);
     }
     if (config.retention === 'interest' && !this.isWanted(stream, input.subject)) {
       const seq = this.skip(stream, input.subject, plan);
-      return this.acknowledge(reply, `{"stream":${JSON.stringify(stream.name)},"seq":${seq}}`);
+      return this.acknowledge(stream, reply, seq);
     }
     [headers, plan] = withLeastTtl(stream, headers, plan);
     checkRoom(stream, input, headers, plan.rollup !== 'none');
     const seq = this.append(stream, input.subject, headers, input.payload, plan);
-    this.acknowledge(reply, `{"stream":${JSON.stringify(stream.name)},"seq":${seq}}`);
+    this.acknowledge(stream, reply, seq);
     this.consumers.appended(stream, seq, input.subject);
   }
 
@@ -138,8 +137,8 @@ export class Publisher {
     return now > store.state.lastTimeNs ? now : store.state.lastTimeNs;
   }
 
-  private acknowledge(reply: string, json: string): void {
-    if (reply !== '') this.send(reply, Buffer.from(json, 'latin1'));
+  private acknowledge({ ackStart }: Stream, reply: string, seq: number, more = ''): void {
+    if (reply !== '') this.send(reply, Buffer.from(`${ackStart}${seq}${more}}`, 'latin1'));
   }
 
   private send(to: string, payload: Buffer, headers: Buffer | null = null): void {

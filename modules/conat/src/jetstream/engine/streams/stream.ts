@@ -21,6 +21,8 @@ export function storedBytes(subject: string, headers: Buffer | null, payload: Bu
  */
 export class Stream implements StreamHandle {
   readonly name: string;
+  /** What an acknowledgement says before the sequence. */
+  readonly ackStart: string;
   config: StreamConfig;
   ids: MessageIds;
   /** Id of the newest message, '' when it has none. */
@@ -35,6 +37,7 @@ export class Stream implements StreamHandle {
     private readonly consumers: ConsumerSet,
   ) {
     this.name = store.name;
+    this.ackStart = `{"stream":${JSON.stringify(store.name)},"seq":`;
     this.config = StoredStreamConfig.parse(JSON.parse(store.config));
     this.ids = new MessageIds(BigInt(this.config.duplicate_window));
   }
