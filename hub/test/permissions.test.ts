@@ -80,7 +80,7 @@ const rules: Record<string, Rule> = {
 };
 
 /** The same for subjects of no contract: `[subject, who may say it, who may hear it]`. */
-const others: readonly [string, readonly Who[], readonly Who[]][] = [
+const others: readonly (readonly [string, readonly Who[], readonly Who[]])[] = [
   ['hosts.keys', [], ['host']],
   [`account.${accounts.owner}.news`, ['owner'], ['owner']],
   [`account.${A0}.news`, [], []],
@@ -106,7 +106,7 @@ const others: readonly [string, readonly Who[], readonly Who[]][] = [
     ...['CONSUMER.RESET.S.C', 'CONSUMER.UNPIN.S.C', 'ACCOUNT.PURGE.x', 'SERVER.REMOVE'],
   ].map((name) => [`project.${P1}.js.api.${name}`, members, ['project']] as const),
   [`project.${P1}.$KV.b.k`, members, readers],
-  [`$JS.ACK._.${P1}.S.C.1.2.3.4.5`, readers, ['project']],
+  [`$JS.ACK._.${P1}.S.C.1.2.3.4.5`, members, ['project']],
   [`$JS.FC._.${P1}.S.C.x`, readers, ['project']],
   [`project.${P2}.js.api.INFO`, [], []],
   [`project.${P2}.$KV.b.k`, [], []],
@@ -174,7 +174,8 @@ class Client {
 
   constructor(broker: Broker, token: string) {
     this.connection = broker.accept({
-      ...{ peer: 'test', bufferedBytes: 0, close: () => undefined },
+      ...{ kind: 'memory', peer: 'test', bufferedBytes: 0 },
+      ...{ close: () => undefined, pause: () => undefined, resume: () => undefined },
       send: (frame) => {
         this.output += frame.toString('latin1');
         this.onOutput();

@@ -8,7 +8,7 @@ import { ContainerExtras, containerRunFolder, type ContainerAddition } from '@ro
 /** Gives the hub's token for a project's programs. */
 export type TokenSource = (projectId: string, generation: number) => Promise<string>;
 
-export const tokenFile = 'conat-token';
+const tokenFile = 'conat-token';
 interface Session {
   readonly projectId: string;
   readonly generation: number;

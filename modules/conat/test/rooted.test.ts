@@ -61,7 +61,7 @@ describe('what a rooted connection says', () => {
     [`project.${Q}.x`, `project.${P}.project.${Q}.x`],
     [`$JS.ACK._.${Q}.${ackTail}`, `project.${P}.$JS.ACK._.${Q}.${ackTail}`],
     [`$JS.ACK._.${Q}.${ackTail}.random`, `project.${P}.$JS.ACK._.${Q}.${ackTail}.random`],
-    [`$JS.FC._.${Q}.S.C.x1`, `$JS.FC._.${P}._.${Q}.S.C.x1`],
+    [`$JS.FC._.${Q}.S.C.x1`, `project.${P}.$JS.FC._.${Q}.S.C.x1`],
     [`_INBOX.account-${A}.x`, `_INBOX.project-${P}.account-${A}.x`],
     ['_R_.1', `project.${P}._R_._.1`],
     ['hosts.register', `project.${P}.hosts.register`],

@@ -20,6 +20,8 @@ export interface ConatPermissions {
     /** What may be heard, but not as a member of a queue, who would take messages from others. */
     readonly noQueue?: readonly string[];
   };
+  /** Projects in which it may only read: their JetStream looks at what it asks for. */
+  readonly readOnly?: readonly string[];
   /** Answers to the reply subject of a message just received; absent: none beyond `publish`. */
   readonly responses?: ReplyRules;
   /**

@@ -20,8 +20,9 @@ const viewerAsks = [
 
 /**
  * What a viewer may ask of a project's JetStream, under `js.api`: to look, and to read by consumers
- * (ordered ones, watches of keys). Not: to make, change, purge or delete a stream or a message, to
- * put a key (a publication, which it lacks), to delete or pause a consumer.
+ * that acknowledge nothing (ordered ones, watches of keys; see readerRequest). Not: to make, change,
+ * purge or delete a stream or a message, to put a key (a publication, which it lacks), to
+ * acknowledge, to delete or pause a consumer.
  */
 const viewerReads = [
   'INFO',
@@ -89,7 +90,7 @@ export interface ProjectAccess {
 /**
  * An account: its own space and its projects', by role. Acknowledgements and flow control have
  * subjects of their own (see RootedSpace). A viewer hears all of a project, but neither answers
- * what it hears nor takes it from the members of a queue.
+ * what it hears nor takes it from the members of a queue nor acknowledges it.
  * @param onlyProject its token opens no other
  */
 export function accountPermissions(
@@ -99,25 +100,27 @@ export function accountPermissions(
 ): ConatPermissions {
   const publish = [`account.${accountId}.>`];
   const subscribe = [`account.${accountId}.>`];
-  const viewed: string[] = [];
+  const readOnly: string[] = [];
   for (const { projectId, role } of projects) {
     if (onlyProject !== undefined && projectId !== onlyProject) continue;
     const space = `project.${projectId}`;
     subscribe.push(`${space}.>`);
-    publish.push(`$JS.ACK.*.${projectId}.>`, `$JS.FC.*.${projectId}.>`);
+    publish.push(`$JS.FC.*.${projectId}.>`);
     if (role === 'viewer') {
-      viewed.push(`${space}.>`);
+      readOnly.push(projectId);
       publish.push(
         ...viewerAsks.map((subject) => `${space}.${subject}`),
         ...viewerReads.map((subject) => `${space}.js.api.${subject}`),
       );
     } else {
-      publish.push(`${space}.>`);
+      publish.push(`${space}.>`, `$JS.ACK.*.${projectId}.>`);
     }
   }
+  const viewed = readOnly.map((projectId) => `project.${projectId}.>`);
   return {
     publish: { allow: publish },
     subscribe: { allow: subscribe, deny: [...servedByRookery, servedInProject], noQueue: viewed },
     responses: { ...responses, except: viewed },
+    readOnly,
   };
 }

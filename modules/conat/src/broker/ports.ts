@@ -53,7 +53,7 @@ export interface Speaker {
 }
 
 /** What the parts of one subscription of a rooted connection share. */
-export interface SubscriptionPart {
+interface SubscriptionPart {
   /** In the client's own words. */
   readonly subject: string;
   readonly all: readonly Subscription[];

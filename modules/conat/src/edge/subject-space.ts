@@ -19,6 +19,9 @@ const apiUnderRoot = 'js.api.';
 const ackTokens = 7;
 const shortAckTokens = 2 + ackTokens;
 const longAckTokens = 4 + ackTokens;
+/** `$JS.FC.<stream>.<consumer>.<x>`, and with `_.<id>` before the stream. */
+const shortFlowControlTokens = 5;
+const longFlowControlTokens = 7;
 
 /**
  * The subject space of a project's connection, as a NATS account gives one to its users: what the
@@ -143,8 +146,12 @@ export class RootedSpace {
   }
 
   private flowControlToBroker(subject: string): string {
-    if (subject.startsWith(this.flowControl.onBroker) && countTokens(subject) >= 7) return subject;
-    return this.flowControl.onBroker + subject.slice(flowControlPrefix.length);
+    const count = countTokens(subject);
+    if (count === shortFlowControlTokens) {
+      return this.flowControl.onBroker + subject.slice(flowControlPrefix.length);
+    }
+    const isLong = count >= longFlowControlTokens && subject.startsWith(this.flowControl.onBroker);
+    return isLong ? subject : this.root + subject;
   }
 }
 

@@ -1,6 +1,7 @@
 import type { InternalClient, InternalMessage } from '../broker/internal-client.js';
 import type { JetStreamAccount } from './account.js';
-import type { EngineInput } from './engine/engine-io.js';
+import type { ApiInput, EngineInput } from './engine/engine-io.js';
+import { readerRefusal, readerRequest } from './reader-requests.js';
 import type { AccountState } from './workers/runner.js';
 
 /** Tokens behind `$JS.ACK.` of a root space; the accounts of others have more. */
@@ -42,6 +43,15 @@ export class AccountDoor {
       client.subscribe(`${ackPrefix}>`, '', (message) => this.ack(message)),
       client.subscribe(`${flowControlPrefix}>`, '', (message) => this.flowControl(message)),
     ];
+  }
+
+  /** Its streams are told anew: those that are not are gone. */
+  async relisten(told: Promise<unknown>): Promise<void> {
+    const before = new Map(this.streams);
+    await told;
+    for (const [stream, ends] of before) {
+      if (this.streams.get(stream) === ends) this.listen(stream, []);
+    }
   }
 
   /** The subjects of a stream from now on. */
@@ -95,15 +105,18 @@ export class AccountDoor {
     for (const subject of [...this.watches.keys()]) this.unwatch(subject);
   }
 
-  private api({ subject, reply, headers, payload }: InternalMessage): void {
-    const { apiPrefix } = this.account;
-    this.ports.input({
-      kind: 'api',
-      subject: subject.slice(apiPrefix.length),
-      reply,
-      headers,
-      payload,
-    });
+  private api({ subject, reply, headers, payload, from }: InternalMessage): void {
+    const { apiPrefix, id } = this.account;
+    const own = subject.slice(apiPrefix.length);
+    const request: ApiInput = { kind: 'api', subject: own, reply, headers, payload };
+    const readsOnly = from.permissions.readOnly?.includes(id) ?? false;
+    const allowed = readsOnly ? readerRequest(request) : request;
+    if (allowed) {
+      this.ports.input(allowed);
+      return;
+    }
+    const refused = readerRefusal(request);
+    if (refused) this.client.publish(refused);
   }
 
   private ack({ subject, reply, payload }: InternalMessage): boolean {
