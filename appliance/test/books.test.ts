@@ -51,7 +51,7 @@ describe('the host’s books', () => {
       endWriters: async () => undefined,
     });
     gate = new BookedIngressGate(books);
-    backups = new BookedBackupProjects(books);
+    backups = new BookedBackupProjects(books, { settle: async () => undefined });
   };
   const reopen = async (): Promise<void> => {
     await database.destroy();

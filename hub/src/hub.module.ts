@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import { Broker, ConatModule } from '@rookery/conat';
@@ -23,6 +24,7 @@ import { HubAuthenticator } from './conat/hub-authenticator.js';
 import { HubConat } from './conat/hub-conat.js';
 import { HUB_SECRET } from './conat/hub-secret.js';
 import { HubServices } from './conat/hub-services.js';
+import type { HubConfig } from './config/config.js';
 import { SettingsModule, type HubSettings } from './config/settings.module.js';
 import { withDatabaseErrors } from './database/database-errors.js';
 import { HostConnections } from './hosts/host-connections.js';
@@ -69,7 +71,7 @@ export class HubModule {
   static of(settings: HubSettings): DynamicModule {
     const { config } = settings;
     const hasApi = config.roles.includes('api');
-    const broker = config.conatUrl === undefined ? [brokerModule()] : [];
+    const broker = config.conatUrl === undefined ? [brokerModule(config)] : [];
     return {
       module: HubModule,
       imports: [SettingsModule.of(settings), IdentityModule, ...broker],
@@ -85,11 +87,15 @@ export class HubModule {
   }
 }
 
-const brokerModule = (): DynamicModule =>
+const brokerModule = ({ dataDir }: HubConfig): DynamicModule =>
   ConatModule.forRootAsync({
     imports: [IdentityModule],
     inject: [HubAuthenticator],
-    useFactory: (authenticator: HubAuthenticator) => ({ authenticator, name: 'rookery-hub' }),
+    useFactory: (authenticator: HubAuthenticator) => ({
+      ...{ authenticator, name: 'rookery-hub' },
+      // The control network's own account.
+      persistence: { dir: join(dataDir, 'conat') },
+    }),
   });
 
 /** What is made of several parts, or needs settings. */

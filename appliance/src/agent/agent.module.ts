@@ -7,7 +7,13 @@ import {
   type BackupDriver,
 } from '@rookery/backup';
 import { hostBackups } from '@rookery/backup/contract';
-import { Broker, ConatModule, NetworkAuthenticator, UpgradeDispatcher } from '@rookery/conat';
+import {
+  Broker,
+  ConatModule,
+  JetStream,
+  NetworkAuthenticator,
+  UpgradeDispatcher,
+} from '@rookery/conat';
 import { hostAccess } from '@rookery/conat/contract';
 import { Clock, type Logger } from '@rookery/core';
 import { MoveDestinationService, MoveJournal, MoveSourceService } from '@rookery/move';
@@ -20,6 +26,7 @@ import { AccessSync } from '../access/access-sync.js';
 import { HostBroker } from '../access/host-broker.js';
 import { ProjectDoor } from '../access/project-door.js';
 import { ProjectTokens } from '../access/project-tokens.js';
+import { ProjectAccounts } from '../books/project-accounts.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
 import { HostRecord } from '../hub/host-record.js';
@@ -112,9 +119,17 @@ const providers: Provider[] = [
   },
   {
     provide: ProjectDoor,
-    inject: [UpgradeDispatcher, HostBroker, Broker, LOGGER],
-    useFactory: (dispatcher: UpgradeDispatcher, host: HostBroker, broker: Broker, log: Logger) => {
+    inject: [UpgradeDispatcher, HostBroker, Broker, ProjectAccounts, JetStream, LOGGER],
+    useFactory: async (
+      dispatcher: UpgradeDispatcher,
+      host: HostBroker,
+      broker: Broker,
+      accounts: ProjectAccounts,
+      jetStream: JetStream,
+      log: Logger,
+    ) => {
       host.attach(broker);
+      await accounts.attach(jetStream);
       return new ProjectDoor(dispatcher, log);
     },
   },
@@ -153,8 +168,11 @@ const providers: Provider[] = [
     // The projects' own network.
     ConatModule.forRootAsync({
       imports: [BooksModule],
-      inject: [NetworkAuthenticator],
-      useFactory: (authenticator: NetworkAuthenticator) => ({ authenticator, name: 'host' }),
+      inject: [NetworkAuthenticator, ProjectAccounts],
+      useFactory: (authenticator: NetworkAuthenticator, accounts: ProjectAccounts) => ({
+        ...{ authenticator, name: 'host' },
+        persistence: { accounts },
+      }),
     }),
   ],
   controllers: [HealthController],

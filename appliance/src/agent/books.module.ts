@@ -19,6 +19,7 @@ import { RecordedKeysVerifier, hostAuthenticator } from '../access/host-authenti
 import { HostBroker } from '../access/host-broker.js';
 import { ProjectTokens } from '../access/project-tokens.js';
 import { BookedBackupProjects } from '../books/backup-projects.js';
+import { ProjectAccounts } from '../books/project-accounts.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { SqliteBackupJournal, SqliteMoveJournal } from '../books/sqlite-journals.js';
 import { CONFIG, configFromEnvironment, type HostConfig } from '../config/config.js';
@@ -131,8 +132,15 @@ const providers: Provider[] = [
   },
   {
     provide: BackupProjects,
-    inject: [ProjectBooks],
-    useFactory: (books: ProjectBooks) => new BookedBackupProjects(books),
+    inject: [ProjectBooks, ProjectAccounts],
+    useFactory: (books: ProjectBooks, accounts: ProjectAccounts) =>
+      new BookedBackupProjects(books, accounts),
+  },
+  {
+    provide: ProjectAccounts,
+    inject: [ProjectBooks, StorageDriver, LOGGER],
+    useFactory: (books: ProjectBooks, storage: StorageDriver, logger: Logger) =>
+      new ProjectAccounts(books, storage, logger),
   },
   {
     provide: StorageDriver,

@@ -6,6 +6,7 @@ import { RunnerModule, RunnerService, type RunnerModuleOptions } from '@rookery/
 import { StorageDriver } from '@rookery/storage';
 import { ProjectTokens } from '../access/project-tokens.js';
 import { BookedHostProjects, BookedIngressGate } from '../books/move-projects.js';
+import { ProjectAccounts } from '../books/project-accounts.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
 import { HostErrors } from '../host.errors.js';
@@ -55,9 +56,9 @@ export const runnerModule = RunnerModule.forRootAsync({
   providers: [
     {
       provide: RunnerControl,
-      inject: [RunnerService, HostWriters],
-      useFactory: (runner: RunnerService, writers: HostWriters) =>
-        new RunnerControl(runner, writers),
+      inject: [RunnerService, HostWriters, ProjectAccounts],
+      useFactory: (runner: RunnerService, writers: HostWriters, accounts: ProjectAccounts) =>
+        new RunnerControl(runner, writers, accounts),
     },
     {
       provide: HostProjects,

@@ -1,5 +1,6 @@
 import type { RunnerService } from '@rookery/runner';
 import type { ProjectId } from '@rookery/core/contract';
+import type { ProjectStores } from '../books/backup-projects.js';
 import type { ContainerControl } from '../books/move-projects.js';
 import type { HostWriters } from './host-writers.js';
 
@@ -8,6 +9,7 @@ export class RunnerControl implements ContainerControl {
   constructor(
     private readonly runner: RunnerService,
     private readonly writers: HostWriters,
+    private readonly stores: ProjectStores,
   ) {}
 
   stop(projectId: ProjectId): Promise<void> {
@@ -21,6 +23,7 @@ export class RunnerControl implements ContainerControl {
   async endWriters(projectId: ProjectId): Promise<void> {
     this.runner.endSessions(projectId);
     await this.writers.end(projectId);
+    await this.stores.settle(projectId);
     // Whatever start, stop or repair was under way is over when this turn comes.
     await this.runner.runtime.exclusively(projectId, async () => undefined);
   }

@@ -1,12 +1,20 @@
 import { BackupProjects } from '@rookery/backup';
 import { CoreErrors } from '@rookery/core';
-import type { Fence, ProjectSpec } from '@rookery/core/contract';
+import type { Fence, ProjectId, ProjectSpec } from '@rookery/core/contract';
 import { RunnerErrors } from '@rookery/runner';
 import type { ProjectBooks } from './project-books.js';
 
+/** Brings a project's persistence in line with the books. */
+export interface ProjectStores {
+  settle(projectId: ProjectId): Promise<void>;
+}
+
 /** The books as backups and restores need them. */
 export class BookedBackupProjects extends BackupProjects {
-  constructor(private readonly books: ProjectBooks) {
+  constructor(
+    private readonly books: ProjectBooks,
+    private readonly stores: ProjectStores,
+  ) {
     super();
   }
 
@@ -36,6 +44,8 @@ export class BookedBackupProjects extends BackupProjects {
       const fresh = row ? {} : { spec, generation: -1, desiredState: 'stopped' as const };
       await save({ ...fresh, restoringBy: operationId, operationId, attempt });
     });
+    // What a restore replaces must not be written to meanwhile.
+    await this.stores.settle(projectId);
   }
 
   async adoptRestored(fence: Fence, spec: ProjectSpec): Promise<void> {

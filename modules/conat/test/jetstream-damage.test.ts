@@ -45,7 +45,7 @@ afterEach(async () => {
 const account = (id: string): JetStreamAccount => projectAccount(id, join(folder, `${id}.sqlite`));
 
 async function start(): Promise<void> {
-  const accounts = [account(damaged!), account(sound!)];
+  const accounts = [account(damaged), account(sound)];
   broker = await startTestBroker({ jetStream: { accounts, options: { threads: 1 } } });
   client = await wsconnect({ servers: broker.url });
 }
@@ -57,7 +57,7 @@ async function stop(): Promise<void> {
 
 /** Overwrites the head of each page between two. */
 function damagePages(from: number, to: number): void {
-  const { file } = account(damaged!);
+  const { file } = account(damaged);
   const fd = openSync(file, 'r+');
   for (let page = from; page < Math.min(to, statSync(file).size / pageBytes); page += 1) {
     writeSync(fd, Buffer.alloc(64, 0xa5), 0, 64, page * pageBytes);

@@ -113,14 +113,17 @@ export class JetStream implements RunnerOutput {
    */
   async fence(id: string): Promise<void> {
     const door = this.byId.get(id);
-    if (!door) return;
+    if (!door || door.state === 'fenced') return;
     door.state = await this.command(door, { kind: 'fence' });
   }
 
   async unfence(id: string): Promise<void> {
     const door = this.byId.get(id);
-    if (!door) return;
-    door.state = await this.command(door, { kind: 'unfence' });
+    if (door?.state !== 'fenced') return;
+    // The file may be another one than before.
+    await door.relisten(
+      this.command(door, { kind: 'unfence' }).then((state) => (door.state = state)),
+    );
   }
 
   has(id: string): boolean {

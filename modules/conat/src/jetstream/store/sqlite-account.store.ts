@@ -15,6 +15,8 @@ export interface SqliteAccountStoreOptions {
   readonly synchronous?: 'full' | 'off';
 }
 
+/** Another process may be about to end. */
+const lockWaitMs = 1_000;
 /** Pages that one connection keeps in memory, in KiB. */
 const cacheKiB = 8 * 1024;
 /** The write-ahead log shrinks to this after it was written back. */
@@ -53,7 +55,7 @@ export class SqliteAccountStore extends AccountStore {
     super();
     const unclean = endedUncleanly(file);
     requireHeader(file);
-    this.database = new Sqlite(file);
+    this.database = new Sqlite(file, { timeout: lockWaitMs });
     try {
       this.prepare(options);
       if (unclean) this.check(file);
@@ -159,8 +161,13 @@ export class SqliteAccountStore extends AccountStore {
     this.checkpoint(this.erased ? 'TRUNCATE' : 'PASSIVE');
   }
 
-  /** After `TRUNCATE` the file alone holds everything. */
-  checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): void {
+  /** Closes it so that the one file holds everything. */
+  fold(): void {
+    this.checkpoint('TRUNCATE');
+    this.close();
+  }
+
+  private checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): void {
     this.database.pragma(`wal_checkpoint(${mode})`);
     if (mode === 'TRUNCATE') this.erased = false;
   }

@@ -120,18 +120,22 @@ export class AccountSlot {
   }
 
   fence(): void {
-    if (this.state === 'quarantined') throw this.refusing!.error;
     while (this.mailbox.length > 0) this.work();
     const opened = this.opened;
     // Opened for its log alone: after this the one file must hold everything.
-    const store = opened?.store ?? this.openToFold();
-    if (store) {
-      opened?.engine.flush();
-      store.flush();
-      store.checkpoint('TRUNCATE');
-      store.close();
-    }
     this.opened = null;
+    try {
+      const store = opened?.store ?? this.openToFold();
+      opened?.engine.flush();
+      store?.flush();
+      store?.fold();
+    } catch (error) {
+      opened?.store.abandon();
+      // On a full disk the log stays beside the file, and both together hold everything.
+      if (storeFailure(error) === 'corrupt') this.putAside(String(error));
+      else this.output.problem(this.handle, String(error));
+    }
+    this.outbox.discard();
     this.refuseAll('fenced');
   }
 

@@ -1,0 +1,73 @@
+import { join } from 'node:path';
+import {
+  AccountDirectory,
+  projectAccount,
+  type JetStream,
+  type JetStreamAccount,
+} from '@rookery/conat';
+import { KeyedLock, type Logger } from '@rookery/core';
+import type { ProjectId } from '@rookery/core/contract';
+import type { StorageDriver } from '@rookery/storage';
+import type { ProjectRow } from '../database/entities/project.entity.js';
+import type { ProjectBooks } from './project-books.js';
+
+const fileName = 'conat.sqlite';
+
+/** A restore that has not ended is not a project yet; one that left is served elsewhere. */
+const isHere = (row: ProjectRow | undefined): row is ProjectRow =>
+  row !== undefined && row.generation >= 0 && row.ingressState !== 'moved';
+
+const isClosed = (row: ProjectRow): boolean => row.fencedBy !== null || row.restoringBy !== null;
+
+/** Persistence follows the books: whose store is served, closed for a move or restore, or gone. */
+export class ProjectAccounts extends AccountDirectory {
+  private readonly locks = new KeyedLock();
+  private jetStream: JetStream | null = null;
+
+  constructor(
+    private readonly books: ProjectBooks,
+    private readonly storage: StorageDriver,
+    private readonly logger: Logger,
+  ) {
+    super();
+  }
+
+  /** Those that are served from the start; the closed ones follow with {@link attach}. */
+  async list(): Promise<readonly JetStreamAccount[]> {
+    const rows = (await this.books.list()).filter((row) => isHere(row) && !isClosed(row));
+    const accounts = await Promise.all(rows.map(({ projectId }) => this.account(projectId)));
+    return accounts.filter((account) => account !== null);
+  }
+
+  /** From here on changes in the books reach it. */
+  async attach(jetStream: JetStream): Promise<void> {
+    this.jetStream = jetStream;
+    this.books.onChange((projectId) => {
+      this.settle(projectId).catch((error: unknown) => {
+        this.logger.error({ err: error, projectId }, 'persistence could not follow the books');
+      });
+    });
+    for (const { projectId } of await this.books.list()) await this.settle(projectId);
+  }
+
+  /** When it resolves, the project's store is as the books say: a closed one is one whole file. */
+  settle(projectId: ProjectId): Promise<void> {
+    return this.locks.run(projectId, async () => {
+      const { jetStream } = this;
+      if (!jetStream) return;
+      const row = await this.books.get(projectId);
+      if (!isHere(row)) return jetStream.drop(projectId);
+      const fenced = isClosed(row);
+      if (!jetStream.has(projectId)) {
+        const account = await this.account(projectId);
+        if (account) await jetStream.open(account, { fenced });
+      } else if (fenced) await jetStream.fence(projectId);
+      else await jetStream.unfence(projectId);
+    });
+  }
+
+  private async account(projectId: ProjectId): Promise<JetStreamAccount | null> {
+    const volume = await this.storage.volume(projectId);
+    return volume ? projectAccount(projectId, join(volume.paths.persistence, fileName)) : null;
+  }
+}
