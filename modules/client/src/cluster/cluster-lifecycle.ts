@@ -15,7 +15,7 @@ import { growCluster, planCluster, type ClusterWish } from './cluster-plan.js';
 import { signal } from './cluster-processes.js';
 import { clearMachine } from './cluster-supervisor.js';
 import { clusterMounts } from './machine-sweep.js';
-import { checkSpace, checkWayIn, takenNetworks } from './preflight.js';
+import { checkPorts, checkSpace, checkWayIn, takenNetworks } from './preflight.js';
 import { readRuntime, runningSupervisor } from './runtime-file.js';
 
 /** A supervisor stops its parts one after the other; afterwards it is killed. */
@@ -23,7 +23,8 @@ const supervisorStopMs = 150_000;
 
 /**
  * Opens the cluster of a folder, or lays out a new one; adds hosts when more are wished.
- * @throws CLUSTER_RUNNING, CLUSTER_FIXED, DATA_DIR_NOT_EMPTY, DATA_DIR_UNUSABLE, DISK_TOO_FULL
+ * @throws CLUSTER_RUNNING, CLUSTER_FIXED, DATA_DIR_NOT_EMPTY, DATA_DIR_UNUSABLE, DISK_TOO_FULL,
+ *   PORT_IN_USE for a new one
  */
 export async function openCluster(
   dataDir: string,
@@ -46,6 +47,8 @@ export async function openCluster(
   const cluster = present
     ? growCluster(present, wish.hosts ?? present.hosts.length, taken)
     : planCluster(paths.dataDir, wish, { taken, freeBytes, now: new Date() });
+  // Before it is written: what is written keeps its ports for ever.
+  if (!present) await checkPorts(cluster);
   await writeCluster(paths, cluster);
   return { paths, cluster };
 }
