@@ -6,7 +6,7 @@ import { Outbox, type OutgoingMessage } from '../src/jetstream/engine/engine-io.
 import { SqliteAccountStore } from '../src/jetstream/store/sqlite-account.store.js';
 
 /** A clock that moves when it is told to. */
-export class HandClock extends Clock {
+class HandClock extends Clock {
   constructor(public nowMs = 1_700_000_000_000) {
     super();
   }

@@ -16,7 +16,7 @@ const nsPerMs = 1_000_000;
 /** Positions are written this long after they changed. */
 const saveAfterMs = 200;
 /** Messages that one consumer sends before others have their turn. */
-export const turnMessagesMax = 1_024;
+const turnMessagesMax = 1_024;
 
 export interface ConsumerParts {
   readonly account: JetStreamAccount;
