@@ -19,7 +19,7 @@ import { ConsumerConfig, filtersOf, isDurable, isPush, sameConfig } from './cons
 import { consumerErrors } from './consumer-errors.js';
 import { consumerInfo } from './consumer-info.js';
 import type { Consumer } from './consumer.js';
-import type { Consumers } from './consumers.js';
+import type { ConsumerDirectory } from './consumer-directory.js';
 
 const CreateRequest = z.strictObject({
   stream_name: z.string().default(''),
@@ -37,7 +37,7 @@ type Handler = (request: ApiInput, tokens: readonly string[]) => Answer;
 
 /** `CONSUMER.*` of the API, but for the requests for messages. */
 export class ConsumerApi {
-  constructor(private readonly consumers: Consumers) {}
+  constructor(private readonly consumers: ConsumerDirectory) {}
 
   handle(request: ApiInput, tokens: readonly string[]): void {
     const [type, handler] = this.route(tokens);

@@ -8,6 +8,7 @@ import { parseAck, parsePlace } from './ack-message.js';
 import { Advisories } from './advisories.js';
 import { ConsumerConfig } from './consumer-config.js';
 import { ConsumerApi } from './consumer-api.js';
+import type { ConsumerDirectory } from './consumer-directory.js';
 import { Consumer } from './consumer.js';
 import { requestMessages } from './next-request.js';
 import { Positions } from './positions.js';
@@ -19,7 +20,7 @@ interface StoredConfig {
 }
 
 /** All consumers of one account. */
-export class Consumers extends ConsumerSet {
+export class Consumers extends ConsumerSet implements ConsumerDirectory {
   private readonly byStream = new Map<string, Map<string, Consumer>>();
   private readonly advisories: Advisories;
   private readonly requests: ConsumerApi;
@@ -146,7 +147,6 @@ export class Consumers extends ConsumerSet {
     return this.byStream.get(stream)?.get(name);
   }
 
-  /** A stream's consumers; what is removed meanwhile does no harm. */
   of(stream: string): Consumer[] {
     return [...(this.byStream.get(stream)?.values() ?? [])];
   }
