@@ -45,7 +45,7 @@ async function step(random: Random, name: string): Promise<unknown> {
     { 'Nats-TTL': '1h', 'Nats-Msg-Id': `${random.below(20)}` },
     { some: 'header' },
   ]);
-  switch (random.below(12)) {
+  switch (random.below(13)) {
     case 0:
       return pair.api(`STREAM.MSG.DELETE.${name}`, { seq, no_erase: random.below(2) === 0 });
     case 1:
@@ -68,8 +68,12 @@ async function step(random: Random, name: string): Promise<unknown> {
     case 6:
       // Without the list of what is deleted: a server may still list what lies before its first.
       return pair.api(`STREAM.INFO.${name}`, { subjects_filter: filter });
-    case 7:
+    case 7: {
+      const { first_seq: _first, ...config } = configOf(random, name);
+      return pair.api(`STREAM.UPDATE.${name}`, config);
+    }
     case 8:
+    case 9:
       return pair.same(subject, payload, headers);
     default:
       return pair.same(subject, payload);

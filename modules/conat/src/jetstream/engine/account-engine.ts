@@ -69,7 +69,9 @@ class AccountEngine extends Engine {
     this.expiry = new Expiry(this.publisher);
     this.direct = new DirectGet(outbox);
     this.api = {
-      streams: new StreamApi(this.streams, this.consumers, this.replies, nowNs),
+      streams: new StreamApi(this.streams, this.consumers, this.replies, nowNs, (stream) =>
+        this.expiry.wake(stream, clock.now()),
+      ),
       messages: new MessageApi(this.streams, this.replies),
       snapshots: new SnapshotApi(this.streams),
       info: (request) => this.info(request),

@@ -34,6 +34,7 @@ export class StreamApi {
     private readonly consumers: ConsumerSet,
     private readonly replies: ApiReplies,
     private readonly nowNs: () => bigint,
+    private readonly expire: (stream: Stream) => void,
   ) {}
 
   create(request: ApiInput, name: string): void {
@@ -71,6 +72,7 @@ export class StreamApi {
     this.checkConsumerLimits(stream, config);
     if (this.streams.overlaps(config.subjects, stream)) throw jsErrors.subjectOverlap();
     this.streams.update(stream, config);
+    this.expire(stream);
     this.replies.ok(request, 'stream_update_response', this.show(stream));
   }
 

@@ -83,8 +83,9 @@ export class StreamSet implements StreamLookup {
     }
     const perSubject = config.max_msgs_per_subject;
     const wasLess = old.max_msgs_per_subject > 0 && old.max_msgs_per_subject <= perSubject;
-    if (perSubject > 0 && !wasLess) stream.enforceSubjectLimit('>');
+    // In this order, as a server does: the other would keep more.
     stream.enforceLimits();
+    if (perSubject > 0 && !wasLess) stream.enforceSubjectLimit('>');
     this.consumers.updated(stream);
     if (config.retention === 'interest' && old.retention !== 'interest') this.dropUnwanted(stream);
   }
