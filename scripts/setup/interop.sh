@@ -70,14 +70,17 @@ bring_go_client() {
     run_go build -C "$interop/go" -o "$ROOKERY_CACHE/go/bin/conat-interop" .
 }
 
+# Made beside and moved when it is whole; only its python is used, which works wherever it lies.
 bring_python_client() {
   local venv=$ROOKERY_CACHE/nats-py
   need_python_venv
   say "installing the Python client of the tests"
-  rm -rf "$venv"
-  quietly "$ROOKERY_CACHE/interop-python-client.log" python3 -m venv "$venv"
+  rm -rf "$venv.staging"
+  quietly "$ROOKERY_CACHE/interop-python-client.log" python3 -m venv "$venv.staging"
   quietly "$ROOKERY_CACHE/interop-python-client.log" \
-    "$venv/bin/pip" install --only-binary :all: --no-deps -r "$interop/python/requirements.txt"
+    "$venv.staging/bin/pip" install --only-binary :all: --no-deps -r "$interop/python/requirements.txt"
+  rm -rf "$venv"
+  mv "$venv.staging" "$venv"
 }
 
 need_python_venv() {

@@ -1,7 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { missingFor, runProgram, type Language } from './support/programs.js';
 import { coreScenarios, jetStreamScenarios } from './support/scenarios.js';
-import { conatRoot, natsServer, type InteropServer, type StartServer } from './support/targets.js';
+import {
+  conatRoot,
+  conatRooted,
+  natsServer,
+  type InteropServer,
+  type StartServer,
+} from './support/targets.js';
 
 const languages: readonly Language[] = ['js', 'go', 'python'];
 const missingReasons = new Map(
@@ -15,25 +21,34 @@ interface Role {
   readonly name: string;
   readonly conat: StartServer;
   readonly oracle: StartServer;
-  readonly languages: readonly Language[];
-  readonly scenarios: readonly string[];
+  readonly scenarios: Partial<Readonly<Record<Language, readonly string[]>>>;
 }
+
+const allScenarios = [...coreScenarios, ...jetStreamScenarios];
 
 const roles: readonly Role[] = [
   {
     name: 'one root space',
     conat: conatRoot,
     oracle: natsServer,
-    languages,
-    scenarios: [...coreScenarios, ...jetStreamScenarios],
+    scenarios: { js: allScenarios, go: coreScenarios, python: coreScenarios },
+  },
+  {
+    name: 'a project, rooted',
+    conat: conatRooted,
+    oracle: natsServer,
+    scenarios: { js: allScenarios, go: coreScenarios, python: coreScenarios },
   },
 ];
 
 describe.each(roles)('programs written for NATS: $name', (role) => {
-  for (const language of role.languages) describeLanguage(role, language);
+  for (const language of languages) {
+    const scenarios = role.scenarios[language];
+    if (scenarios) describeLanguage(role, language, scenarios);
+  }
 });
 
-function describeLanguage(role: Role, language: Language): void {
+function describeLanguage(role: Role, language: Language, scenarios: readonly string[]): void {
   const title = `the ${language} client`;
   const missing = missingReasons.get(language);
   if (missing !== undefined) {
@@ -47,21 +62,21 @@ function describeLanguage(role: Role, language: Language): void {
     beforeAll(async () => {
       servers.push(await role.conat(), await role.oracle());
       [conat, oracle] = (await Promise.all(
-        servers.map((server) => runProgram(language, server, role.scenarios)),
+        servers.map((server) => runProgram(language, server, scenarios)),
       )) as [string[], string[]];
     });
     afterAll(async () => {
       await Promise.all(servers.map((server) => server.close()));
     });
 
-    it.each(role.scenarios)('%s', (scenario) => {
+    it.each(scenarios)('%s', (scenario) => {
       const expected = linesOf(scenario, oracle);
       expect(expected.at(-1)).toBe(`${scenario}: end`);
       expect(linesOf(scenario, conat)).toEqual(expected);
     });
 
     it('ends well', () => {
-      expect(oracle.at(-1)).toBe(`${role.scenarios.at(-1)}: end`);
+      expect(oracle.at(-1)).toBe(`${scenarios.at(-1)}: end`);
       expect(conat.at(-1)).toBe(oracle.at(-1));
     });
   });

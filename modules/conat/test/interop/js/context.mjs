@@ -31,7 +31,8 @@ export function createContext(libraries, target, io, name) {
     ...libraries,
     target,
     ask: io.ask,
-    print: (...words) => io.print(`${name}: ${words.map(String).join(' ').replaceAll('\n', ' | ')}`),
+    print: (...words) =>
+      io.print(`${name}: ${words.map(String).join(' ').replaceAll('\n', ' | ')}`),
     s: (subject) => `${target.subjectPrefix ?? ''}${subject}`,
     inbox: () => libraries.core.createInbox(target.inboxPrefix),
     async connect(options = {}) {
@@ -48,6 +49,13 @@ export function createContext(libraries, target, io, name) {
     /** Resolves when the connection's status says `type`. */
     async event(nc, type) {
       for await (const status of nc.status()) if (status.type === type) return;
+    },
+    /** Waits for a state that a server reaches in its own time. */
+    async until(probe) {
+      for (const deadline = Date.now() + 20_000; !(await probe());) {
+        if (Date.now() > deadline) throw new Error('it did not come to be');
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
     },
     async close() {
       await Promise.all(open.map((nc) => nc.close().catch(() => undefined)));

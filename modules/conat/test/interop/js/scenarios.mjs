@@ -1,7 +1,9 @@
 import { createContext } from './context.mjs';
 import { core } from './core.mjs';
+import { jetstream } from './jetstream.mjs';
+import { kv } from './kv.mjs';
 
-const scenarios = { ...core };
+const scenarios = { ...core, ...jetstream, ...kv };
 
 /** Runs scenarios one after the other; a failure is a line of the transcript like any other. */
 export async function runScenarios(names, libraries, target, io) {

@@ -10,4 +10,15 @@ export const coreScenarios = [
   'reconnect',
 ] as const;
 
-export const jetStreamScenarios = [] as const;
+export const jetStreamScenarios = [
+  'js-streams',
+  'js-publish',
+  'js-consume',
+  'js-redelivery',
+  'js-policies',
+  'js-work-queue',
+  'js-reconnect',
+  'kv-basics',
+  'kv-watch',
+  'kv-ttl',
+] as const;

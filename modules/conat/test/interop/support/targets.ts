@@ -1,4 +1,15 @@
-import { NatsServerOracle, startTestBroker, type TestBroker } from '@rookery/conat/testing';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { projectAccount, rootAccount } from '@rookery/conat';
+import {
+  NatsServerOracle,
+  startTestBroker,
+  type TestBroker,
+  type TestBrokerOptions,
+} from '@rookery/conat/testing';
+
+const project = 'b1e8f3a0-0000-4000-8000-000000000001';
 
 /** What a program is told: passed as JSON, the same for each language. */
 export interface ProgramTarget {
@@ -32,15 +43,34 @@ export async function natsServer(): Promise<InteropServer> {
 }
 
 /** conat with one root space that lets everybody in, as `rookery conat serve` has. */
-export async function conatRoot(): Promise<InteropServer> {
-  let network: TestBroker = await startTestBroker();
+export const conatRoot: StartServer = () =>
+  conat((folder) => ({ jetStream: { accounts: [rootAccount('root', join(folder, 'root.db'))] } }));
+
+/** conat as a project's programs see it: rooted, and no client needs an option. */
+export const conatRooted: StartServer = () =>
+  conat((folder) => ({
+    rooted: project,
+    jetStream: {
+      accounts: [
+        projectAccount(project, join(folder, 'project.db')),
+        projectAccount('other', join(folder, 'other.db')),
+      ],
+    },
+  }));
+
+async function conat(options: (folder: string) => TestBrokerOptions): Promise<InteropServer> {
+  const folder = await mkdtemp(join(tmpdir(), 'conat-interop-'));
+  let network: TestBroker = await startTestBroker(options(folder));
   const { url, port } = network;
   return {
     target: { url },
     restart: async () => {
       await network.close();
-      network = await startTestBroker({ port });
+      network = await startTestBroker({ ...options(folder), port });
     },
-    close: () => network.close(),
+    close: async () => {
+      await network.close();
+      await rm(folder, { recursive: true, force: true });
+    },
   };
 }
