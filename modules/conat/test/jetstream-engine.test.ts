@@ -297,6 +297,27 @@ describe('limits', () => {
     expect(errorOf({ name: 'deep', subjects: deep(240) })).toBeUndefined();
   });
 
+  it('of numbers: sequences stay exact, times stay times', () => {
+    expect(errorOf({ name: 'far', first_seq: 2 ** 53 })).toMatchObject({ err_code: 10052 });
+    expect(errorOf({ name: 'far', max_age: 1e300 })).toMatchObject({ err_code: 10025 });
+    create({ name: 'far', allow_msg_ttl: true, max_age: 9e18 });
+    expect(rig.api('STREAM.PURGE.far', { seq: 1e17 }).error).toMatchObject({ err_code: 10003 });
+    expect(rig.publish('far', '', { 'Nats-TTL': '9'.repeat(400) })).toMatchObject({ seq: 1 });
+    expect(rig.publish('far', '', { 'Nats-TTL': '1'.repeat(60_000) })).toMatchObject({ seq: 2 });
+    rig.pass(10 * 365 * 24 * 60 * minuteMs);
+    expect(stateOf('far').messages).toBe(2);
+    for (const seq of [1e300, 2 ** 60]) {
+      expect(rig.api('STREAM.MSG.GET.far', { seq }).error).toMatchObject({ err_code: 10037 });
+    }
+  });
+
+  it('of what JSON may be: nested without end is refused', () => {
+    const deep = '['.repeat(400_000);
+    expect(rig.api('STREAM.CREATE.x', deep).error).toMatchObject({ err_code: 10025 });
+    const closed = `{"name":"x","mirror":${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}}`;
+    expect(rig.api('STREAM.CREATE.x', closed).error).toBeDefined();
+  });
+
   it('of the ids that are remembered: the oldest go', () => {
     create({ name: 'ids', max_msgs: 1 });
     const long = 'x'.repeat(60_000);

@@ -9,3 +9,5 @@ export const messageIdsMax = 500_000;
 export const messageIdBytesMax = 32 * 1024 * 1024;
 /** What a request for many messages brings at most, unless it asks for less. */
 export const batchBytesMax = 16 * 1024 * 1024;
+/** Where a stream may begin, or be moved to: all that come after must be exact numbers. */
+export const firstSeqMax = 2 ** 52;

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 
 /** Integers as JSON has them: durations may lie beyond what a double holds exactly. */
-const integer = z.number().refine(Number.isInteger, 'not an integer');
+const integer = z
+  .number()
+  .refine((value) => Number.isInteger(value) && Math.abs(value) < 2 ** 63, 'not an integer');
 /** A count where -1 (or 0) means no limit, as JetStream writes it. */
 const limit = integer.default(-1);
 const nanoseconds = integer.default(0);

@@ -25,6 +25,8 @@ export function parseTime(text: string): bigint | null {
   return BigInt(seconds) * nsPerMs + BigInt((parts[2] ?? '').padEnd(9, '0'));
 }
 
+const durationCharsMax = 64;
+
 const units: Readonly<Record<string, number>> = {
   ns: 1,
   us: 1e3,
@@ -38,10 +40,11 @@ const units: Readonly<Record<string, number>> = {
 /** A duration like `1h30m` or `1.5s`. @returns nanoseconds; null when it is none */
 export function parseDuration(text: string): number | null {
   if (text === '0') return 0;
-  const parts = /^([+-]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+)$/.exec(text);
+  if (text.length > durationCharsMax) return null;
+  const parts = /^([+-]?)((?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|ms|s|m|h))+)$/.exec(text);
   if (!parts) return null;
   let total = 0;
-  for (const [, number, unit] of parts[2]!.matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)/g)) {
+  for (const [, number, unit] of parts[2]!.matchAll(/(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)/g)) {
     total += Number(number) * units[unit!]!;
   }
   return parts[1] === '-' ? -total : total;

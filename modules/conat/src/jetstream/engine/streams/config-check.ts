@@ -1,7 +1,7 @@
 import { parseFilter } from '../../../broker/subjects.js';
 import { storedMetadata } from '../api-level.js';
 import { jsErrors } from '../js-errors.js';
-import { streamSubjectsMax, subjectTokensMax } from '../limits.js';
+import { firstSeqMax, streamSubjectsMax, subjectTokensMax } from '../limits.js';
 import type { StreamConfig } from '../stream-config.js';
 import { isSubset, isValidSubject, subjectsCollide } from '../subject-match.js';
 
@@ -27,6 +27,7 @@ export function checkStreamConfig(given: StreamConfig, pedantic: boolean): Strea
   const config = { ...given };
   checkNames(config);
   checkReplicas(config);
+  checkFirstSeq(config);
   normalizeLimits(config, pedantic);
   checkTimes(config, pedantic);
   checkCombinations(config, pedantic);
@@ -63,6 +64,10 @@ function checkReplicas(config: StreamConfig): void {
   if (config.num_replicas === 0) config.num_replicas = 1;
   if (config.num_replicas > replicasMax) throw invalid(`maximum replicas is ${replicasMax}`);
   if (config.num_replicas < 0) throw jsErrors.replicasNegative();
+}
+
+function checkFirstSeq({ first_seq: first }: StreamConfig): void {
+  if (first > firstSeqMax) throw invalid(`first sequence is too large, maximum is ${firstSeqMax}`);
 }
 
 function normalizeLimits(config: StreamConfig, pedantic: boolean): void {

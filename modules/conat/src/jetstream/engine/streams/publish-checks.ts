@@ -7,6 +7,8 @@ import { storedBytes, type Stream } from './stream.js';
 
 const headerBytesMax = 0xffff;
 const nsPerSecond = 1_000_000_000;
+/** As good as for ever, and still a time. */
+const ttlSecondsMax = 10_000_000_000;
 
 /** What a message's headers ask for, once they are found to be allowed. */
 export interface PublishPlan {
@@ -110,8 +112,9 @@ function ttlOf(text: string): number {
 export function parseTtl(text: string): number | null {
   if (text.toLowerCase() === 'never') return -1;
   const ns = parseDuration(text);
-  if (ns !== null) return ns < nsPerSecond ? null : Math.floor(ns / nsPerSecond);
-  return /^\d+$/.test(text) ? Number(text) : null;
+  if (ns !== null && ns < nsPerSecond) return null;
+  if (ns === null && !/^\d+$/.test(text)) return null;
+  return Math.min(ns === null ? Number(text) : Math.floor(ns / nsPerSecond), ttlSecondsMax);
 }
 
 /** A count, or what no sequence is. */

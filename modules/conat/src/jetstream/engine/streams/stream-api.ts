@@ -4,7 +4,7 @@ import { apiLevel, storedMetadata } from '../api-level.js';
 import type { ApiInput } from '../engine-io.js';
 import { headerText, headerValue } from '../headers.js';
 import { jsErrors } from '../js-errors.js';
-import { streamsMax } from '../limits.js';
+import { firstSeqMax, streamsMax } from '../limits.js';
 import type { ConsumerSet } from '../parts.js';
 import { shownStreamConfig, StreamConfigRequest, type StreamConfig } from '../stream-config.js';
 import { checkStreamConfig, checkUpdate, stampMetadata } from './config-check.js';
@@ -87,6 +87,7 @@ export class StreamApi {
     checkLevel(request);
     const range = looksLikeJson(request.payload) ? readRequest(PurgeRequest, request) : null;
     if (range && range.seq > 0 && range.keep > 0) throw jsErrors.badRequest();
+    if (range && range.seq > firstSeqMax) throw jsErrors.badRequest();
     const stream = this.require(name);
     if (stream.config.sealed) throw jsErrors.streamSealed();
     if (stream.config.deny_purge) throw jsErrors.purgeFailed('stream purge not permitted');
