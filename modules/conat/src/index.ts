@@ -8,8 +8,8 @@ export {
 } from './broker/internal-client.js';
 export type { InterestListener } from './broker/interest.js';
 export type { OutgoingBody } from './broker/outgoing-op.js';
-export type { BrokerMetrics } from './broker/broker-metrics.js';
-export type { Connection, Transport, TransportKind } from './broker/ports.js';
+export type { BrokerMetrics, TransportKind } from './broker/broker-metrics.js';
+export type { Connection, Transport } from './broker/ports.js';
 export { TcpListener, TcpOptions, type TcpAddress } from './gateway/tcp-listener.js';
 export { TcpDoor } from './gateway/tcp-door.js';
 export {

@@ -1,5 +1,6 @@
-import type { TransportKind } from './ports.js';
 import type { CloseReason } from './protocol-texts.js';
+
+export type TransportKind = 'websocket' | 'tcp' | 'memory';
 
 /** Counters since the start, added to on the spot; sizes are read from the broker itself. */
 export interface BrokerMetrics {

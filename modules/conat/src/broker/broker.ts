@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type { Authenticator, ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
-import { newBrokerMetrics, type BrokerMetrics } from './broker-metrics.js';
-import { ConnectionRegistry, type IdentityRates } from './connection-registry.js';
+import { newBrokerMetrics, type BrokerMetrics, type TransportKind } from './broker-metrics.js';
+import { ConnectionRegistry } from './connection-registry.js';
+import type { IdentityRates } from './token-bucket.js';
 import { ClientConnection } from './connection.js';
 import { InterestWatches, type InterestListener } from './interest.js';
 import { InternalClient, type InternalHost } from './internal-client.js';
@@ -15,7 +16,6 @@ import type {
   Speaker,
   Subscription,
   Transport,
-  TransportKind,
 } from './ports.js';
 import { protocolTexts, type CloseReason } from './protocol-texts.js';
 import { Sublist, type Match } from './sublist.js';

@@ -1,12 +1,6 @@
 import type { BrokerLimits } from './limits.js';
 import type { BrokerClient } from './ports.js';
-import { TokenBucket } from './token-bucket.js';
-
-/** What all connections of one identity may do together. */
-export interface IdentityRates {
-  readonly publishes: TokenBucket;
-  readonly requests: TokenBucket;
-}
+import { TokenBucket, type IdentityRates } from './token-bucket.js';
 
 interface Identity {
   readonly connections: Set<BrokerClient>;

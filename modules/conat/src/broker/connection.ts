@@ -4,7 +4,7 @@ import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import { FrameWriter } from './frame-writer.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
 import { ConnectionTraffic, type TrafficConnection } from './connection-traffic.js';
-import type { IdentityRates } from './connection-registry.js';
+import type { IdentityRates } from './token-bucket.js';
 import type { ConnectionHost, Speaker, Subscription, Transport } from './ports.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
 import { TokenBucket } from './token-bucket.js';

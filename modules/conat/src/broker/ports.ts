@@ -1,12 +1,10 @@
 import type { ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
-import type { BrokerMetrics } from './broker-metrics.js';
-import type { IdentityRates } from './connection-registry.js';
+import type { BrokerMetrics, TransportKind } from './broker-metrics.js';
+import type { IdentityRates } from './token-bucket.js';
 import type { BrokerLimits } from './limits.js';
 import type { PublishOp } from './parser.js';
 import type { CloseReason } from './protocol-texts.js';
-
-export type TransportKind = 'websocket' | 'tcp' | 'memory';
 
 /** The socket under a connection: WebSocket, TCP or memory. */
 export interface Transport {

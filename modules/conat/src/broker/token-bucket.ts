@@ -36,3 +36,9 @@ export class TokenBucket {
     return Math.max(pauseMsMin, Math.ceil((-this.tokens * 1_000) / this.perSecond));
   }
 }
+
+/** What all connections of one identity may do together. */
+export interface IdentityRates {
+  readonly publishes: TokenBucket;
+  readonly requests: TokenBucket;
+}

@@ -1,6 +1,6 @@
 import type { Clock } from '@rookery/core';
 import type { JetStreamAccount } from '../../account.js';
-import type { Outbox } from '../engine-io.js';
+import type { ApiReplies } from '../api-replies.js';
 import type { StreamHandle, StreamLookup } from '../parts.js';
 import type { ConsumerConfig } from './consumer-config.js';
 import type { Consumer } from './consumer.js';
@@ -9,7 +9,7 @@ import type { Consumer } from './consumer.js';
 export interface ConsumerDirectory {
   readonly account: JetStreamAccount;
   readonly lookup: StreamLookup;
-  readonly outbox: Outbox;
+  readonly replies: ApiReplies;
   readonly clock: Clock;
   find(stream: string, name: string): Consumer | undefined;
   /** A stream's consumers; what is removed meanwhile does no harm. */
