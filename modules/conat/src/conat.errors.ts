@@ -86,5 +86,5 @@ export const ConatErrors = catalogue('conat', {
     message: 'Too much waits to be stored at the moment. Try again soon.',
     retryable: true,
   },
-  ACCOUNT_UNKNOWN: { status: 404, message: 'There is no persistence of {account} here.' },
+  ACCOUNT_NOT_KEPT: { status: 404, message: 'There is no persistence of {account} here.' },
 });

@@ -95,7 +95,7 @@ export class AccountRuntime {
       return slot;
     }
     const slot = this.slots.get(handle);
-    if (!slot) throw ConatErrors.ACCOUNT_UNKNOWN({ account: handle });
+    if (!slot) throw ConatErrors.ACCOUNT_NOT_KEPT({ account: handle });
     if (what.kind === 'fence') slot.fence();
     else if (what.kind === 'unfence') slot.unfence();
     else {
