@@ -283,6 +283,20 @@ describe('publishing', () => {
   });
 });
 
+describe('reserved subjects', () => {
+  it('may be listened to without acknowledging, or where servers tell of themselves', () => {
+    for (const [at, config] of [
+      { subjects: ['>'], no_ack: true },
+      { subjects: ['$JS.EVENT.>'] },
+      { subjects: ['$SYS.ACCOUNT.>'] },
+    ].entries()) {
+      const name = `reserved${at}`;
+      expect(rig.api(`STREAM.CREATE.${name}`, { name, ...config }).error).toBeUndefined();
+      rig.api(`STREAM.DELETE.${name}`);
+    }
+  });
+});
+
 describe('limits', () => {
   const errorOf = (config: Record<string, unknown>): unknown =>
     rig.api(`STREAM.CREATE.${String(config.name)}`, config).error;

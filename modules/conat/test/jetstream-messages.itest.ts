@@ -304,17 +304,20 @@ describe('time works like in nats-server', () => {
       for (const ttl of ['0', '1ms', '-1', 'x', '1h', '1.5s', '2h45m']) {
         await pair.same('ttl.b', 'x', { 'Nats-TTL': ttl });
       }
-      await pair.expired('ttl', 3);
+      await pair.expired('ttl', { messages: 3, last_seq: 5 });
       await pair.api('STREAM.INFO.ttl', { deleted_details: true, subjects_filter: '>' });
     });
     const marked = { ...config, name: 'mark', subject_delete_marker_ttl: 60 * second };
-    await pair.withStream({ ...marked, max_age: second, duplicate_window: second }, async () => {
-      for (const subject of ['ttl.a', 'ttl.a', 'ttl.b']) await pair.same(subject, 'x');
-      await pair.same('ttl.c', 'x', { 'Nats-TTL': 'never' });
-      await pair.same('ttl.d', '', { 'KV-Operation': 'PURGE' });
-      await pair.expired('mark', 3);
-      await pair.api('STREAM.INFO.mark', { deleted_details: true, subjects_filter: '>' });
-      await pair.api('STREAM.MSG.GET.mark', { last_by_subj: 'ttl.a' });
-    });
+    await pair.withStream(
+      { ...marked, max_age: 2 * second, duplicate_window: second },
+      async () => {
+        for (const subject of ['ttl.a', 'ttl.a', 'ttl.b']) await pair.same(subject, 'x');
+        await pair.same('ttl.c', 'x', { 'Nats-TTL': 'never' });
+        await pair.same('ttl.d', '', { 'KV-Operation': 'PURGE' });
+        await pair.expired('mark', { messages: 3, last_seq: 7 });
+        await pair.api('STREAM.INFO.mark', { deleted_details: true, subjects_filter: '>' });
+        await pair.api('STREAM.MSG.GET.mark', { last_by_subj: 'ttl.a' });
+      },
+    );
   });
 });

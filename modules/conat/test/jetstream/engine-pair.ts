@@ -124,27 +124,25 @@ export class EnginePair {
 
   /** A server takes acknowledged messages away a moment later. */
   async settled(stream: string): Promise<void> {
-    const ours = this.ours.api<StreamState>(`STREAM.INFO.${stream}`).state.messages;
-    await this.theirMessages(stream, ours);
+    await this.theirState(stream, this.ours.api<StreamInfo>(`STREAM.INFO.${stream}`).state);
   }
 
-  /** Waits until a server has so many messages left, and lets as much time pass for ours. */
-  async expired(stream: string, left: number): Promise<void> {
-    const startedAt = Date.now();
-    await this.theirMessages(stream, left);
-    this.ours.pass(Math.max(0, 2_000 - (Date.now() - startedAt)));
+  /** Waits until a server has expired what it should, and lets as much time pass for ours. */
+  async expired(stream: string, left: StreamState): Promise<void> {
+    await this.theirState(stream, left);
+    this.ours.pass(5_000);
   }
 
-  private async theirMessages(stream: string, count: number): Promise<void> {
-    let found = -1;
+  private async theirState(stream: string, state: StreamState): Promise<void> {
     const reached = async (): Promise<boolean> => {
       const answer = await this.theirs.request(`$JS.API.STREAM.INFO.${stream}`);
       // An API request of ours, too, so that both have counted the same.
       this.ours.api(`STREAM.INFO.${stream}`);
-      found = answer.json<StreamState>().state.messages;
-      return found === count;
+      const found = answer.json<StreamInfo>().state;
+      return found.messages === state.messages && found.last_seq === state.last_seq;
     };
-    await waitFor(`${count} messages in ${stream}`, reached, { timeoutMs: 10_000, everyMs: 20 });
+    const what = `${stream} has ${state.messages} messages up to ${state.last_seq}`;
+    await waitFor(what, reached, { timeoutMs: 20_000, everyMs: 20 });
   }
 
   /** Makes a stream that lives as long as `run`. */
@@ -181,7 +179,12 @@ function differences(ours: unknown, theirs: unknown, at = ''): string[] {
 }
 
 interface StreamState {
-  readonly state: { readonly messages: number };
+  readonly messages: number;
+  readonly last_seq: number;
+}
+
+interface StreamInfo {
+  readonly state: StreamState;
 }
 
 const nothing: Seen = { status: 'no answer', headers: [], payload: null };
