@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { createInbox, wsconnect, type Msg, type NatsConnection } from '@nats-io/nats-core';
 import { newId, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
 import { moveDestination, moveSource } from '@rookery/move/contract';
@@ -20,9 +21,12 @@ describe('two hosts', () => {
   const hub = new FakeHub();
   const processes: HostProcess[] = [];
   const id = newId();
+  const account = newId();
+  const clients: NatsConnection[] = [];
 
   beforeAll(async () => {
     await hub.start();
+    hub.access.set(account, [{ projectId: id, role: 'owner' }]);
     for (const n of [3, 4]) {
       const host = await HostProcess.create(hub, `10.231.${n}.0/24`, `apt${n}`);
       processes.push(host);
@@ -31,6 +35,7 @@ describe('two hosts', () => {
     }
   });
   afterAll(async () => {
+    await Promise.all(clients.map((client) => client.close()));
     for (const host of processes) await host.destroy();
     await hub.stop();
   });
@@ -56,6 +61,33 @@ describe('two hosts', () => {
     return fetch(`${internalUrl}/${id}/server/8080/index.html`, { headers });
   };
 
+  /** One of the project's owners at a host's broker; answers are JSON. */
+  const enter = async (n: 0 | 1) => {
+    const client = await wsconnect({
+      servers: `ws://127.0.0.1:${processes[n]!.ports.agent}/conat`,
+      inboxPrefix: `_INBOX.account-${account}`,
+      token: await hub.conatToken(account),
+    });
+    clients.push(client);
+    const options = { timeout: 10_000 };
+    const ask = async (subject: string, body: unknown): Promise<unknown> => {
+      const text = typeof body === 'string' ? body : JSON.stringify(body);
+      return (await client.request(`project.${id}.${subject}`, text, options)).json();
+    };
+    const next = async (): Promise<string> => {
+      const subject = `project.${id}.js.api.CONSUMER.MSG.NEXT.log.reader`;
+      // It comes under its own subject, which tells `request` nothing.
+      const inbox = createInbox(`_INBOX.account-${account}`);
+      const subscription = client.subscribe(inbox, { max: 1, timeout: 10_000 });
+      client.publish(subject, '{"batch":1}', { reply: inbox });
+      const { value } = await subscription[Symbol.asyncIterator]().next();
+      const message = value as Msg;
+      await client.request(message.reply!, '+ACK', options);
+      return message.string();
+    };
+    return { ask, next };
+  };
+
   it('carry a running project from one to the other through the SSH ingress', async () => {
     hub.owned.set(id, 1);
     const source = hub.service(hostProjects, host(0).hostId);
@@ -66,6 +98,16 @@ describe('two hosts', () => {
     await waitFor('the page answers', async () => (await get(0)).status === 200, {
       timeoutMs: 20_000,
     });
+
+    const before = await enter(0);
+    await before.ask('js.api.STREAM.CREATE.log', { name: 'log', subjects: ['log.>'] });
+    const made = await before.ask('js.api.CONSUMER.DURABLE.CREATE.log.reader', {
+      stream_name: 'log',
+      config: { durable_name: 'reader', ack_policy: 'explicit' },
+    });
+    expect(made).toMatchObject({ name: 'reader' });
+    for (const text of ['one', 'two', 'three']) await before.ask('log.a', text);
+    expect(await before.next()).toBe('one');
 
     const moveId = newId();
     const fence = { ...hub.fence(id), operationId: moveId };
@@ -83,11 +125,15 @@ describe('two hosts', () => {
     expect(hasImage).toBe(false);
     await from.copy({ ...call, target, sendImage: true });
     await exec(0, 'echo late > ~/late.txt; sync');
+    expect(await before.ask('log.a', 'late')).toMatchObject({ seq: 4 });
 
     const { manifest, wasRunning } = await from.cutover({ ...call, target });
     expect(wasRunning).toBe(true);
     const fenced = source.start({ fence: hub.fence(id), spec: pinned });
     await expect(fenced).rejects.toMatchObject({ code: 'PROJECT_BUSY_MOVING' });
+    expect(await before.ask('log.a', 'too late')).toMatchObject({
+      error: { code: 503, description: expect.stringContaining('ACCOUNT_FENCED') },
+    });
     await to.verify({ ...call, manifest });
     hub.owned.set(id, 2);
     hub.owners.set(id, hostId);
@@ -96,6 +142,10 @@ describe('two hosts', () => {
     await from.retire({ ...call, newUrl: host(1).publicUrl });
 
     expect(await exec(1, 'cat ~/index.html ~/late.txt')).toBe('hello\nlate\n');
+    const reader = await enter(1);
+    const rest = [await reader.next(), await reader.next(), await reader.next()];
+    expect(rest).toEqual(['two', 'three', 'late']);
+    expect(await reader.ask('log.a', 'there')).toMatchObject({ seq: 5 });
     const { snapshots } = await hub.service(hostSnapshots, hostId).list({ projectId: id });
     expect(snapshots.map(({ name }) => name)).toContain('kept');
     await exec(1, web);
