@@ -1,7 +1,7 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SystemExec } from '@rookery/core';
+import { SystemExec, type SpawnedProcess } from '@rookery/core';
 import type { Level, Tally } from './tally.js';
 
 interface JestReport {
@@ -12,6 +12,9 @@ interface JestReport {
   /** Files that could not even run. */
   numRuntimeErrorTestSuites: number;
 }
+
+/** How long jest may go on after it has written its report. */
+const lingerMs = 20_000;
 
 /**
  * Runs the jest projects of some levels. Tests of real parts share one machine's podman, btrfs and
@@ -46,7 +49,7 @@ export async function runJest(
   // With --json jest prints the report on stdout too; people read stderr.
   process_.stdout.resume();
   process_.stderr.pipe(process.stdout, { end: false });
-  const end = await process_.ended;
+  const end = await endOf(process_, output);
   try {
     const report = JSON.parse(await readFile(output, 'utf8')) as JestReport;
     return {
@@ -59,5 +62,31 @@ export async function runJest(
     return { passed: 0, failed: 1, skipped: 0 };
   } finally {
     await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Jest writes its report when all is done; a handle that a test forgot must not hold up the suite. */
+async function endOf(
+  jest: SpawnedProcess,
+  report: string,
+): Promise<Awaited<SpawnedProcess['ended']>> {
+  let reportedMs = Infinity;
+  const timer = setInterval(() => {
+    if (Date.now() - reportedMs > lingerMs) {
+      process.stdout.write(
+        'jest did not end by itself after its report: something is still open\n',
+      );
+      jest.kill('SIGKILL');
+    } else if (reportedMs === Infinity) {
+      access(report).then(
+        () => (reportedMs = Math.min(reportedMs, Date.now())),
+        () => undefined,
+      );
+    }
+  }, 1_000);
+  try {
+    return await jest.ended;
+  } finally {
+    clearInterval(timer);
   }
 }
