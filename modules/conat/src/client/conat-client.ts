@@ -15,6 +15,7 @@ import { inboxPrefixOf } from '../broker/subjects.js';
 import { ConatErrors } from '../conat.errors.js';
 import { DialSocket, type SocketLike } from './dial-socket.js';
 import { MemorySocket } from './memory-socket.js';
+import { asWebSocketUrl, TcpSocket } from './tcp-socket.js';
 
 /** How a client proves who it is. */
 export type ConatCredentials =
@@ -23,10 +24,15 @@ export type ConatCredentials =
   /** Access token or join token. */
   | { readonly token: string }
   /** Secret shared by the hub's own processes. */
-  | { readonly hubSecret: string };
+  | { readonly hubSecret: string }
+  /** As a NATS server knows them. */
+  | { readonly user: string; readonly password: string };
 
 export interface ConatClientOptions {
-  /** `ws://…/conat` (also http, https, wss), several of them, or a broker of this process. */
+  /**
+   * `ws://…/conat` (also http, https, wss), `nats://…` for TCP, several of one of these, or a
+   * broker of this process.
+   */
   readonly servers: string | readonly string[] | Broker;
   /** The name that the broker will know us by: names the inbox. See `identityNames`. */
   readonly identity: string;
@@ -203,6 +209,7 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
     maxMs: options.reconnectMaxMs ?? 5_000,
   };
   const clock = new SystemClock();
+  const overTcp = !(servers instanceof Broker) && [servers].flat().every(isNatsUrl);
   let current: ConatCredentials | undefined;
   const dial = async (url: string, signal: AbortSignal): Promise<SocketLike> => {
     // nats-core's first dial after a loss waits for nothing: a herd must not come back at once.
@@ -212,6 +219,13 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
     state.failures += 1;
     current = typeof credentials === 'function' ? await credentials() : credentials;
     if (servers instanceof Broker) return new MemorySocket(servers);
+    if (overTcp) {
+      return new TcpSocket(url, {
+        timeoutMs: dialTimeoutMs,
+        onRefused: () => state.refused(),
+        onError: (error) => (state.lastError = error.message),
+      });
+    }
     const socket = new WebSocket(url, {
       perMessageDeflate: false,
       handshakeTimeout: dialTimeoutMs,
@@ -254,10 +268,15 @@ function authOf(credentials: ConatCredentials | undefined, nonce?: string): Auth
     return nkeyAuthenticator(new TextEncoder().encode(credentials.nkeySeed))(nonce);
   }
   if ('hubSecret' in credentials) return { user: 'hub', pass: credentials.hubSecret };
+  if ('user' in credentials) return { user: credentials.user, pass: credentials.password };
   return { auth_token: credentials.token };
 }
 
 function urls(servers: string | readonly string[]): string[] {
   const list = typeof servers === 'string' ? [servers] : servers;
-  return list.map((server) => server.replace(/^http(s?):/, 'ws$1:'));
+  return list.map((server) =>
+    isNatsUrl(server) ? asWebSocketUrl(server) : server.replace(/^http(s?):/, 'ws$1:'),
+  );
 }
+
+const isNatsUrl = (url: string): boolean => url.startsWith('nats:');
