@@ -130,7 +130,9 @@ export class EnginePair {
   /** Waits until a server has expired what it should, and lets as much time pass for ours. */
   async expired(stream: string, left: StreamState): Promise<void> {
     await this.theirState(stream, left);
-    this.ours.pass(5_000);
+    const stateOfOurs = (): StreamState => this.ours.api<StreamInfo>(`STREAM.INFO.${stream}`).state;
+    // In small steps: what is left would expire next.
+    for (let i = 0; i < 100 && !isSameState(stateOfOurs(), left); i += 1) this.ours.pass(100);
   }
 
   private async theirState(stream: string, state: StreamState): Promise<void> {
@@ -139,7 +141,7 @@ export class EnginePair {
       // An API request of ours, too, so that both have counted the same.
       this.ours.api(`STREAM.INFO.${stream}`);
       const found = answer.json<StreamInfo>().state;
-      return found.messages === state.messages && found.last_seq === state.last_seq;
+      return isSameState(found, state);
     };
     const what = `${stream} has ${state.messages} messages up to ${state.last_seq}`;
     await waitFor(what, reached, { timeoutMs: 20_000, everyMs: 20 });
@@ -186,6 +188,9 @@ interface StreamState {
 interface StreamInfo {
   readonly state: StreamState;
 }
+
+const isSameState = (one: StreamState, other: StreamState): boolean =>
+  one.messages === other.messages && one.last_seq === other.last_seq;
 
 const nothing: Seen = { status: 'no answer', headers: [], payload: null };
 

@@ -1,7 +1,8 @@
-import type { StoredMessage, StreamStore } from '../account-store.js';
+import type { StreamStore } from '../account-store.js';
 import { headerText, headerValue } from '../headers.js';
 import type { ConsumerSet, StreamHandle } from '../parts.js';
 import { StoredStreamConfig, type StreamConfig } from '../stream-config.js';
+import { hasWildcards } from '../subject-match.js';
 import { nsToMs } from '../times.js';
 import { MessageIds } from './message-ids.js';
 
@@ -137,10 +138,7 @@ export class Stream implements StreamHandle {
 
   /** Sequence of the newest message that a filter (or a plain subject) has; 0 for none. */
   lastSeqOf(filter: string): number {
-    return this.last(filter)?.seq ?? 0;
-  }
-
-  last(filter: string): StoredMessage | null {
-    return this.store.last(filter);
+    if (!hasWildcards(filter)) return this.store.lastSeqOf(filter);
+    return this.store.last(filter)?.seq ?? 0;
   }
 }
