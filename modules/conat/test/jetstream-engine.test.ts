@@ -10,7 +10,9 @@ const second = 1_000_000_000;
 const minuteMs = 60_000;
 
 let rig: EngineRig;
-beforeEach(() => (rig = new EngineRig()));
+beforeEach(() => {
+  rig = new EngineRig();
+});
 afterEach(() => rig.close());
 
 interface State {

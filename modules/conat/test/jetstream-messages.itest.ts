@@ -7,7 +7,9 @@ beforeAll(async () => {
 });
 afterAll(() => pair?.close());
 
-beforeEach(() => (pair.differences = []));
+beforeEach(() => {
+  pair.differences = [];
+});
 afterEach(async () => {
   expect(pair.differences).toEqual([]);
 });
