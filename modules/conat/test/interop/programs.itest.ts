@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { missingFor, runProgram, type Language } from './support/programs.js';
-import { coreScenarios, jetStreamScenarios } from './support/scenarios.js';
+import { commonScenarios, coreScenarios, jetStreamScenarios } from './support/scenarios.js';
 import {
   conatRoot,
   conatRooted,
@@ -31,13 +31,13 @@ const roles: readonly Role[] = [
     name: 'one root space',
     conat: conatRoot,
     oracle: natsServer,
-    scenarios: { js: allScenarios, go: coreScenarios, python: coreScenarios },
+    scenarios: { js: allScenarios, go: commonScenarios, python: commonScenarios },
   },
   {
     name: 'a project, rooted',
     conat: conatRooted,
     oracle: natsServer,
-    scenarios: { js: allScenarios, go: coreScenarios, python: coreScenarios },
+    scenarios: { js: allScenarios, go: commonScenarios, python: commonScenarios },
   },
 ];
 

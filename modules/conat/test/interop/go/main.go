@@ -37,6 +37,11 @@ var scenarios = map[string]scenario{
 	"drain":     drain,
 	"unsub-max": unsubMax,
 	"reconnect": reconnect,
+
+	"js-publish": jsPublish,
+	"js-consume": jsConsume,
+	"kv-basics":  kvBasics,
+	"kv-watch":   kvWatch,
 }
 
 func main() {

@@ -9,9 +9,10 @@ import sys
 import traceback
 
 import core
+import jetstream
 from session import Session
 
-SCENARIOS = {**core.SCENARIOS}
+SCENARIOS = {**core.SCENARIOS, **jetstream.SCENARIOS}
 
 
 async def main():

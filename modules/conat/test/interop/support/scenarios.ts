@@ -10,6 +10,15 @@ export const coreScenarios = [
   'reconnect',
 ] as const;
 
+/** Those of Go and Python; the JS program has more. */
+export const commonScenarios = [
+  ...coreScenarios,
+  'js-publish',
+  'js-consume',
+  'kv-basics',
+  'kv-watch',
+] as const;
+
 export const jetStreamScenarios = [
   'js-streams',
   'js-publish',

@@ -12,7 +12,7 @@ import {
 const project = 'b1e8f3a0-0000-4000-8000-000000000001';
 
 /** What a program is told: passed as JSON, the same for each language. */
-export interface ProgramTarget {
+interface ProgramTarget {
   readonly url: string;
   readonly credentials?: Readonly<{ user?: string; pass?: string; token?: string }>;
   readonly inboxPrefix?: string;
