@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import Sqlite, { type Database } from 'better-sqlite3';
 import { AccountStore, type StreamStore } from '../engine/account-store.js';
 import { ConsumerTable } from './consumer-table.js';
@@ -54,10 +54,10 @@ export class SqliteAccountStore extends AccountStore {
   constructor(file: string, options: SqliteAccountStoreOptions = {}) {
     super();
     const unclean = endedUncleanly(file);
-    requireHeader(file);
+    const fresh = !requireHeader(file);
     this.database = new Sqlite(file, { timeout: lockWaitMs });
     try {
-      this.prepare(options);
+      this.prepare(fresh, options);
       if (unclean) this.check(file);
       migrate(this.database);
       this.statements = new Statements(this.database);
@@ -189,11 +189,11 @@ export class SqliteAccountStore extends AccountStore {
     this.database.close();
   }
 
-  private prepare({ synchronous = 'full' }: SqliteAccountStoreOptions): void {
+  private prepare(fresh: boolean, { synchronous = 'full' }: SqliteAccountStoreOptions): void {
     const { database } = this;
     database.pragma('locking_mode = EXCLUSIVE');
-    // Before the mode is changed: it cannot be chosen once the file has a page.
-    database.pragma('auto_vacuum = INCREMENTAL');
+    // It cannot be chosen once the file has a page; and saying it again would be a write.
+    if (fresh) database.pragma('auto_vacuum = INCREMENTAL');
     database.pragma('journal_mode = WAL');
     database.pragma(`synchronous = ${synchronous}`);
     database.pragma('wal_autocheckpoint = 0');
@@ -271,11 +271,11 @@ const header = 'SQLite format 3\0';
 
 /**
  * SQLite takes a file whose first bytes are gone for an empty one in some cases; a file that is
- * not empty has to say what it is.
+ * not empty has to say what it is. @returns false when there is nothing yet
  */
-function requireHeader(file: string): void {
-  if (file === ':memory:' || !existsSync(file)) return;
-  if (statSync(file).size === 0) return;
+function requireHeader(file: string): boolean {
+  const size = file === ':memory:' ? 0 : (statSync(file, { throwIfNoEntry: false })?.size ?? 0);
+  if (size === 0) return false;
   const found = Buffer.alloc(header.length);
   const fd = openSync(file, 'r');
   try {
@@ -283,6 +283,6 @@ function requireHeader(file: string): void {
   } finally {
     closeSync(fd);
   }
-  if (found.toString('latin1') !== header)
-    throw new StoreCorruptError('the file is no SQLite database');
+  if (found.toString('latin1') === header) return true;
+  throw new StoreCorruptError('the file is no SQLite database');
 }
