@@ -1,4 +1,4 @@
-import { backoffMs, createLogger, SystemClock, type Logger } from '@rookery/core';
+import { backoffMs, CoreErrors, createLogger, SystemClock, type Logger } from '@rookery/core';
 import {
   errors,
   nkeyAuthenticator,
@@ -34,6 +34,8 @@ export interface ConatClientOptions {
    * broker of this process.
    */
   readonly servers: string | readonly string[] | Broker;
+  /** Dials in place of `servers`, which only names them then; asked again at each connect. */
+  readonly dial?: (signal: AbortSignal) => Promise<SocketLike>;
   /** The name that the broker will know us by: names the inbox. See `identityNames`. */
   readonly identity: string;
   /** A function is asked again at each connect, so tokens may be short-lived. */
@@ -42,6 +44,8 @@ export interface ConatClientOptions {
   readonly name?: string;
   /** How long `connect` keeps trying; default: for ever. */
   readonly connectTimeoutMs?: number;
+  /** Gives the attempt to connect up (CANCELED); a connection that is there goes on. */
+  readonly signal?: AbortSignal;
   readonly reconnectFirstMs?: number;
   readonly reconnectMaxMs?: number;
   readonly pingEveryMs?: number;
@@ -100,19 +104,19 @@ export class ConatClient {
     };
     const connecting = wsconnect(natsOptions(options, state));
     let timer: NodeJS.Timeout | undefined;
+    const givenUp = Promise.withResolvers<never>();
+    const onAbort = (): void => givenUp.reject(CoreErrors.CANCELED());
     try {
-      const nats = await (options.connectTimeoutMs === undefined
-        ? connecting
-        : Promise.race([
-            connecting,
-            new Promise<never>((_, reject) => {
-              state.refused = () => reject(ConatErrors.CONAT_UNAUTHORIZED({ url }));
-              timer = setTimeout(() => {
-                const reason = state.lastError || 'no answer';
-                reject(ConatErrors.CONAT_UNREACHABLE({ url, reason }));
-              }, options.connectTimeoutMs);
-            }),
-          ]));
+      if (options.signal?.aborted) onAbort();
+      options.signal?.addEventListener('abort', onAbort, { once: true });
+      if (options.connectTimeoutMs !== undefined) {
+        state.refused = () => givenUp.reject(ConatErrors.CONAT_UNAUTHORIZED({ url }));
+        timer = setTimeout(() => {
+          const reason = state.lastError || 'no answer';
+          givenUp.reject(ConatErrors.CONAT_UNREACHABLE({ url, reason }));
+        }, options.connectTimeoutMs);
+      }
+      const nats = await Promise.race([connecting, givenUp.promise]);
       state.failures = 0;
       state.wasConnected = true;
       const client = new ConatClient(nats, options.identity, logger);
@@ -129,6 +133,7 @@ export class ConatClient {
       );
       throw error;
     } finally {
+      options.signal?.removeEventListener('abort', onAbort);
       clearTimeout(timer);
     }
   }
@@ -219,6 +224,7 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
     state.failures += 1;
     current = typeof credentials === 'function' ? await credentials() : credentials;
     if (servers instanceof Broker) return new MemorySocket(servers);
+    if (options.dial) return options.dial(signal);
     if (overTcp) {
       return new TcpSocket(url, {
         timeoutMs: dialTimeoutMs,
