@@ -38,6 +38,8 @@ export interface ParserSink {
   violation(kind: 'unknown' | 'silent' | 'payload' | 'control line'): void;
 }
 
+/** Longer subjects are not compared with the one before. */
+const rememberedSubjectBytes = 128;
 const space = 32;
 const tab = 9;
 const cr = 13;
@@ -56,6 +58,9 @@ export class Parser {
   private paused = false;
   private readonly starts: number[] = [];
   private readonly ends: number[] = [];
+  private lastSubject = '';
+  private lastLength = -1;
+  private readonly lastBytes = Buffer.alloc(rememberedSubjectBytes);
   private readonly op: PublishOp = {
     subject: '',
     shown: '',
@@ -213,7 +218,7 @@ export class Parser {
       return -1;
     }
     if (buffer[bodyEnd] !== cr || buffer[bodyEnd + 1] !== lf) return this.fail('unknown');
-    op.subject = buffer.toString('latin1', starts[0], ends[0]);
+    op.subject = this.subjectAt(buffer, starts[0]!, ends[0]!);
     op.said = '';
     op.reply = count === 2 + sizes ? buffer.toString('latin1', starts[1], ends[1]) : '';
     op.headerBytes = header;
@@ -227,6 +232,22 @@ export class Parser {
     if (!this.isCanonical(count, end, newline) || op.withHeaders !== withHeaders) canonicalize(op);
     this.sink.publish(op);
     return bodyEnd + 2;
+  }
+
+  /** Publishers repeat themselves: the same bytes are the same string, which others then know, too. */
+  private subjectAt(buffer: Buffer, start: number, end: number): string {
+    const { lastBytes } = this;
+    const length = end - start;
+    if (length === this.lastLength) {
+      let same = 0;
+      while (same < length && buffer[start + same] === lastBytes[same]) same += 1;
+      if (same === length) return this.lastSubject;
+    }
+    if (length <= lastBytes.length) {
+      buffer.copy(lastBytes, 0, start, end);
+      this.lastLength = length;
+    }
+    return (this.lastSubject = buffer.toString('latin1', start, end));
   }
 
   /** Finds the words between `from` and `to`; more than five are of no use to anyone. */

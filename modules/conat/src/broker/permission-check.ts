@@ -18,6 +18,7 @@ export class PermissionCheck {
   private readonly noQueue: PatternSet;
   private readonly noAnswer: PatternSet;
   private readonly inboxPrefix: string;
+  private lastAllowed = '';
   private readonly verdicts = new Map<string, boolean>();
   readonly allInboxes: boolean;
   readonly responses: ConatPermissions['responses'];
@@ -40,6 +41,14 @@ export class PermissionCheck {
 
   /** Replies are not asked here: see ReplyGrants. */
   mayPublish(subject: string): boolean {
+    // The parser gives the same string for the same bytes, so this compares addresses.
+    if (subject === this.lastAllowed) return true;
+    const allowed = this.isAllowed(subject);
+    if (allowed) this.lastAllowed = subject;
+    return allowed;
+  }
+
+  private isAllowed(subject: string): boolean {
     if (subject.startsWith(inboxRoot)) return this.allInboxes || this.isOwnInbox(subject);
     let verdict = this.verdicts.get(subject);
     if (verdict === undefined) {

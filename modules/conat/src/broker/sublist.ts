@@ -53,6 +53,9 @@ export class Sublist<S extends Listed> {
   size = 0;
   /** Changes with every subscription that comes or goes. */
   version = 0;
+  private lastSubject = '';
+  private lastVersion = -1;
+  private lastMatch: Match<S> = { plain: [], groups: [] };
 
   constructor(private readonly cacheMax: number) {}
 
@@ -94,6 +97,14 @@ export class Sublist<S extends Listed> {
   }
 
   match(subject: string): Match<S> {
+    if (subject === this.lastSubject && this.lastVersion === this.version) return this.lastMatch;
+    this.lastMatch = this.find(subject);
+    this.lastSubject = subject;
+    this.lastVersion = this.version;
+    return this.lastMatch;
+  }
+
+  private find(subject: string): Match<S> {
     const inbox = subject.startsWith(inboxRoot);
     const prefix = inbox ? subject.slice(0, subject.lastIndexOf('.') + 1) : '';
     // A last token that is empty must not find what its siblings have in common.
