@@ -40,7 +40,7 @@ import { HealthController } from './health.controller.js';
 import { HostWriters } from './host-writers.js';
 import { moveModule, PortsModule, runnerModule } from './ports.module.js';
 import { RunnerControl } from './runner-control.js';
-import { fenced, noBackups, offer, Services } from './serving.js';
+import { closingStores, fenced, noBackups, offer, Services } from './serving.js';
 import { snapshotHandlers } from './snapshot.handlers.js';
 import { BACKUP_DRIVER, BACKUPS, IDENTITY, LOGGER } from './tokens.js';
 
@@ -69,7 +69,7 @@ const providers: Provider[] = [
     provide: Services,
     inject: [
       ...[RunnerService, StorageDriver, BACKUPS, MoveSourceService, MoveDestinationService],
-      ...[ProjectBooks, HostWriters, AccessSync],
+      ...[ProjectBooks, ProjectAccounts, HostWriters, AccessSync],
     ],
     useFactory: (
       runner: RunnerService,
@@ -78,18 +78,21 @@ const providers: Provider[] = [
       source: MoveSourceService,
       destination: MoveDestinationService,
       books: ProjectBooks,
+      accounts: ProjectAccounts,
       writers: HostWriters,
       access: AccessSync,
     ) => {
       const gates = { books, writers };
       const snapshots = snapshotHandlers(storage, runner);
+      const served =
+        backups && (storage.capabilities.snapshots ? backups : closingStores(backups, accounts));
       return new Services([
         offer(hostProjects, createRunnerHandlers(runner)),
         offer(
           hostSnapshots,
           fenced(snapshots, ['create', 'setLocked', 'delete', 'restore'], gates),
         ),
-        offer(hostBackups, backups ? fenced(backups, ['run', 'restorePath'], gates) : noBackups),
+        offer(hostBackups, served ? fenced(served, ['run', 'restorePath'], gates) : noBackups),
         offer(moveSource, source),
         offer(moveDestination, destination),
         offer(hostAccess, {

@@ -3,6 +3,7 @@ import type { CallContext, Fence, Handlers, JobContext } from '@rookery/core/con
 import type { hostBackups } from '@rookery/backup/contract';
 import type { hostSnapshots } from '@rookery/storage/contract';
 import { HostErrors } from '../host.errors.js';
+import type { ProjectAccounts } from '../books/project-accounts.js';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { HostWriters } from './host-writers.js';
 
@@ -75,6 +76,23 @@ function withSignal(context: CallContext, signal: AbortSignal): CallContext {
   if (!('progress' in context)) return { params, caller, signal };
   const job = context as JobContext;
   return { params, caller, signal, progress: (step) => job.progress(step) } as JobContext;
+}
+
+/**
+ * Backups where storage has no snapshots read the live files: persistence is closed meanwhile, as a
+ * database that is copied while it is written is none.
+ */
+export function closingStores(
+  backups: Handlers<typeof hostBackups>,
+  accounts: ProjectAccounts,
+): Handlers<typeof hostBackups> {
+  return {
+    run: (input, context) =>
+      accounts.whileClosed(input.fence.projectId, () => backups.run(input, context)),
+    list: (input, context) => backups.list(input, context),
+    restore: (input, context) => backups.restore(input, context),
+    restorePath: (input, context) => backups.restorePath(input, context),
+  };
 }
 
 /** Answers of a host without a repository. */

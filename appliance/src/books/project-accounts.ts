@@ -22,6 +22,8 @@ const isClosed = (row: ProjectRow): boolean => row.fencedBy !== null || row.rest
 /** Persistence follows the books: whose store is served, closed for a move or restore, or gone. */
 export class ProjectAccounts extends AccountDirectory {
   private readonly locks = new KeyedLock();
+  /** Projects whose store is closed for a while, and by how many. */
+  private readonly held = new Map<ProjectId, number>();
   private jetStream: JetStream | null = null;
 
   constructor(
@@ -57,13 +59,27 @@ export class ProjectAccounts extends AccountDirectory {
       if (!jetStream) return;
       const row = await this.books.get(projectId);
       if (!isHere(row)) return jetStream.drop(projectId);
-      const fenced = isClosed(row);
+      const fenced = isClosed(row) || this.held.has(projectId);
       if (!jetStream.has(projectId)) {
         const account = await this.account(projectId);
         if (account) await jetStream.open(account, { fenced });
       } else if (fenced) await jetStream.fence(projectId);
       else await jetStream.unfence(projectId);
     });
+  }
+
+  /** For what reads the file as it lies there, where storage has no snapshots. */
+  async whileClosed<T>(projectId: ProjectId, task: () => Promise<T>): Promise<T> {
+    this.held.set(projectId, (this.held.get(projectId) ?? 0) + 1);
+    try {
+      await this.settle(projectId);
+      return await task();
+    } finally {
+      const others = this.held.get(projectId)! - 1;
+      if (others > 0) this.held.set(projectId, others);
+      else this.held.delete(projectId);
+      await this.settle(projectId);
+    }
   }
 
   private async account(projectId: ProjectId): Promise<JetStreamAccount | null> {

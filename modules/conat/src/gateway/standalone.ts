@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { Reverter } from '@rookery/core';
 import type { Broker } from '../broker/broker.js';
+import type { JetStream } from '../jetstream/jetstream.js';
 import { brokerMetrics, brokerMetricsType } from '../metrics/broker-registry.js';
 import { listenOn, TcpListener, type TcpAddress, type TcpOptions } from './tcp-listener.js';
 import { UpgradeDispatcher } from './upgrade-dispatcher.js';
@@ -14,6 +15,8 @@ export interface StandaloneOptions {
   readonly port?: number;
   /** Where WebSocket clients connect; default `/conat`. */
   readonly path?: string;
+  /** Its persistence, closed with it. */
+  readonly jetStream?: Pick<JetStream, 'close'>;
   /** Also listen for NATS over TCP. */
   readonly tcp?: TcpOptions;
 }
@@ -57,6 +60,7 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
       await broker.drain(drainDeadlineMs);
       for (const socket of sockets.clients) socket.terminate();
       await closeServer(server);
+      await options.jetStream?.close();
     },
   };
 }

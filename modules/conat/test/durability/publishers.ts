@@ -4,7 +4,7 @@ import type { openTestStore } from '@rookery/conat/testing';
 
 type AccountStore = ReturnType<typeof openTestStore>;
 
-export const streamName = 'orders';
+const streamName = 'orders';
 const inFlightMax = 48;
 const answerTimeoutMs = 20_000;
 

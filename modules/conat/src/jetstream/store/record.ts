@@ -69,14 +69,6 @@ export function recordLength(source: Buffer, at: number): number {
   return length;
 }
 
-/** What a message adds to its stream's bytes, as a nats-server counts. */
-export const recordBytes = (message: AppendMessage): number =>
-  fixedBytes +
-  message.subject.length +
-  (message.headers ? 4 + message.headers.length : 0) +
-  message.payload.length +
-  tailBytes;
-
 function writeUInt53(target: Buffer, value: number, at: number): void {
   target.writeUInt32LE(value % 0x1_0000_0000, at);
   target.writeUInt32LE(Math.floor(value / 0x1_0000_0000), at + 4);

@@ -19,7 +19,3 @@ export function storeFailure(error: unknown): StoreFailure {
   if (code === 'SQLITE_IOERR_CORRUPTFS') return 'corrupt';
   return 'other';
 }
-
-/** True for what the store itself reports, false for a mistake in the program. */
-export const isStoreError = (error: unknown): boolean =>
-  error instanceof StoreCorruptError || error instanceof Sqlite.SqliteError;

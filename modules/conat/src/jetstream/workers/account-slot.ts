@@ -13,9 +13,11 @@ import { refusal } from './refusals.js';
 import type { AccountState, RunnerOptions, RunnerOutput } from './runner.js';
 
 /** Inputs that share a transaction. */
-export const batchInputsMax = 1_024;
+const batchInputsMax = 1_024;
 /** Publications that are tried by themselves after a batch failed; the rest is refused at once. */
 const failuresTriedMax = 3;
+/** The pause after a wake that failed. */
+const wakeRetryMs = 2_000;
 /** A wake that is so near is not worth closing the file for. */
 const wakeSoonMs = 5_000;
 
@@ -90,10 +92,13 @@ export class AccountSlot {
 
   wake(): void {
     this.wakeAtMs = null;
-    const opened = this.refusing ? null : this.open();
-    if (!opened) return;
-    this.attempt(opened, 0, () => opened.engine.wake(this.clock.now()));
+    if (this.refusing) return;
+    const opened = this.open();
+    const done = opened && this.attempt(opened, 0, () => opened.engine.wake(this.clock.now()));
     this.noteWake();
+    if (done || this.refusing) return;
+    // What is due stays due: without a pause a full disk would keep the thread busy.
+    this.wakeAtMs = Math.max(this.wakeAtMs ?? 0, this.clock.now() + wakeRetryMs);
   }
 
   /** For quiet moments: positions that wait, the log, and whether the file may be closed. */

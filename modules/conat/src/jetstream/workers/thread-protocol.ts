@@ -6,7 +6,7 @@ export interface ThreadData {
 }
 
 /** Bytes that both sides write with WireWriter. */
-export interface Packed {
+interface Packed {
   readonly buffer: ArrayBuffer;
   readonly length: number;
 }
