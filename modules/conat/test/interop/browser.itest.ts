@@ -3,7 +3,7 @@ import { access } from 'node:fs/promises';
 import { chromium, type Browser } from 'playwright-core';
 import { natsServerMissing } from '@rookery/conat/testing';
 import { serveBrowserPage } from './support/browser-page.js';
-import { coreScenarios, jetStreamScenarios } from './support/scenarios.js';
+import { coreScenarios, jetStreamScenarios, linesOf } from './support/scenarios.js';
 import { conatRoot, natsServer, type InteropServer } from './support/targets.js';
 
 const executablePath = '/usr/bin/chromium';
@@ -11,12 +11,15 @@ const noChromium = access(executablePath).then(
   () => undefined,
   () => `there is no ${executablePath}`,
 );
+const scenarios = [...coreScenarios, ...jetStreamScenarios];
 const missing = (await natsServerMissing()) ?? (await noChromium);
 const describeIf = missing === undefined ? describe : describe.skip;
 
 describeIf(`the JS client in a real browser${missing ? ` — ${missing}` : ''}`, () => {
   const servers: InteropServer[] = [];
   let browser: Browser;
+  let conat: string[];
+  let oracle: string[];
   let page: Awaited<ReturnType<typeof serveBrowserPage>>;
 
   beforeAll(async () => {
@@ -26,6 +29,7 @@ describeIf(`the JS client in a real browser${missing ? ` — ${missing}` : ''}`,
       executablePath,
       args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
     });
+    [conat, oracle] = (await Promise.all(servers.map(runInBrowser))) as [string[], string[]];
   });
   afterAll(async () => {
     await browser?.close();
@@ -33,7 +37,7 @@ describeIf(`the JS client in a real browser${missing ? ` — ${missing}` : ''}`,
     await Promise.all(servers.map((server) => server.close()));
   });
 
-  async function runInBrowser(server: InteropServer, scenario: string): Promise<string[]> {
+  async function runInBrowser(server: InteropServer): Promise<string[]> {
     const transcript: string[] = [];
     const context = await browser.newContext();
     const tab = await context.newPage();
@@ -41,18 +45,16 @@ describeIf(`the JS client in a real browser${missing ? ` — ${missing}` : ''}`,
     await tab.exposeFunction('ask', () => server.restart());
     await tab.goto(page.url);
     await tab.evaluate(
-      `import('/scenarios.mjs').then(({ runScenarios }) =>
-        runScenarios(['${scenario}'], libraries, ${JSON.stringify(server.target)}, { print, ask }))`,
+      `import('/scenarios.mjs').then(({ runScenarios }) => runScenarios(
+        ${JSON.stringify(scenarios)}, libraries, ${JSON.stringify(server.target)}, { print, ask }))`,
     );
     await context.close();
     return transcript;
   }
 
-  it.each([...coreScenarios, ...jetStreamScenarios])('%s', async (scenario) => {
-    const [conat, oracle] = await Promise.all(
-      servers.map((server) => runInBrowser(server, scenario)),
-    );
-    expect(oracle!.at(-1)).toBe(`${scenario}: end`);
-    expect(conat).toEqual(oracle);
+  it.each(scenarios)('%s', (scenario) => {
+    const expected = linesOf(scenario, oracle);
+    expect(expected.at(-1)).toBe(`${scenario}: end`);
+    expect(linesOf(scenario, conat)).toEqual(expected);
   });
 });

@@ -1,10 +1,17 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { missingFor, runProgram, type Language } from './support/programs.js';
-import { commonScenarios, coreScenarios, jetStreamScenarios } from './support/scenarios.js';
+import {
+  commonScenarios,
+  coreScenarios,
+  jetStreamScenarios,
+  linesOf,
+} from './support/scenarios.js';
 import {
   conatRoot,
   conatRooted,
+  conatUnrooted,
   natsServer,
+  natsServerWithAccounts,
   type InteropServer,
   type StartServer,
 } from './support/targets.js';
@@ -38,6 +45,13 @@ const roles: readonly Role[] = [
     conat: conatRooted,
     oracle: natsServer,
     scenarios: { js: allScenarios, go: commonScenarios, python: commonScenarios },
+  },
+  {
+    name: 'an account, unrooted',
+    conat: conatUnrooted,
+    oracle: natsServerWithAccounts,
+    // nats-py cannot: it has no prefix for keys, and its ordered consumers fail on long acks.
+    scenarios: { js: allScenarios, go: commonScenarios },
   },
 ];
 
@@ -81,6 +95,3 @@ function describeLanguage(role: Role, language: Language, scenarios: readonly st
     });
   });
 }
-
-const linesOf = (scenario: string, transcript: readonly string[]): string[] =>
-  transcript.filter((line) => line.startsWith(`${scenario}: `));

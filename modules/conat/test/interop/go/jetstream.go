@@ -35,7 +35,7 @@ func jsPublish(c *session) {
 	_, js := jetStream(c)
 	ctx := within(60)
 	config := jetstream.StreamConfig{
-		Name: "P", Subjects: []string{c.s("js.pub.>")}, MaxMsgsPerSubject: 3, MaxMsgSize: 1000,
+		Name: "P", Subjects: []string{"st.pub.>"}, MaxMsgsPerSubject: 3, MaxMsgSize: 1000,
 	}
 	stream := must(js.CreateStream(ctx, config))
 	publish := func(subject, data string, options ...jetstream.PublishOpt) {
@@ -46,20 +46,20 @@ func jsPublish(c *session) {
 		}
 		c.print(subject, ack.Stream, ack.Sequence, "duplicate", ack.Duplicate)
 	}
-	publish("js.pub.a", "one")
-	publish("js.pub.a", "two", jetstream.WithMsgID("id-1"))
-	publish("js.pub.a", "two again", jetstream.WithMsgID("id-1"))
-	publish("js.pub.a", "three", jetstream.WithExpectLastSequence(2))
-	publish("js.pub.a", "x", jetstream.WithExpectLastSequence(1))
-	publish("js.pub.b", "four", jetstream.WithExpectLastSequencePerSubject(0))
-	publish("js.pub.b", "x", jetstream.WithExpectLastSequencePerSubject(0))
-	publish("js.pub.b", "x", jetstream.WithExpectLastMsgID("id-1"))
-	publish("js.pub.b", "x", jetstream.WithExpectStream("Q"))
-	publish("js.pub.c", strings.Repeat("x", 1001))
-	publish("js.none", "x", jetstream.WithRetryAttempts(0))
+	publish("st.pub.a", "one")
+	publish("st.pub.a", "two", jetstream.WithMsgID("id-1"))
+	publish("st.pub.a", "two again", jetstream.WithMsgID("id-1"))
+	publish("st.pub.a", "three", jetstream.WithExpectLastSequence(2))
+	publish("st.pub.a", "x", jetstream.WithExpectLastSequence(1))
+	publish("st.pub.b", "four", jetstream.WithExpectLastSequencePerSubject(0))
+	publish("st.pub.b", "x", jetstream.WithExpectLastSequencePerSubject(0))
+	publish("st.pub.b", "x", jetstream.WithExpectLastMsgID("id-1"))
+	publish("st.pub.b", "x", jetstream.WithExpectStream("Q"))
+	publish("st.pub.c", strings.Repeat("x", 1001))
+	publish("st.none", "x", jetstream.WithRetryAttempts(0))
 	futures := []jetstream.PubAckFuture{}
 	for i := range 100 {
-		futures = append(futures, must(js.PublishAsync(c.s(fmt.Sprintf("js.pub.e%d", i)), []byte("x"))))
+		futures = append(futures, must(js.PublishAsync(c.s(fmt.Sprintf("st.pub.e%d", i)), []byte("x"))))
 	}
 	for i, future := range futures {
 		select {
@@ -72,14 +72,14 @@ func jsPublish(c *session) {
 		}
 	}
 	c.print(stateOf(must(stream.Info(ctx))))
-	message := must(stream.GetLastMsgForSubject(ctx, c.s("js.pub.a")))
+	message := must(stream.GetLastMsgForSubject(ctx, "st.pub.a"))
 	c.print("last", message.Sequence, show(message.Data), message.Subject)
 	_, err := stream.GetMsg(ctx, 999)
 	c.print("get 999", err)
 	check(stream.DeleteMsg(ctx, 3))
-	check(stream.Purge(ctx, jetstream.WithPurgeSubject(c.s("js.pub.e1"))))
+	check(stream.Purge(ctx, jetstream.WithPurgeSubject("st.pub.e1")))
 	c.print(stateOf(must(stream.Info(ctx))))
-	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "P", Subjects: []string{c.s("js.other")}})
+	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "P", Subjects: []string{"js.other"}})
 	c.print("again otherwise", err)
 	check(js.DeleteStream(ctx, "P"))
 	_, err = js.Stream(ctx, "P")
@@ -105,9 +105,9 @@ func fetch(consumer jetstream.Consumer, count int) []jetstream.Msg {
 func jsConsume(c *session) {
 	_, js := jetStream(c)
 	ctx := within(60)
-	stream := must(js.CreateStream(ctx, jetstream.StreamConfig{Name: "C", Subjects: []string{c.s("js.c.>")}}))
+	stream := must(js.CreateStream(ctx, jetstream.StreamConfig{Name: "C", Subjects: []string{"st.c.>"}}))
 	for i := 1; i <= 10; i++ {
-		must(js.Publish(ctx, c.s(fmt.Sprintf("js.c.%d", i%2)), []byte(fmt.Sprintf("m%d", i))))
+		must(js.Publish(ctx, c.s(fmt.Sprintf("st.c.%d", i%2)), []byte(fmt.Sprintf("m%d", i))))
 	}
 	consumer := must(stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "d", MaxDeliver: 3}))
 	for i, m := range fetch(consumer, 4) {
@@ -123,7 +123,7 @@ func jsConsume(c *session) {
 	}
 	info := must(consumer.Info(ctx))
 	c.print("floor", info.AckFloor.Stream, "delivered", info.Delivered.Stream, "pending", info.NumPending)
-	again := must(stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "n", FilterSubject: c.s("js.c.0")}))
+	again := must(stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "n", FilterSubject: "st.c.0"}))
 	first := fetch(again, 1)[0]
 	check(first.Nak())
 	filtered := []string{}

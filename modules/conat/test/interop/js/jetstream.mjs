@@ -17,20 +17,18 @@ const stateOf = ({ state: s }) =>
 
 async function jsStreams(ctx) {
   const { jsm, js } = await managers(ctx);
-  const base = { name: 'S1', subjects: [ctx.s('js.s1.>')] };
+  const base = { name: 'S1', subjects: ['st.s1.>'] };
   const added = await jsm.streams.add(base);
   const { retention, discard, storage, num_replicas, max_msgs, max_age, allow_direct } =
     added.config;
   ctx.print('added', retention, discard, storage, num_replicas, max_msgs, max_age, allow_direct);
   await jsm.streams.add(base);
   await jsm.streams.add({ ...base, max_msgs: 5 }).catch(fail(ctx, 'again otherwise'));
-  await jsm.streams
-    .add({ name: 'S2', subjects: [ctx.s('js.s1.*')] })
-    .catch(fail(ctx, 'overlapping'));
-  await jsm.streams.add({ name: 'S2', subjects: [ctx.s('js.s2')], max_msgs: 3, storage: 'memory' });
+  await jsm.streams.add({ name: 'S2', subjects: ['st.s1.*'] }).catch(fail(ctx, 'overlapping'));
+  await jsm.streams.add({ name: 'S2', subjects: ['st.s2'], max_msgs: 3, storage: 'memory' });
   for (let i = 0; i < 6; i += 1) {
-    await js.publish(ctx.s(`js.s1.k${i % 2}`), `m${i}`);
-    await js.publish(ctx.s('js.s2'), `m${i}`);
+    await js.publish(ctx.s(`st.s1.k${i % 2}`), `m${i}`);
+    await js.publish(ctx.s('st.s2'), `m${i}`);
   }
   for (const name of ['S1', 'S2']) ctx.print(name, stateOf(await jsm.streams.info(name)));
   const withSubjects = await jsm.streams.info('S1', { subjects_filter: '>' });
@@ -39,12 +37,12 @@ async function jsStreams(ctx) {
   for await (const name of jsm.streams.names()) names.push(name);
   ctx.print('names', names.sort().join(' '));
   const filtered = [];
-  for await (const info of jsm.streams.list(ctx.s('js.s2'))) filtered.push(info.config.name);
+  for await (const info of jsm.streams.list('st.s2')) filtered.push(info.config.name);
   ctx.print('list', filtered.join(' '));
-  ctx.print('found', await jsm.streams.find(ctx.s('js.s1.x')));
+  ctx.print('found', await jsm.streams.find('st.s1.x'));
   const message = await jsm.streams.getMessage('S1', { seq: 3 });
   ctx.print('get', message.seq, message.subject, message.string());
-  const last = await jsm.streams.getMessage('S1', { last_by_subj: ctx.s('js.s1.k1') });
+  const last = await jsm.streams.getMessage('S1', { last_by_subj: 'st.s1.k1' });
   ctx.print('last', last.seq, last.string());
   await jsm.streams.getMessage('S1', { seq: 99 }).catch(fail(ctx, 'get 99'));
   const updated = await jsm.streams.update('S1', { max_msgs: 4, allow_direct: true });
@@ -52,7 +50,7 @@ async function jsStreams(ctx) {
   const direct = await jsm.direct.getMessage('S1', { seq: 4 });
   ctx.print('direct', direct.seq, direct.subject, direct.string());
   ctx.print('deleted', await jsm.streams.deleteMessage('S1', 4));
-  ctx.print('purged', JSON.stringify(await jsm.streams.purge('S1', { filter: ctx.s('js.s1.k0') })));
+  ctx.print('purged', JSON.stringify(await jsm.streams.purge('S1', { filter: 'st.s1.k0' })));
   ctx.print(stateOf(await jsm.streams.info('S1')));
   ctx.print('purged', JSON.stringify(await jsm.streams.purge('S1', { keep: 1 })));
   ctx.print('purged', JSON.stringify(await jsm.streams.purge('S2', { seq: 6 })));
@@ -66,7 +64,7 @@ async function jsPublish(ctx) {
   const { nc, jsm, js } = await managers(ctx);
   await jsm.streams.add({
     name: 'P',
-    subjects: [ctx.s('js.pub.>')],
+    subjects: ['st.pub.>'],
     max_msgs_per_subject: 3,
     max_msg_size: 1000,
     allow_rollup_hdrs: true,
@@ -79,32 +77,32 @@ async function jsPublish(ctx) {
       fail(ctx, subject)(error);
     }
   };
-  await publish('js.pub.a', 'one');
-  await publish('js.pub.a', 'two', { msgID: 'id-1' });
-  await publish('js.pub.a', 'two again', { msgID: 'id-1' });
-  await publish('js.pub.a', 'three', { expect: { lastSequence: 2 } });
-  await publish('js.pub.a', 'x', { expect: { lastSequence: 1 } });
-  await publish('js.pub.b', 'four', { expect: { lastSubjectSequence: 0 } });
-  await publish('js.pub.b', 'x', { expect: { lastSubjectSequence: 0 } });
-  await publish('js.pub.b', 'x', { expect: { lastMsgID: 'id-1' } });
-  await publish('js.pub.b', 'x', { expect: { streamName: 'Q' } });
-  await publish('js.pub.c', 'x'.repeat(1001));
-  await publish('js.none', 'x', { retries: 1 });
+  await publish('st.pub.a', 'one');
+  await publish('st.pub.a', 'two', { msgID: 'id-1' });
+  await publish('st.pub.a', 'two again', { msgID: 'id-1' });
+  await publish('st.pub.a', 'three', { expect: { lastSequence: 2 } });
+  await publish('st.pub.a', 'x', { expect: { lastSequence: 1 } });
+  await publish('st.pub.b', 'four', { expect: { lastSubjectSequence: 0 } });
+  await publish('st.pub.b', 'x', { expect: { lastSubjectSequence: 0 } });
+  await publish('st.pub.b', 'x', { expect: { lastMsgID: 'id-1' } });
+  await publish('st.pub.b', 'x', { expect: { streamName: 'Q' } });
+  await publish('st.pub.c', 'x'.repeat(1001));
+  await publish('st.none', 'x', { retries: 1 });
   const headers = ctx.core.headers();
   headers.set('Nats-Rollup', 'sub');
   headers.set('Own', 'kept');
-  await publish('js.pub.a', 'rolled', { headers });
-  for (let i = 0; i < 5; i += 1) await publish('js.pub.d', String(i));
+  await publish('st.pub.a', 'rolled', { headers });
+  for (let i = 0; i < 5; i += 1) await publish('st.pub.d', String(i));
   const acks = await Promise.all(
-    Array.from({ length: 100 }, (_, i) => js.publish(ctx.s(`js.pub.e${i}`), String(i))),
+    Array.from({ length: 100 }, (_, i) => js.publish(ctx.s(`st.pub.e${i}`), String(i))),
   );
   ctx.print(
     'in flight',
     acks.every((ack, i) => ack.seq === acks[0].seq + i),
   );
-  nc.publish(ctx.s('js.pub.plain'), 'no ack wanted');
+  nc.publish(ctx.s('st.pub.plain'), 'no ack wanted');
   await nc.flush();
-  const rolled = await jsm.streams.getMessage('P', { last_by_subj: ctx.s('js.pub.a') });
+  const rolled = await jsm.streams.getMessage('P', { last_by_subj: 'st.pub.a' });
   ctx.print(
     rolled.seq,
     rolled.string(),
@@ -113,7 +111,7 @@ async function jsPublish(ctx) {
   );
   ctx.print(stateOf(await jsm.streams.info('P')));
   await jsm.streams.update('P', { max_msgs: 110, discard: 'new', max_msgs_per_subject: -1 });
-  for (let i = 0; i < 6; i += 1) await publish('js.pub.full', String(i));
+  for (let i = 0; i < 6; i += 1) await publish('st.pub.full', String(i));
   await jsm.streams.delete('P');
 }
 
@@ -134,9 +132,9 @@ async function take(consumer, options) {
 
 async function jsConsume(ctx) {
   const { jsm, js } = await managers(ctx);
-  await jsm.streams.add({ name: 'C', subjects: [ctx.s('js.c.>')] });
+  await jsm.streams.add({ name: 'C', subjects: ['st.c.>'] });
   for (let i = 1; i <= 10; i += 1)
-    await js.publish(ctx.s(`js.c.${i % 2 ? 'odd' : 'even'}`), `m${i}`);
+    await js.publish(ctx.s(`st.c.${i % 2 ? 'odd' : 'even'}`), `m${i}`);
   const config = { durable_name: 'd', ack_policy: 'explicit', ack_wait: 30e9, max_deliver: 3 };
   const created = await jsm.consumers.add('C', config);
   ctx.print('created', created.name, created.config.deliver_policy, created.config.max_ack_pending);
@@ -177,11 +175,11 @@ async function jsConsume(ctx) {
 
 async function jsRedelivery(ctx) {
   const { jsm, js } = await managers(ctx);
-  await jsm.streams.add({ name: 'N', subjects: [ctx.s('js.n')] });
+  await jsm.streams.add({ name: 'N', subjects: ['st.n'] });
   const config = { durable_name: 'n', ack_policy: 'explicit', ack_wait: 1e9, max_deliver: 4 };
   await jsm.consumers.add('N', config);
   const consumer = await js.consumers.get('N', 'n');
-  await js.publish(ctx.s('js.n'), 'm');
+  await js.publish(ctx.s('st.n'), 'm');
   const next = async () => {
     const m = await consumer.next({ expires: 20_000 });
     ctx.print(line(m), m.redelivered);
@@ -203,24 +201,24 @@ async function jsRedelivery(ctx) {
 
 async function jsPolicies(ctx) {
   const { jsm, js } = await managers(ctx);
-  await jsm.streams.add({ name: 'D', subjects: [ctx.s('js.d.>')] });
-  for (let i = 1; i <= 9; i += 1) await js.publish(ctx.s(`js.d.${i % 3}`), `m${i}`);
+  await jsm.streams.add({ name: 'D', subjects: ['st.d.>'] });
+  for (let i = 1; i <= 9; i += 1) await js.publish(ctx.s(`st.d.${i % 3}`), `m${i}`);
   const policies = {
     all: {},
     last: { deliver_policy: 'last' },
     new: { deliver_policy: 'new' },
     'last by subject': { deliver_policy: 'last_per_subject' },
     'by sequence': { deliver_policy: 'by_start_sequence', opt_start_seq: 6 },
-    filter: { filter_subject: ctx.s('js.d.1') },
-    filters: { filter_subjects: [ctx.s('js.d.0'), ctx.s('js.d.2')] },
-    'headers only': { headers_only: true, filter_subject: ctx.s('js.d.1') },
+    filter: { filter_subject: 'st.d.1' },
+    filters: { filter_subjects: ['st.d.0', 'st.d.2'] },
+    'headers only': { headers_only: true, filter_subject: 'st.d.1' },
   };
   for (const [name, policy] of Object.entries(policies)) {
     const durable = `p-${name.replaceAll(' ', '-')}`;
     await jsm.consumers.add('D', {
       durable_name: durable,
       ack_policy: 'none',
-      filter_subject: policy.filter_subjects ? undefined : ctx.s('js.d.>'),
+      filter_subject: policy.filter_subjects ? undefined : 'st.d.>',
       ...policy,
     });
     const consumer = await js.consumers.get('D', durable);
@@ -237,7 +235,7 @@ async function jsPolicies(ctx) {
     if (m.info.pending === 0) break;
   }
   ctx.print('ordered', seen.join(' '));
-  await js.publish(ctx.s('js.d.0'), 'more');
+  await js.publish(ctx.s('st.d.0'), 'more');
   const from = await js.consumers.get('D', {
     opt_start_seq: 8,
     deliver_policy: 'by_start_sequence',
@@ -248,13 +246,13 @@ async function jsPolicies(ctx) {
 
 async function jsWorkQueue(ctx) {
   const { jsm, js } = await managers(ctx);
-  await jsm.streams.add({ name: 'W', subjects: [ctx.s('js.w.>')], retention: 'workqueue' });
-  const config = { durable_name: 'w', ack_policy: 'explicit', filter_subject: ctx.s('js.w.>') };
+  await jsm.streams.add({ name: 'W', subjects: ['st.w.>'], retention: 'workqueue' });
+  const config = { durable_name: 'w', ack_policy: 'explicit', filter_subject: 'st.w.>' };
   await jsm.consumers.add('W', config);
   await jsm.consumers
     .add('W', { ...config, durable_name: 'other' })
     .catch(fail(ctx, 'second worker'));
-  for (let i = 0; i < 20; i += 1) await js.publish(ctx.s('js.w.x'), String(i));
+  for (let i = 0; i < 20; i += 1) await js.publish(ctx.s('st.w.x'), String(i));
   const workers = [await js.consumers.get('W', 'w'), await js.consumers.get('W', 'w')];
   const done = [];
   for (let i = 0; i < 4; i += 1) {
@@ -274,16 +272,16 @@ async function jsReconnect(ctx) {
   const api = ctx.target.apiPrefix ? { apiPrefix: ctx.target.apiPrefix } : {};
   const jsm = await ctx.jetstream.jetstreamManager(nc, api);
   const js = jsm.jetstream();
-  await jsm.streams.add({ name: 'R', subjects: [ctx.s('js.r')] });
+  await jsm.streams.add({ name: 'R', subjects: ['st.r'] });
   await jsm.consumers.add('R', { durable_name: 'r', ack_policy: 'explicit' });
   const consumer = await js.consumers.get('R', 'r');
-  for (let i = 0; i < 5; i += 1) await js.publish(ctx.s('js.r'), `before ${i}`, { msgID: `${i}` });
+  for (let i = 0; i < 5; i += 1) await js.publish(ctx.s('st.r'), `before ${i}`, { msgID: `${i}` });
   for (const m of await take(consumer, { max_messages: 2 })) await m.ackAck();
   const back = ctx.event(nc, 'reconnect');
   await ctx.ask('restart');
   await back;
   await nc.flush();
-  const again = await js.publish(ctx.s('js.r'), 'again', { msgID: '4' });
+  const again = await js.publish(ctx.s('st.r'), 'again', { msgID: '4' });
   ctx.print('after', again.seq, again.duplicate, stateOf(await jsm.streams.info('R')));
   const rest = await take(consumer, { max_messages: 3 });
   ctx.print(rest.map((m) => line(m)).join(', '));

@@ -14,7 +14,7 @@ def state_of(info):
 
 async def js_publish(c):
     js = (await c.connect()).jetstream(timeout=DEADLINE)
-    await js.add_stream(StreamConfig(name="P", subjects=[c.s("js.pub.>")], max_msg_size=1000))
+    await js.add_stream(StreamConfig(name="P", subjects=["st.pub.>"], max_msg_size=1000))
 
     async def publish(subject, data, **options):
         try:
@@ -23,17 +23,17 @@ async def js_publish(c):
         except Exception as error:
             c.print(subject, failure(error))
 
-    await publish("js.pub.a", b"one")
-    await publish("js.pub.a", b"two", headers={"Nats-Msg-Id": "id-1"})
-    await publish("js.pub.a", b"two", headers={"Nats-Msg-Id": "id-1"})
-    await publish("js.pub.a", b"three", headers={"Nats-Expected-Last-Sequence": "2"})
-    await publish("js.pub.a", b"x", headers={"Nats-Expected-Last-Sequence": "1"})
-    await publish("js.pub.a", b"x", headers={"Nats-Expected-Last-Subject-Sequence": "1"})
-    await publish("js.pub.a", b"x", stream="Q")
-    await publish("js.pub.a", b"x" * 1001)
-    await publish("js.none", b"x")
+    await publish("st.pub.a", b"one")
+    await publish("st.pub.a", b"two", headers={"Nats-Msg-Id": "id-1"})
+    await publish("st.pub.a", b"two", headers={"Nats-Msg-Id": "id-1"})
+    await publish("st.pub.a", b"three", headers={"Nats-Expected-Last-Sequence": "2"})
+    await publish("st.pub.a", b"x", headers={"Nats-Expected-Last-Sequence": "1"})
+    await publish("st.pub.a", b"x", headers={"Nats-Expected-Last-Subject-Sequence": "1"})
+    await publish("st.pub.a", b"x", stream="Q")
+    await publish("st.pub.a", b"x" * 1001)
+    await publish("st.none", b"x")
     c.print(state_of(await js.stream_info("P")))
-    message = await js.get_last_msg("P", c.s("js.pub.a"))
+    message = await js.get_last_msg("P", "st.pub.a")
     c.print("last", message.seq, message.subject, show(message.data))
     c.print("deleted", await js.delete_msg("P", 1), state_of(await js.stream_info("P")))
     await js.purge_stream("P")
@@ -55,10 +55,10 @@ def line_of(m):
 
 async def js_consume(c):
     js = (await c.connect()).jetstream(timeout=DEADLINE)
-    await js.add_stream(StreamConfig(name="C", subjects=[c.s("js.c.>")]))
+    await js.add_stream(StreamConfig(name="C", subjects=["st.c.>"]))
     for i in range(1, 11):
-        await js.publish(c.s(f"js.c.{i % 2}"), f"m{i}".encode())
-    pull = await js.pull_subscribe(c.s("js.c.>"), durable="d", stream="C")
+        await js.publish(c.s(f"st.c.{i % 2}"), f"m{i}".encode())
+    pull = await js.pull_subscribe("st.c.>", durable="d", stream="C")
     for m in await pull.fetch(4, timeout=DEADLINE):
         c.print(line_of(m))
         await m.ack_sync(timeout=DEADLINE)
@@ -70,7 +70,7 @@ async def js_consume(c):
         await pull.fetch(1, timeout=0.5)
     except Exception as error:
         c.print("none", type(error).__name__)
-    config = ConsumerConfig(filter_subject=c.s("js.c.0"), durable_name="n", ack_wait=20)
+    config = ConsumerConfig(filter_subject="st.c.0", durable_name="n", ack_wait=20)
     await js.add_consumer("C", config)
     filtered = await js.pull_subscribe_bind("n", "C")
     [first] = await filtered.fetch(1, timeout=DEADLINE)
@@ -80,11 +80,11 @@ async def js_consume(c):
         got += [m.data.decode() for m in await filtered.fetch(5 - len(got), timeout=DEADLINE)]
     c.print("filtered", " ".join(sorted(got)))
     # A push consumer with flow control and heartbeats.
-    ordered = await js.subscribe(c.s("js.c.>"), stream="C", ordered_consumer=True)
+    ordered = await js.subscribe("st.c.>", stream="C", ordered_consumer=True)
     seen = [(await ordered.next_msg(timeout=DEADLINE)).data.decode() for _ in range(10)]
     c.print("ordered", " ".join(seen))
     pushed = asyncio.Queue()
-    push = await js.subscribe(c.s("js.c.1"), stream="C", durable="push", cb=pushed.put)
+    push = await js.subscribe("st.c.1", stream="C", durable="push", cb=pushed.put)
     words = [(await asyncio.wait_for(pushed.get(), DEADLINE)).data.decode() for _ in range(5)]
     c.print("pushed", " ".join(words))
     await push.unsubscribe()

@@ -31,3 +31,7 @@ export const jetStreamScenarios = [
   'kv-watch',
   'kv-ttl',
 ] as const;
+
+/** One scenario's part of a transcript. */
+export const linesOf = (scenario: string, transcript: readonly string[]): string[] =>
+  transcript.filter((line) => line.startsWith(`${scenario}: `));

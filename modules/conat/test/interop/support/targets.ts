@@ -2,14 +2,23 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { projectAccount, rootAccount } from '@rookery/conat';
+import { identityNames } from '@rookery/conat/contract';
 import {
   NatsServerOracle,
+  ProjectTokenAuthenticator,
   startTestBroker,
   type TestBroker,
   type TestBrokerOptions,
 } from '@rookery/conat/testing';
 
 const project = 'b1e8f3a0-0000-4000-8000-000000000001';
+const account = 'b1e8f3a0-0000-4000-8000-00000000000a';
+/** How an account's programs find that project. */
+const unrooted = {
+  inboxPrefix: `_INBOX.${identityNames.account(account)}`,
+  apiPrefix: `project.${project}.js.api`,
+  subjectPrefix: `project.${project}.`,
+} as const;
 
 /** What a program is told: passed as JSON, the same for each language. */
 interface ProgramTarget {
@@ -58,12 +67,68 @@ export const conatRooted: StartServer = () =>
     },
   }));
 
-async function conat(options: (folder: string) => TestBrokerOptions): Promise<InteropServer> {
+/** An account on the broker of its project: not rooted, with JetStream's API somewhere else. */
+export const conatUnrooted: StartServer = () =>
+  conat(
+    (folder) => ({
+      authenticator: new ProjectTokenAuthenticator({
+        [account]: [{ projectId: project, role: 'owner' }],
+      }),
+      jetStream: { accounts: [projectAccount(project, join(folder, 'project.db'))] },
+    }),
+    { credentials: { token: `account:${account}` }, ...unrooted },
+  );
+
+/** nats-server with an account a project, which the hub's account imports under its id. */
+export async function natsServerWithAccounts(): Promise<InteropServer> {
+  const services: Record<string, string> = {
+    '$JS.API.>': `${unrooted.apiPrefix}.>`,
+    // With an apiPrefix of their own, clients put keys behind it.
+    '$KV.>': `${unrooted.apiPrefix}.$KV.>`,
+    'st.>': `${unrooted.subjectPrefix}st.>`,
+    '$JS.ACK.>': '$JS.ACK.>',
+    '$JS.FC.>': '$JS.FC.>',
+  };
+  const exported = Object.keys(services).map(
+    (subject) => `{ service: "${subject}", response_type: stream }`,
+  );
+  const imported = Object.entries(services).map(
+    ([subject, to]) => `{ service: { account: PROJECT, subject: "${subject}" }, to: "${to}" }`,
+  );
+  const inboxes = `${unrooted.inboxPrefix}.>`;
+  const server = await NatsServerOracle.start({
+    config: `
+      feature_flags { js_ack_fc_v2: true }
+      accounts {
+        PROJECT {
+          jetstream: enabled
+          users: [{ user: project, password: project }]
+          exports: [${[...exported, `{ stream: "${inboxes}" }`].join(', ')}]
+        }
+        HUB {
+          users: [{ user: hub, password: hub }]
+          imports: [${[...imported, `{ stream: { account: PROJECT, subject: "${inboxes}" } }`].join(
+            ', ',
+          )}]
+        }
+      }`,
+  });
+  return {
+    target: { url: server.url, credentials: { user: 'hub', pass: 'hub' }, ...unrooted },
+    restart: () => server.restart(),
+    close: () => server.close(),
+  };
+}
+
+async function conat(
+  options: (folder: string) => TestBrokerOptions,
+  target: Omit<ProgramTarget, 'url'> = {},
+): Promise<InteropServer> {
   const folder = await mkdtemp(join(tmpdir(), 'conat-interop-'));
   let network: TestBroker = await startTestBroker(options(folder));
   const { url, port } = network;
   return {
-    target: { url },
+    target: { url, ...target },
     restart: async () => {
       await network.close();
       network = await startTestBroker({ ...options(folder), port });
