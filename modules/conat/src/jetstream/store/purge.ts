@@ -1,7 +1,17 @@
 import type { PurgeRange } from '../engine/account-store.js';
-import type { SqliteStreamStore } from './sqlite-stream.store.js';
+import type { MessageReader } from './message-reader.js';
 import type { Statements } from './statements.js';
-import type { SubjectEntry } from './subject-table.js';
+import type { StreamCounters } from './stream-counters.js';
+import type { SubjectEntry, SubjectTable } from './subject-table.js';
+
+/** A stream as far as purging goes. */
+interface Purged {
+  readonly table: string;
+  readonly counters: StreamCounters;
+  readonly subjectTable: SubjectTable;
+  readonly reader: MessageReader;
+  remove(seq: number): boolean;
+}
 
 /** Up to so many messages go one by one; more by statements over the whole range. */
 const oneByOneMax = 512;
@@ -9,17 +19,13 @@ const oneByOneMax = 512;
 type Gone = [count: number, bytes: number | null, first: number | null];
 
 /** Removes messages of one stream and keeps its counters. @returns how many went */
-export function purgeMessages(
-  stream: SqliteStreamStore,
-  statements: Statements,
-  range: PurgeRange,
-): number {
+export function purgeMessages(stream: Purged, statements: Statements, range: PurgeRange): number {
   return range.filter === undefined || range.filter === '>'
     ? purgeRange(stream, statements, range)
     : purgeSubjects(stream, statements, range.filter, range);
 }
 
-function purgeRange(stream: SqliteStreamStore, statements: Statements, range: PurgeRange): number {
+function purgeRange(stream: Purged, statements: Statements, range: PurgeRange): number {
   const { counters, table } = stream;
   const before = Math.min(range.beforeSeq ?? Infinity, keepFrom(stream, statements, range.keep));
   if (before > counters.lastSeq) return purgeAll(stream, statements, range.beforeSeq);
@@ -43,7 +49,7 @@ function purgeRange(stream: SqliteStreamStore, statements: Statements, range: Pu
   return count;
 }
 
-function purgeAll(stream: SqliteStreamStore, statements: Statements, beforeSeq = 0): number {
+function purgeAll(stream: Purged, statements: Statements, beforeSeq = 0): number {
   const { counters } = stream;
   const count = counters.messages;
   statements.run(`DELETE FROM ${stream.table}`);
@@ -57,7 +63,7 @@ function purgeAll(stream: SqliteStreamStore, statements: Statements, beforeSeq =
 }
 
 /** The first sequence of the newest `keep`; infinite when none has to stay. */
-function keepFrom(stream: SqliteStreamStore, statements: Statements, keep = 0): number {
+function keepFrom(stream: Purged, statements: Statements, keep = 0): number {
   if (keep <= 0) return Infinity;
   if (keep >= stream.counters.messages) return 0;
   return statements.value<number>(
@@ -67,7 +73,7 @@ function keepFrom(stream: SqliteStreamStore, statements: Statements, keep = 0): 
 }
 
 function purgeSubjects(
-  stream: SqliteStreamStore,
+  stream: Purged,
   statements: Statements,
   filter: string,
   { beforeSeq = Infinity, keep = 0 }: PurgeRange,
