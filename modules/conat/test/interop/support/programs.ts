@@ -16,7 +16,7 @@ const exec = new SystemExec();
 
 /** The same environment as scripts/setup/interop.sh uses, so that nothing is fetched or built twice. */
 const goEnvironment = {
-  PATH: `${join(cache, 'go-toolchain', 'bin')}:${process.env.PATH ?? ''}:/usr/local/go/bin`,
+  PATH: `${join(cache, 'go-toolchain', 'bin')}:/usr/local/go/bin:${process.env.PATH ?? ''}`,
   GOPATH: goRoot,
   GOCACHE: join(goRoot, 'cache'),
   GOFLAGS: '-mod=mod -modcacherw -buildvcs=false',
