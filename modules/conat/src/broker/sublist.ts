@@ -29,6 +29,8 @@ const newNode = <S>(): Node<S> => ({
   groups: new Map(),
 });
 
+const acknowledgements = '$JS.ACK.';
+
 const isEmpty = <S>(node: Node<S>): boolean =>
   node.plain.size === 0 &&
   node.groups.size === 0 &&
@@ -105,6 +107,8 @@ export class Sublist<S extends Listed> {
   }
 
   private find(subject: string): Match<S> {
+    // Never twice the same: an acknowledgement names its message.
+    if (subject.startsWith(acknowledgements)) return this.walk(subject);
     const inbox = subject.startsWith(inboxRoot);
     const prefix = inbox ? subject.slice(0, subject.lastIndexOf('.') + 1) : '';
     // A last token that is empty must not find what its siblings have in common.
@@ -113,14 +117,8 @@ export class Sublist<S extends Listed> {
       ? (this.cache.get(prefix) ?? (this.wholeInboxKeys ? this.cache.get(subject) : undefined))
       : this.cache.get(subject);
     if (cached) return cached;
-    const plain: S[] = [];
-    const groups = new Map<string, S[]>();
-    this.lastTokenFree = true;
-    const tokens = subject.split('.');
-    // As in nats-server: nobody hears a subject with an empty token, not even `>`.
-    if (tokens.includes('')) return this.nobody;
-    this.collect(this.root, tokens, 0, plain, groups);
-    const match: Match<S> = { plain, groups: [...groups.values()] };
+    const match = this.walk(subject);
+    if (match === this.nobody) return match;
     if (this.cache.size >= this.cacheMax) this.clearCache();
     if (inbox && this.lastTokenFree) {
       this.cache.set(prefix, match);
@@ -129,6 +127,17 @@ export class Sublist<S extends Listed> {
       if (inbox) this.wholeInboxKeys += 1;
     }
     return match;
+  }
+
+  private walk(subject: string): Match<S> {
+    const tokens = subject.split('.');
+    // As in nats-server: nobody hears a subject with an empty token, not even `>`.
+    if (tokens.includes('')) return this.nobody;
+    const plain: S[] = [];
+    const groups = new Map<string, S[]>();
+    this.lastTokenFree = true;
+    this.collect(this.root, tokens, 0, plain, groups);
+    return { plain, groups: [...groups.values()] };
   }
 
   private collect(
