@@ -56,6 +56,15 @@ export const ConatErrors = catalogue('conat', {
     status: 500,
     message: 'The message broker cannot listen on {address}: {reason}',
   },
+  CONAT_FABRIC_UNREACHABLE: {
+    status: 503,
+    message: 'No node of the messaging cluster ({servers}) can be reached: {reason}',
+    retryable: true,
+  },
+  CONAT_FABRIC_REFUSED: {
+    status: 500,
+    message: 'The messaging cluster at {server} cannot join these brokers: {reason}.',
+  },
   CONAT_UNAUTHORIZED: {
     status: 401,
     message: 'The message broker at {url} refused the credentials.',

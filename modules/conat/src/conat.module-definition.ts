@@ -4,38 +4,56 @@ import { Authenticator } from './auth/authenticator.js';
 import { BrokerLimits } from './broker/limits.js';
 import { TcpOptions } from './gateway/tcp-listener.js';
 import { AccountDirectory } from './jetstream/account-directory.js';
+import { Fabric } from './fabric/fabric.js';
+import { NatsFabricOptions } from './fabric/nats-options.js';
 import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
 
+/** The servers alone will do. */
+const FabricOptions = z.preprocess(
+  (input) => (typeof input === 'string' || Array.isArray(input) ? { servers: input } : input),
+  NatsFabricOptions,
+);
+
 /** Options of ConatModule; parsed at start, so that all that is wrong is named at once. */
-export const ConatOptions = z.object({
-  /** Tells who a connection is; nobody is let in without. */
-  authenticator: z.instanceof(Authenticator),
-  limits: BrokerLimits.partial().default({}),
-  /** Where clients connect. */
-  path: z
-    .string()
-    .regex(/^\/[\w/-]*$/)
-    .default('/conat'),
-  /** Also listen for NATS over TCP, with the same broker behind it. */
-  tcp: TcpOptions.optional(),
-  /** JetStream. `dir` keeps one account for all; `accounts` says which there are instead. */
-  persistence: z
-    .object({
-      dir: z.string().min(1).optional(),
-      accounts: z.instanceof(AccountDirectory).optional(),
-      /** Threads that commit; default one a core but one, at most four. */
-      threads: z.int().min(0).max(64).optional(),
-    })
-    .optional(),
-  /** What joins the brokers of a pool; one process needs nothing. */
-  fabric: z.literal('in-process').default('in-process'),
-  /** How long clients are given to leave by themselves when the app stops. */
-  drainDeadlineMs: z.int().min(0).default(2_000),
-  /** Shown to clients in INFO. */
-  name: z.string().default('conat'),
-  /** To share the upgrades with what was set up outside of Nest. */
-  dispatcher: z.instanceof(UpgradeDispatcher).optional(),
-});
+export const ConatOptions = z
+  .object({
+    /** Tells who a connection is; nobody is let in without. */
+    authenticator: z.instanceof(Authenticator),
+    limits: BrokerLimits.partial().default({}),
+    /** Where clients connect. */
+    path: z
+      .string()
+      .regex(/^\/[\w/-]*$/)
+      .default('/conat'),
+    /** Also listen for NATS over TCP, with the same broker behind it. */
+    tcp: TcpOptions.optional(),
+    /** JetStream. `dir` keeps one account for all; `accounts` says which there are instead. */
+    persistence: z
+      .object({
+        dir: z.string().min(1).optional(),
+        accounts: z.instanceof(AccountDirectory).optional(),
+        /** Threads that commit; default one a core but one, at most four. */
+        threads: z.int().min(0).max(64).optional(),
+      })
+      .optional(),
+    /**
+     * What joins the brokers of a pool; one process needs nothing. `nats://a,nats://b` (or all
+     * options of it) is a NATS cluster, whose JetStream is the pool's: there is no `persistence`.
+     */
+    fabric: z
+      .union([z.literal('in-process'), z.instanceof(Fabric), FabricOptions])
+      .default('in-process'),
+    /** How long clients are given to leave by themselves when the app stops. */
+    drainDeadlineMs: z.int().min(0).default(2_000),
+    /** Shown to clients in INFO. */
+    name: z.string().default('conat'),
+    /** To share the upgrades with what was set up outside of Nest. */
+    dispatcher: z.instanceof(UpgradeDispatcher).optional(),
+  })
+  .refine(({ fabric, persistence }) => fabric === 'in-process' || !persistence, {
+    path: ['persistence'],
+    message: 'a fabric brings its own: leave it out',
+  });
 export type ConatOptions = z.output<typeof ConatOptions>;
 export type ConatOptionsInput = z.input<typeof ConatOptions>;
 

@@ -7,6 +7,7 @@ import {
   ConfigurableModuleClass,
   MODULE_OPTIONS_TOKEN,
 } from './conat.module-definition.js';
+import { FabricLifecycle, fabricOf } from './fabric/fabric.lifecycle.js';
 import { ConatGateway } from './gateway/conat.gateway.js';
 import { TcpDoor } from './gateway/tcp-door.js';
 import { JetStream } from './jetstream/jetstream.js';
@@ -32,14 +33,16 @@ import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
     {
       provide: Broker,
       inject: [CONAT_OPTIONS],
-      useFactory: ({ authenticator, limits, name }: ConatOptions): Broker => {
+      useFactory: async (options: ConatOptions): Promise<Broker> => {
         const logger = createLogger('conat', 'warn');
-        return new Broker({
-          authenticator,
-          limits,
-          name,
+        const { authenticator, limits, name } = options;
+        const fabric = fabricOf(options);
+        const broker = new Broker({
+          ...{ authenticator, limits, name, fabric },
           onError: (error) => logger.error({ err: error }, 'authentication failed'),
         });
+        await fabric.start();
+        return broker;
       },
     },
     {
@@ -48,6 +51,7 @@ import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
       useFactory: startJetStream,
     },
     JetStreamLifecycle,
+    FabricLifecycle,
     ConatGateway,
     TcpDoor,
   ],

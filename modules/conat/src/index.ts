@@ -10,6 +10,10 @@ export type { InterestListener } from './broker/interest.js';
 export type { OutgoingBody } from './broker/outgoing-op.js';
 export type { BrokerMetrics, TransportKind } from './broker/broker-metrics.js';
 export type { Connection, Transport } from './broker/ports.js';
+export { Fabric, type FabricHost, type FabricStatus } from './fabric/fabric.js';
+export { InProcessFabric } from './fabric/in-process.fabric.js';
+export { NatsFabric, type NatsFabricPorts } from './fabric/nats.fabric.js';
+export { NatsFabricOptions, type NatsFabricOptionsInput } from './fabric/nats-options.js';
 export { TcpListener, TcpOptions, type TcpAddress } from './gateway/tcp-listener.js';
 export { TcpDoor } from './gateway/tcp-door.js';
 export {

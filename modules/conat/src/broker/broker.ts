@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Authenticator, ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
+import type { Fabric, FabricHost } from '../fabric/fabric.js';
+import { InProcessFabric } from '../fabric/in-process.fabric.js';
 import { newBrokerMetrics, type BrokerMetrics, type TransportKind } from './broker-metrics.js';
 import { ConnectionRegistry } from './connection-registry.js';
 import type { IdentityRates } from './token-bucket.js';
@@ -33,6 +35,8 @@ export interface BrokerOptions {
   readonly name?: string;
   /** Told when an authenticator throws; the connection is refused. */
   readonly onError?: (error: unknown) => void;
+  /** What joins it with other brokers; whoever made it starts and closes it. Default: nothing. */
+  readonly fabric?: Fabric;
 }
 
 export type RevocationReason = 'revoked' | 'expired';
@@ -41,9 +45,10 @@ export type RevocationReason = 'revoked' | 'expired';
  * A NATS broker for one process. Knows no sockets: a gateway makes a {@link Transport} of whatever
  * bytes come through, and {@link Broker.accept} gives the connection to feed.
  */
-export class Broker implements ConnectionHost, InternalHost {
+export class Broker implements ConnectionHost, InternalHost, FabricHost {
   readonly limits: BrokerLimits;
   readonly metrics: BrokerMetrics = newBrokerMetrics();
+  readonly fabric: Fabric;
   private readonly serverId = `N${base32(randomBytes(55))}`;
   private readonly sublist: Sublist<Subscription>;
   private readonly registry: ConnectionRegistry;
@@ -62,6 +67,8 @@ export class Broker implements ConnectionHost, InternalHost {
     this.limits = BrokerLimits.parse(options.limits ?? {});
     this.registry = new ConnectionRegistry(this.limits);
     this.sublist = new Sublist(this.limits.matchCacheMax);
+    this.fabric = options.fabric ?? new InProcessFabric();
+    this.fabric.join(this);
   }
 
   get connectionCount(): number {
@@ -103,12 +110,12 @@ export class Broker implements ConnectionHost, InternalHost {
 
   /**
    * Gives an identity other permissions at once: subscriptions that it may no longer have end,
-   * each with an error that names it. A function is asked for each connection.
+   * each with an error that names it. A function is asked for each connection; null cuts it.
    * @returns how many connections it has
    */
   updatePermissions(
     identityName: string,
-    permissions: ConatPermissions | ((identity: ConatIdentity) => ConatPermissions),
+    permissions: ConatPermissions | ((identity: ConatIdentity) => ConatPermissions | null),
   ): number {
     this.changed(identityName);
     const connections = this.registry.ofIdentity(identityName);
@@ -117,6 +124,7 @@ export class Broker implements ConnectionHost, InternalHost {
       const own =
         typeof permissions === 'function' ? identity && permissions(identity) : permissions;
       if (own) connection.setPermissions(own);
+      else if (identity) connection.refuse(protocolTexts.authenticationRevoked, 'revoked');
     }
     return connections.length;
   }
@@ -213,17 +221,28 @@ export class Broker implements ConnectionHost, InternalHost {
   }
 
   admit(connection: BrokerClient, identity: ConatIdentity): IdentityRates | null {
+    if (!this.fabric.admits(connection)) return null;
     return this.registry.admit(connection, identity.name, this.nowMs());
   }
 
   subscribed(subscription: Subscription): void {
     this.sublist.insert(subscription);
+    this.fabric.subscribed(subscription);
     this.watches.changed(subscription);
   }
 
-  unsubscribed(subscription: Subscription): void {
+  bounded(subscription: Subscription): void {
+    this.fabric.bounded(subscription);
+  }
+
+  unsubscribed(subscription: Subscription, linger = false): void {
     this.sublist.remove(subscription);
+    this.fabric.unsubscribed(subscription, linger);
     this.watches.changed(subscription);
+  }
+
+  settled(client: Speaker, done: () => void): void {
+    this.fabric.settled(client, done);
   }
 
   get subscriptionsVersion(): number {
@@ -234,7 +253,7 @@ export class Broker implements ConnectionHost, InternalHost {
     return this.sublist.match(subject);
   }
 
-  /** Does anybody outside of this process listen on this literal subject? */
+  /** Does a client of this process listen on this literal subject? Others' are not known here. */
   interest(subject: string): boolean {
     const { plain, groups } = this.sublist.match(subject);
     const isHeard = (each: Subscription): boolean => each.client.isHeard(each, subject);
@@ -247,7 +266,7 @@ export class Broker implements ConnectionHost, InternalHost {
 
   route(from: Speaker, op: PublishOp): number {
     this.metrics.messagesIn += 1;
-    const heard = this.deliver(this.sublist.match(op.subject), from, op);
+    const heard = this.fabric.publish(from, op);
     if (heard === 0 && op.reply !== '') {
       this.metrics.noResponders += 1;
       from.noResponders(op);
@@ -255,7 +274,15 @@ export class Broker implements ConnectionHost, InternalHost {
     return heard;
   }
 
-  deliver({ plain, groups }: Match<Subscription>, from: Speaker, op: PublishOp): number {
+  deliver(match: Match<Subscription>, from: Speaker, op: PublishOp): number {
+    return this.fabric.publish(from, op, match);
+  }
+
+  deliverFromFabric(subscription: Subscription, from: Speaker, op: PublishOp): void {
+    if (subscription.client.deliver(subscription, op, from)) this.metrics.messagesOut += 1;
+  }
+
+  deliverTo({ plain, groups }: Match<Subscription>, from: Speaker, op: PublishOp): number {
     let heard = 0;
     for (let i = 0; i < plain.length; i += 1) {
       const subscription = plain[i]!;
@@ -282,6 +309,7 @@ export class Broker implements ConnectionHost, InternalHost {
   closed(connection: BrokerClient, reason: CloseReason, open: boolean): void {
     if (!this.registry.remove(connection, open)) return;
     this.metrics.closed[reason] = (this.metrics.closed[reason] ?? 0) + 1;
+    this.fabric.left(connection);
   }
 
   left(connection: BrokerClient): void {

@@ -8,7 +8,7 @@ import { noRespondersMessage, writeMessage } from './message-writer.js';
 import type { BrokerLimits } from './limits.js';
 import type { PublishOp } from './parser.js';
 import { PermissionCheck, ReplyGrants } from './permission-check.js';
-import type { BrokerClient, ConnectionHost, Speaker, Subscription } from './ports.js';
+import type { BrokerClient, ConnectionHost, Speaker, Subscription, UnheardOp } from './ports.js';
 import { protocolTexts } from './protocol-texts.js';
 import { isLiteral, parseFilter } from './subjects.js';
 
@@ -114,8 +114,8 @@ export class ConnectionTraffic {
   unsubscribe(sid: string, max: number): void {
     const subscription = this.subscriptions.get(sid);
     if (subscription) {
-      if (max > subscription.delivered) subscription.max = max;
-      else this.drop(subscription);
+      if (max > subscription.delivered) this.bound(subscription, max);
+      else this.drop(subscription, true);
     }
     this.connection.ok();
   }
@@ -140,7 +140,7 @@ export class ConnectionTraffic {
     return true;
   }
 
-  noResponders(op: PublishOp): void {
+  noResponders(op: UnheardOp): void {
     const { connection, space } = this;
     if (!connection.options.no_responders || op.reply === '') return;
     const subscription = this.broker.subscriptionFor(connection, op.reply);
@@ -226,12 +226,21 @@ export class ConnectionTraffic {
     if (subscription.max > 0 && subscription.delivered >= subscription.max) this.drop(subscription);
   }
 
-  private drop(subscription: Subscription): void {
-    if (this.subscriptions.delete(subscription.sid)) this.leave(subscription);
+  private bound(subscription: Subscription, max: number): void {
+    for (const each of subscription.part?.all ?? [subscription]) {
+      each.max = max;
+      this.broker.bounded(each);
+    }
   }
 
-  private leave(subscription: Subscription): void {
-    for (const each of subscription.part?.all ?? [subscription]) this.broker.unsubscribed(each);
+  private drop(subscription: Subscription, linger = false): void {
+    if (this.subscriptions.delete(subscription.sid)) this.leave(subscription, linger);
+  }
+
+  private leave(subscription: Subscription, linger = false): void {
+    for (const each of subscription.part?.all ?? [subscription]) {
+      this.broker.unsubscribed(each, linger);
+    }
   }
 }
 

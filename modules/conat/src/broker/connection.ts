@@ -5,7 +5,8 @@ import { FrameWriter } from './frame-writer.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
 import { ConnectionTraffic, type TrafficConnection } from './connection-traffic.js';
 import type { IdentityRates } from './token-bucket.js';
-import type { ConnectionHost, Speaker, Subscription, Transport } from './ports.js';
+import type { ConnectionHost, Speaker, Subscription, Transport, UnheardOp } from './ports.js';
+import { ReadingBrake } from './reading-brake.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
 import { TokenBucket } from './token-bucket.js';
 
@@ -28,18 +29,21 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   private pingedAt = 0;
   /** PINGs whose PONG has not gone out yet. */
   private pingsWaiting = 0;
+  /** Those of them that wait for the fabric. */
+  private pingsUnsettled = 0;
   private refusals = 0;
   /** The answer to CONNECT (INFO behind the first PONG) was given. */
   private greeted = false;
   private rates: IdentityRates | null = null;
   private operations: TokenBucket | null = null;
-  /** Set while it is read more slowly. */
-  private throttle: NodeJS.Timeout | null = null;
+  /** As its first CONNECT said. */
+  hearsItself = true;
   /** Subjects up to here are within all bounds. */
   private readonly shortSubject: number;
   private timer: NodeJS.Timeout;
   private expiry: NodeJS.Timeout | null = null;
   private readonly parser: Parser;
+  readonly brake: ReadingBrake;
   readonly writer: FrameWriter;
 
   constructor(
@@ -50,7 +54,10 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     const { limits } = broker;
     this.shortSubject = Math.min(limits.subjectBytesMax, limits.subjectTokensMax * 2 - 1);
     this.parser = new Parser(this, limits.controlLineBytesMax, limits.payloadBytesMax);
-    this.writer = new FrameWriter(limits.frameBytesMax, (frame) => this.sendFrame(frame));
+    this.brake = new ReadingBrake(transport, this.parser);
+    this.writer = new FrameWriter(limits.frameBytesMax, (frame, taken) =>
+      this.sendFrame(frame, taken),
+    );
     this.timer = setTimeout(() => {
       this.refuse(protocolTexts.authenticationTimeout, 'authentication timeout');
     }, limits.authTimeoutMs);
@@ -174,12 +181,23 @@ export class ClientConnection implements TrafficConnection, ParserSink {
       this.refuse(protocolTexts.maximumPings, 'maximum pings exceeded');
       return;
     }
-    this.write('PONG\r\n');
-    // As nats-server: what the connection is, for clients that take INFO at any time.
-    if (!this.greeted && this.options.protocol >= 1) this.write(this.broker.info(this, true));
-    this.greeted = true;
+    if (this.greeted) {
+      this.pingsUnsettled += 1;
+      this.broker.settled(this, this.settled);
+    } else {
+      this.greeted = true;
+      this.write('PONG\r\n');
+      // As nats-server: what the connection is, for clients that take INFO at any time.
+      if (this.options.protocol >= 1) this.write(this.broker.info(this, true));
+    }
     this.spendOperation();
   }
+
+  /** What was said before the PING is known everywhere, and what that brought has been written. */
+  private readonly settled = (): void => {
+    this.pingsUnsettled -= 1;
+    this.write('PONG\r\n');
+  };
 
   pong(): void {
     if (!this.admitted()) return;
@@ -211,7 +229,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     return this.state === 'ready' && this.traffic!.mayHear(subscription, subject);
   }
 
-  noResponders(op: PublishOp): void {
+  noResponders(op: UnheardOp): void {
     this.traffic?.noResponders(op);
   }
 
@@ -223,7 +241,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   flush(): void {
     this.dirty = false;
-    this.pingsWaiting = 0;
+    this.pingsWaiting = this.pingsUnsettled;
     this.writer.flush();
   }
 
@@ -254,6 +272,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
       this.refuseEarly();
       return;
     }
+    this.hearsItself = this.options.echo;
     this.rates = this.broker.admit(this, identity);
     if (!this.rates) {
       this.refuse(protocolTexts.maximumConnections, 'maximum connections exceeded');
@@ -287,7 +306,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     const everyMs = pingEveryMs * (1 + Math.random() * 0.1);
     this.timer = setInterval(() => {
       // Its PONG may be among what is not read at the moment.
-      if (this.throttle) return;
+      if (this.brake.isOn) return;
       if (this.pingsOut >= pingsOutMax) {
         this.refuse(protocolTexts.staleConnection, 'stale connection');
         return;
@@ -312,10 +331,10 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     this.broker.flushLater(this);
   }
 
-  private sendFrame(frame: Buffer): void {
+  private sendFrame(frame: Buffer, taken?: () => void): void {
     if (this.state === 'closed') return;
     this.broker.metrics.bytesOut += frame.length;
-    this.transport.send(frame);
+    this.transport.send(frame, taken);
     if (this.transport.bufferedBytes <= this.broker.limits.pendingBytesMax) return;
     // Its socket takes nothing any more, so nothing can be said; the close reason may get through.
     this.broker.metrics.slowConsumers += 1;
@@ -355,29 +374,19 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   /** Above a rate nothing is dropped: the client is not read until the rate allows more. */
   private slowDown(bucket: TokenBucket): void {
-    if (this.throttle || this.state !== 'ready') return;
+    if (this.brake.isOn || this.state !== 'ready') return;
     const pauseMs = bucket.pauseMs(this.broker.nowMs());
     if (pauseMs === 0) return;
+    this.brake.pauseFor(pauseMs);
     this.broker.metrics.throttled += 1;
     this.broker.metrics.throttledMs += pauseMs;
-    this.parser.pause();
-    this.transport.pause();
-    this.throttle = setTimeout(() => {
-      this.throttle = null;
-      this.transport.resume();
-      this.parser.resume();
-    }, pauseMs);
   }
 
   /** @param open the socket still sends what waits for it */
   private end(reason: CloseReason, open: boolean): void {
     if (this.state === 'closed') return;
     this.state = 'closed';
-    if (this.throttle) {
-      clearTimeout(this.throttle);
-      // Its end is only seen by who reads.
-      this.transport.resume();
-    }
+    this.brake.end();
     clearTimeout(this.timer);
     if (this.expiry) clearTimeout(this.expiry);
     this.parser.stop();

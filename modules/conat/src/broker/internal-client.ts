@@ -2,7 +2,7 @@ import type { ConatIdentity } from '../auth/identity.js';
 import type { InterestListener } from './interest.js';
 import { encodeOp, type OutgoingBody } from './outgoing-op.js';
 import type { PublishOp } from './parser.js';
-import type { Listener, Speaker, Subscription } from './ports.js';
+import type { Listener, Speaker, Subscription, UnheardOp } from './ports.js';
 import type { Match } from './sublist.js';
 import { parseFilter } from './subjects.js';
 
@@ -49,6 +49,11 @@ export interface InternalHost {
  */
 export class InternalClient implements Listener, Speaker {
   readonly identity: ConatIdentity;
+  readonly hearsItself = true;
+  /** It does not wait; what is too much for a fabric is not taken ({@link publish} says 0). */
+  readonly brake = null;
+  /** Set while it is in {@link publish}, whose answer says how many heard it. */
+  private saying = false;
   private readonly handlers = new Map<Subscription, InternalHandler>();
   private lastSid = 0;
   private closed = false;
@@ -91,9 +96,18 @@ export class InternalClient implements Listener, Speaker {
     };
   }
 
-  /** @returns how many heard it; a queue group counts once */
+  /**
+   * @returns how many heard it; a queue group counts once. With a fabric between processes: 1 when
+   * it was handed over. That nobody heard a request is told later, as a client is told (status 503).
+   */
   publish({ to, ...body }: InternalPublish): number {
-    return encodeOp(to, body, (op) => this.host.route(this, op));
+    const { saying } = this;
+    this.saying = true;
+    try {
+      return encodeOp(to, body, (op) => this.host.route(this, op));
+    } finally {
+      this.saying = saying;
+    }
   }
 
   /**
@@ -117,7 +131,7 @@ export class InternalClient implements Listener, Speaker {
     return heard;
   }
 
-  /** Does anybody outside of this process's own clients listen on this literal subject? */
+  /** Does a connected client of this process listen on this literal subject? */
   interest(subject: string): boolean {
     return this.host.interest(subject);
   }
@@ -159,7 +173,13 @@ export class InternalClient implements Listener, Speaker {
     return false;
   }
 
-  noResponders(): void {
-    // `publish` says how many heard it.
+  noResponders({ subject, reply }: UnheardOp): void {
+    if (this.saying) return;
+    const { plain } = this.host.match(reply);
+    const heard = plain.find(({ client }) => client === this);
+    const handler = heard && this.handlers.get(heard);
+    const headers = Buffer.from(`NATS/1.0 503\r\nNats-Subject: ${subject}\r\n\r\n`, 'latin1');
+    const { identity: from } = this;
+    handler?.({ subject: reply, reply: '', headers, payload: Buffer.alloc(0), from });
   }
 }

@@ -15,7 +15,8 @@ export interface Transport {
   readonly local?: { readonly host: string; readonly port: number };
   /** Bytes accepted by `send` and not yet given to the operating system. */
   readonly bufferedBytes: number;
-  send(frame: Buffer): void;
+  /** @param taken called when the frame's bytes may be used again; may be left out */
+  send(frame: Buffer, taken?: () => void): void;
   /** Reads nothing more until {@link resume}, so that the other side has to wait. */
   pause(): void;
   resume(): void;
@@ -43,11 +44,24 @@ export interface Listener {
   isHeard(subscription: Subscription, subject: string): boolean;
 }
 
+/** What is kept of a request that nobody heard. */
+export type UnheardOp = Pick<PublishOp, 'subject' | 'said' | 'reply'>;
+
+/** Holds a speaker until it is released. */
+interface Brake {
+  hold(): void;
+  release(): void;
+}
+
 /** Whoever publishes. */
 export interface Speaker {
   readonly identity: ConatIdentity | null;
+  /** False for a client that said `echo: false`; does not change. */
+  readonly hearsItself: boolean;
   /** Nobody heard a request of this client: tells it, if it asked to be told. */
-  noResponders(op: PublishOp): void;
+  noResponders(op: UnheardOp): void;
+  /** Makes it wait before it says more; null for who cannot wait. */
+  readonly brake: Brake | null;
 }
 
 /** What the parts of one subscription of a rooted connection share. */
@@ -58,7 +72,7 @@ interface SubscriptionPart {
 }
 
 export interface Subscription {
-  readonly client: Listener;
+  readonly client: Listener & Speaker;
   readonly sid: string;
   readonly subject: string;
   readonly tokens: readonly string[];
@@ -103,7 +117,12 @@ export interface ConnectionHost {
   /** @param connectInfo the answer to CONNECT, for clients that know it */
   info(client: BrokerClient, connectInfo: boolean): string;
   subscribed(subscription: Subscription): void;
-  unsubscribed(subscription: Subscription): void;
+  /** Its `max` was set. */
+  bounded(subscription: Subscription): void;
+  /** @param linger what is on its way to it from elsewhere may still come */
+  unsubscribed(subscription: Subscription, linger?: boolean): void;
+  /** Calls back when all that the client said so far is known everywhere; at once without a pool. */
+  settled(client: Speaker, done: () => void): void;
   /** Brings a message to all who hear its subject; a queue group hears it once. */
   route(from: Speaker, op: PublishOp): number;
   subscriptionFor(client: BrokerClient, subject: string): Subscription | undefined;

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Broker } from '../broker/broker.js';
+import { fabricMetrics } from './fabric-metrics.js';
 
 /** The content type of {@link brokerMetrics}. */
 export const brokerMetricsType = Registry.PROMETHEUS_CONTENT_TYPE;
@@ -18,6 +19,7 @@ export function brokerRegistry(broker: Broker): Registry {
     connections(registry, broker);
     gauges(registry, broker);
     roundTrips(registry, broker);
+    fabricMetrics(registry, broker.fabric);
     registries.set(broker, registry);
   }
   return registry;

@@ -15,6 +15,8 @@ import { Reverter, SystemExec, waitFor, type Exec, type SpawnedProcess } from '@
 export interface NatsServerOptions {
   /** Default: the one that the entry script brings, see {@link natsServerPath}. */
   readonly executable?: string;
+  /** Default `oracle`; nodes of a cluster need different ones. */
+  readonly name?: string;
   /** Added to the configuration: accounts, users, limits, a cluster. */
   readonly config?: string;
   /** Default true; the store lies in the server's own folder unless `storeDir` says otherwise. */
@@ -96,6 +98,14 @@ export class NatsServerOracle {
     await this.run();
   }
 
+  /** SIGKILL; {@link restart} brings it back. */
+  async crash(): Promise<void> {
+    const { child } = this;
+    this.child = undefined;
+    child?.kill('SIGKILL');
+    await child?.ended;
+  }
+
   /** Ends the server at once and removes its folder. */
   async close(): Promise<void> {
     await this.kill();
@@ -157,7 +167,7 @@ export class NatsServerOracle {
     const store = options.storeDir ?? join(this.folder, 'jetstream');
     const sync = options.syncInterval ? `, sync_interval: ${options.syncInterval}` : '';
     return `
-      server_name: oracle
+      server_name: ${options.name ?? 'oracle'}
       host: "127.0.0.1"
       port: ${ports.tcp}
       http: "127.0.0.1:${ports.monitoring}"
