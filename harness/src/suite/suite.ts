@@ -11,7 +11,12 @@ const usage = `usage: ./rookery test [${levels.join('|')}] [-- jest arguments]
 Without a level: static checks, unit, integration and e2e tests, and at the end a look whether
 anything was left behind. "bare" tries the README on fresh Debian machines and runs alone;
 after "--" it takes releases (bookworm, trixie) and "up" to leave out the tests inside.
+"-- --long" gives random and fault tests minutes instead of seconds; "e2e -- --long" runs all of
+those, wherever they are. ROOKERY_TEST_SEED repeats a run.
 `;
+
+/** Tests of an integration level whose worth grows with the time that they have. */
+const longTests = 'modules/conat/test/(property|durability|jetstream-random)';
 
 /** Repository root: this file is harness/dist/suite/suite.js. */
 const repositoryRoot = join(import.meta.dirname, '..', '..', '..');
@@ -20,7 +25,10 @@ const repositoryRoot = join(import.meta.dirname, '..', '..', '..');
 export async function runSuite(args: readonly string[]): Promise<number> {
   const separator = args.indexOf('--');
   const own = separator < 0 ? args : args.slice(0, separator);
-  const jestArgs = separator < 0 ? [] : args.slice(separator + 1);
+  const given = separator < 0 ? [] : args.slice(separator + 1);
+  const jestArgs = given.filter((arg) => arg !== '--long');
+  const long = jestArgs.length < given.length;
+  if (long) process.env.ROOKERY_TEST_LONG = '1';
   const level = own[0] as Level | undefined;
   if (own.length > 1 || (level !== undefined && !levels.includes(level))) {
     const asked = own[0] === '--help' || own[0] === '-h';
@@ -31,6 +39,9 @@ export async function runSuite(args: readonly string[]): Promise<number> {
   if (level === 'bare') add(tally, await runBare(repositoryRoot, jestArgs));
   else if (level) add(tally, await runJest(repositoryRoot, [level], jestArgs));
   else await runAll(tally, jestArgs);
+  if (level === 'e2e' && long) {
+    add(tally, await runJest(repositoryRoot, ['integration'], ['--', longTests]));
+  }
   const skipped = tally.skipped > 0 ? `, ${tally.skipped} skipped` : '';
   process.stdout.write(`\n${tally.passed} passed, ${tally.failed} failed${skipped}\n`);
   return tally.failed > 0 || tally.passed === 0 ? 1 : 0;

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { NatsFabric } from '@rookery/conat';
 import { waitFor } from '@rookery/core';
 import {
   NatsServerOracle,
@@ -12,6 +13,8 @@ import { RawSocket, type Heard } from './property/raw-socket.js';
 
 const long = process.env.ROOKERY_TEST_LONG === '1';
 const budgetMs = long ? 180_000 : 12_000;
+/** The same through a fabric. */
+const fabricBudgetMs = long ? 60_000 : 4_000;
 const seed = Number(process.env.ROOKERY_TEST_SEED ?? (long ? Date.now() % 1_000_000 : 1));
 /** How much is shown of what led to a difference. */
 const historyMax = 25;
@@ -101,6 +104,37 @@ async function knownToNatsServer(server: NatsServerOracle, subject: string): Pro
   return list.some((subscription) => subscription.subject === subject);
 }
 
+/** Random steps on both until the time is over; fails at the first difference. */
+async function inStep(network: TestBroker, server: NatsServerOracle, forMs: number): Promise<void> {
+  const operations = new Operations(new Random(seed));
+  const sides = [
+    new Side(network.url, () => network.broker.connectionCount === clientOptions.length),
+    new Side(server.url, (subject) => knownToNatsServer(server, subject)),
+  ];
+  await Promise.all(sides.map((side) => side.connect()));
+  const history: string[] = [];
+  const deadline = Date.now() + forMs;
+  let steps = 0;
+  let deliveries = 0;
+  for (; Date.now() < deadline; steps += 1) {
+    const step = operations.next();
+    history.push(`${step.client} ${step.action} ${JSON.stringify(step.bytes)}`);
+    if (history.length > historyMax) history.shift();
+    await Promise.all(sides.map((side) => side.perform(step)));
+    const [ours, theirs] = sides.map((side) => side.heard(operations.queues));
+    deliveries += theirs!.length;
+    if (JSON.stringify(ours) === JSON.stringify(theirs)) continue;
+    const lately = history.join('\n');
+    const difference = `seed ${seed}, ${steps} steps, lately:\n${lately}`;
+    throw new Error(
+      `${difference}\n\nconat:\n${ours!.join('\n')}\n\nnats-server:\n${theirs!.join('\n')}`,
+    );
+  }
+  await Promise.all(sides.map((side) => side.close()));
+  // A run in which nothing was heard would prove nothing.
+  expect(deliveries).toBeGreaterThan(steps / 4);
+}
+
 describeIf(`conat and nats-server in step${missing ? ` — ${missing}` : ''}`, () => {
   let network: TestBroker;
   let server: NatsServerOracle;
@@ -116,35 +150,24 @@ describeIf(`conat and nats-server in step${missing ? ` — ${missing}` : ''}`, (
 
   it(
     `delivers the same (ROOKERY_TEST_SEED=${seed})`,
-    async () => {
-      const operations = new Operations(new Random(seed));
-      const sides = [
-        new Side(network.url, () => network.broker.connectionCount === clientOptions.length),
-        new Side(server.url, (subject) => knownToNatsServer(server, subject)),
-      ];
-      await Promise.all(sides.map((side) => side.connect()));
-      const history: string[] = [];
-      const deadline = Date.now() + budgetMs;
-      let steps = 0;
-      let deliveries = 0;
-      for (; Date.now() < deadline; steps += 1) {
-        const step = operations.next();
-        history.push(`${step.client} ${step.action} ${JSON.stringify(step.bytes)}`);
-        if (history.length > historyMax) history.shift();
-        await Promise.all(sides.map((side) => side.perform(step)));
-        const [ours, theirs] = sides.map((side) => side.heard(operations.queues));
-        deliveries += theirs!.length;
-        if (JSON.stringify(ours) === JSON.stringify(theirs)) continue;
-        const lately = history.join('\n');
-        const difference = `seed ${seed}, ${steps} steps, lately:\n${lately}`;
-        throw new Error(
-          `${difference}\n\nconat:\n${ours!.join('\n')}\n\nnats-server:\n${theirs!.join('\n')}`,
-        );
-      }
-      await Promise.all(sides.map((side) => side.close()));
-      // A run in which nothing was heard would prove nothing.
-      expect(deliveries).toBeGreaterThan(steps / 4);
-    },
+    () => inStep(network, server, budgetMs),
     budgetMs + 60_000,
+  );
+
+  it(
+    `delivers the same through a fabric (ROOKERY_TEST_SEED=${seed})`,
+    async () => {
+      const node = await NatsServerOracle.start({ jetStream: false });
+      const fabric = new NatsFabric([node.tcpUrl]);
+      const joined = await startTestBroker({ fabric });
+      try {
+        await inStep(joined, server, fabricBudgetMs);
+        expect(fabric.status).toMatchObject({ reconnects: 0, dropped: 0 });
+      } finally {
+        await joined.close();
+        await node.close();
+      }
+    },
+    fabricBudgetMs + 60_000,
   );
 });

@@ -156,7 +156,24 @@ async function memoryRows(volume: string): Promise<BenchRow[]> {
       ours: [perConnection[0]!],
       peer: { name: 'nats-server', values: [perConnection[1]!] },
     }),
+    rowOf({
+      row: 'memory of an idle project store (1,000)',
+      unit: 'KiB',
+      lessIsBetter: true,
+      ours: [(await idleStoreBytes(volume)) / KiB],
+    }),
   ];
+}
+
+/** What a project's store takes while it is closed, its streams known. */
+async function idleStoreBytes(volume: string): Promise<number> {
+  const stores = 1_000;
+  const folder = join(volume, 'stores');
+  await mkdir(folder);
+  const script = join(import.meta.dirname, 'idle-stores.js');
+  const command = [process.execPath, '--expose-gc', script, folder, String(stores)];
+  const { stdout } = await exec.run(command, { timeoutMs: 300_000 });
+  return (JSON.parse(stdout) as { bytes: number }).bytes / stores;
 }
 
 async function startPair(

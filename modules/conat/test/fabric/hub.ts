@@ -6,7 +6,6 @@ import {
   type Authenticator,
   type BrokerLimitsInput,
   type ConatClientOptions,
-  type NatsFabricOptionsInput,
   type StandaloneServer,
 } from '@rookery/conat';
 import { AllowAllAuthenticator } from '@rookery/conat/testing';
@@ -16,7 +15,7 @@ export interface TestHubOptions {
   readonly name: string;
   readonly authenticator?: Authenticator;
   readonly limits?: BrokerLimitsInput;
-  readonly fabric?: Partial<NatsFabricOptionsInput>;
+  readonly fabric?: object;
 }
 
 /** One process of a pool, in this one. */

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 
-/** Numbers that a seed gives again: `ROOKERY_SEED` repeats a run that failed. */
+/** Numbers that a seed gives again: `ROOKERY_TEST_SEED` repeats a run that failed. */
 export class Random {
   private state: number;
 
@@ -9,7 +9,7 @@ export class Random {
   }
 
   static seeded(): Random {
-    const given = process.env.ROOKERY_SEED;
+    const given = process.env.ROOKERY_TEST_SEED;
     return new Random(given === undefined ? randomInt(0x7fffffff) : Number(given));
   }
 
