@@ -44,6 +44,8 @@ export interface ConatClientOptions {
   readonly name?: string;
   /** How long `connect` keeps trying; default: for ever. */
   readonly connectTimeoutMs?: number;
+  /** With `connectTimeoutMs`: gives up before, when so many dials have failed. */
+  readonly connectDialsMax?: number;
   /** Gives the attempt to connect up (CANCELED); a connection that is there goes on. */
   readonly signal?: AbortSignal;
   readonly reconnectFirstMs?: number;
@@ -64,6 +66,8 @@ interface DialState {
   waitMs: number;
   wasConnected: boolean;
   refused: () => void;
+  /** A dial failed before the first connection. */
+  dialFailed: () => void;
 }
 
 const dialTimeoutMs = 10_000;
@@ -101,6 +105,7 @@ export class ConatClient {
       waitMs: 0,
       wasConnected: false,
       refused: () => undefined,
+      dialFailed: () => undefined,
     };
     const connecting = wsconnect(natsOptions(options, state));
     let timer: NodeJS.Timeout | undefined;
@@ -111,10 +116,14 @@ export class ConatClient {
       options.signal?.addEventListener('abort', onAbort, { once: true });
       if (options.connectTimeoutMs !== undefined) {
         state.refused = () => givenUp.reject(ConatErrors.CONAT_UNAUTHORIZED({ url }));
-        timer = setTimeout(() => {
+        const giveUp = (): void => {
           const reason = state.lastError || 'no answer';
           givenUp.reject(ConatErrors.CONAT_UNREACHABLE({ url, reason }));
-        }, options.connectTimeoutMs);
+        };
+        timer = setTimeout(giveUp, options.connectTimeoutMs);
+        state.dialFailed = () => {
+          if (state.failures >= (options.connectDialsMax ?? Infinity)) giveUp();
+        };
       }
       const nats = await Promise.race([connecting, givenUp.promise]);
       state.failures = 0;
@@ -229,7 +238,7 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
       return new TcpSocket(url, {
         timeoutMs: dialTimeoutMs,
         onRefused: () => state.refused(),
-        onError: (error) => (state.lastError = error.message),
+        onError: (error) => noteFailure(state, error),
       });
     }
     const socket = new WebSocket(url, {
@@ -237,7 +246,7 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
       handshakeTimeout: dialTimeoutMs,
     });
     // nats-core takes its listeners off early; an error without listener would end the process.
-    socket.on('error', (error) => (state.lastError = error.message));
+    socket.on('error', (error) => noteFailure(state, error));
     socket.once('close', (_code, reason) => {
       if (reason.toString() === protocolTexts.authorizationViolation) state.refused();
     });
@@ -266,6 +275,11 @@ function natsOptions(options: ConatClientOptions, state: DialState): WsConnectio
       return null;
     },
   };
+}
+
+function noteFailure(state: DialState, error: Error): void {
+  state.lastError = error.message;
+  if (!state.wasConnected) state.dialFailed();
 }
 
 function authOf(credentials: ConatCredentials | undefined, nonce?: string): Auth {
