@@ -20,6 +20,22 @@ export const CliErrors = catalogue('cli', {
     status: 500,
     message: 'The credentials in {path} cannot be read ({reason}). Log in again.',
   },
+  CONAT_FORBIDDEN: { status: 403, message: 'You may not {what} {subject}.' },
+  CONAT_NO_ANSWER: {
+    status: 504,
+    message: 'There was no answer in time.',
+    retryable: true,
+  },
+  CONAT_CONNECTION_LOST: {
+    status: 503,
+    message: 'The connection to the broker was lost: {reason}',
+    retryable: true,
+  },
+  JETSTREAM_REFUSED: { status: 400, message: 'JetStream refused: {reason} ({jetStreamCode}).' },
+  JETSTREAM_MISSING: {
+    status: 503,
+    message: 'There is no persistence (JetStream) here. Name a --project, or serve with --store.',
+  },
   OUTPUT_TOO_LARGE: {
     status: 413,
     message: 'The output is larger than {bytesMax} bytes. Leave --json away to stream it.',

@@ -30,6 +30,21 @@ export function atLeastOne(text: string): number {
   return value;
 }
 
+const unitsMs: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** `500ms`, `30s`, `5m`, `2h`, `7d`. @returns milliseconds */
+export function duration(text: string): number {
+  const match = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text);
+  if (!match) throw new InvalidArgumentError('write a time as 500ms, 30s, 5m, 2h or 7d');
+  return Number(match[1]) * unitsMs[match[2]!]!;
+}
+
 export function port(text: string): number {
   const value = count(text);
   if (value < 1 || value > 65535) throw new InvalidArgumentError('not a port (1 to 65535)');

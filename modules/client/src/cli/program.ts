@@ -6,6 +6,11 @@ import { clusterCommands } from './commands/cluster.js';
 import { accountCommands } from './commands/account.js';
 import { backupCommands } from './commands/backup.js';
 import { conatCommands } from './commands/conat.js';
+import { conatConsumerCommands } from './commands/conat-consumers.js';
+import { conatKvCommands } from './commands/conat-kv.js';
+import { conatMessageCommands } from './commands/conat-messages.js';
+import { conatStatusCommands } from './commands/conat-status.js';
+import { conatStreamCommands } from './commands/conat-streams.js';
 import { completionCommands } from './commands/completion.js';
 import { hostCommands } from './commands/host.js';
 import { loginCommands } from './commands/login.js';
@@ -33,6 +38,11 @@ const commandModules: readonly CommandModule[] = [
   operationCommands,
   accountCommands,
   conatCommands,
+  conatStatusCommands,
+  conatMessageCommands,
+  conatStreamCommands,
+  conatConsumerCommands,
+  conatKvCommands,
   completionCommands,
 ];
 

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import {
   Broker,
   JetStream,
@@ -10,6 +9,7 @@ import {
 import type { CommandModule } from '../cli.js';
 import { usageError } from '../cli.errors.js';
 import { atLeastOne, bytes, count, portOrAny } from '../parameters.js';
+import { readSecret } from '../conat/broker-options.js';
 import type { CommandRun, GlobalOptions } from '../run.js';
 import { examples } from './examples.js';
 
@@ -29,9 +29,11 @@ interface ServeOptions extends GlobalOptions {
 const portDefault = 4280;
 const loopback = new Set(['127.0.0.1', '::1', 'localhost']);
 
-/** Messaging on its own, without a hub. */
+/** Messaging: a broker on its own, without a hub. The rest of the group needs a broker. */
 export const conatCommands: CommandModule = (program, cli) => {
-  const conat = program.command('conat').description('the message broker on its own');
+  const conat = program
+    .command('conat')
+    .description('messages, streams and key-value buckets; a broker of your own');
   conat
     .command('serve')
     .description('run a broker that any NATS client can use; Ctrl-C drains and stops it')
@@ -78,17 +80,9 @@ async function tokenOf(options: ServeOptions): Promise<string | undefined> {
   const given = [token, tokenFile, allowAll || undefined].filter((one) => one !== undefined);
   if (given.length !== 1) throw usageError('give one of --token, --token-file and --allow-all');
   if (allowAll) return undefined;
-  const text = token ?? (await readToken(tokenFile!));
+  const text = token ?? (await readSecret(tokenFile!));
   if (text === '') throw usageError('the token is empty');
   return text;
-}
-
-async function readToken(path: string): Promise<string> {
-  try {
-    return (await readFile(path, 'utf8')).trim();
-  } catch (error) {
-    throw usageError(`the token file cannot be read: ${(error as Error).message}`);
-  }
 }
 
 /** Everything that was stored is read before the first client is let in. */

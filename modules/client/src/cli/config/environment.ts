@@ -8,6 +8,8 @@ const Environment = z
   .object({
     ROOKERY_URL: z.string().min(1).optional(),
     ROOKERY_TOKEN: z.string().min(1).optional(),
+    /** Shown to /metrics of hubs and hosts. */
+    ROOKERY_METRICS_TOKEN: z.string().min(1).optional(),
     ROOKERY_CACHE: z.string().min(1).default('/var/cache/rookery'),
     /** Other builds of a cluster's parts than the repository's own. */
     ROOKERY_HUB_MAIN: z.string().min(1).optional(),
@@ -19,6 +21,7 @@ const Environment = z
   .transform((env) => ({
     url: env.ROOKERY_URL,
     token: env.ROOKERY_TOKEN,
+    metricsToken: env.ROOKERY_METRICS_TOKEN,
     cacheDir: env.ROOKERY_CACHE,
     parts: {
       ...(env.ROOKERY_HUB_MAIN !== undefined && { hubMain: env.ROOKERY_HUB_MAIN }),

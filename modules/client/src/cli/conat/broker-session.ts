@@ -1,0 +1,137 @@
+import {
+  jetstream,
+  jetstreamManager,
+  type JetStreamClient,
+  type JetStreamManager,
+} from '@nats-io/jetstream';
+import { Kvm } from '@nats-io/kv';
+import type { NatsConnection } from '@nats-io/nats-core';
+import { ConatClient } from '@rookery/conat';
+import { createLogger } from '@rookery/core';
+import { usageError } from '../cli.errors.js';
+import { findProject } from '../resolve.js';
+import type { CommandRun } from '../run.js';
+import { namedBroker, type BrokerOptions } from './broker-options.js';
+import { Space } from './space.js';
+
+/** Somebody waits at a prompt: a broker that is not there is told soon. */
+const connectDialsMax = 2;
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** One command's connection to a broker, and the part of it that the command is about. */
+export class BrokerSession {
+  /** What the broker did not let us publish to; it answers a publication in no other way. */
+  private readonly refused: string[] = [];
+
+  constructor(
+    readonly client: ConatClient,
+    readonly space: Space,
+    /** As the user knows the broker. */
+    readonly url: string,
+  ) {
+    client.onPublishRefused((subject) => this.refused.push(subject));
+  }
+
+  get nats(): NatsConnection {
+    return this.client.nats;
+  }
+
+  jetStream(): JetStreamClient {
+    return jetstream(this.nats, this.apiOptions);
+  }
+
+  /** @throws what JetStream is refused with */
+  manager(): Promise<JetStreamManager> {
+    // Without the check a viewer, who may not ask for it, can look at streams all the same.
+    return jetstreamManager(this.nats, { ...this.apiOptions, checkAPI: false });
+  }
+
+  buckets(): Kvm {
+    return new Kvm(this.jetStream());
+  }
+
+  /** Everything published has reached the broker. @returns the first subject that it refused */
+  async flush(): Promise<string | undefined> {
+    await this.nats.flush();
+    return this.refused[0];
+  }
+
+  private get apiOptions(): { apiPrefix?: string } {
+    const { apiPrefix } = this.space;
+    return apiPrefix === undefined ? {} : { apiPrefix };
+  }
+}
+
+/** @throws CONAT_UNREACHABLE, CONAT_UNAUTHORIZED, USAGE, NOT_LOGGED_IN, PROJECT_UNKNOWN */
+export async function openBroker(run: CommandRun, options: BrokerOptions): Promise<BrokerSession> {
+  return options.server === undefined
+    ? openAtHub(run, options)
+    : openNamed(run, options.server, options);
+}
+
+async function openNamed(
+  run: CommandRun,
+  server: string,
+  options: BrokerOptions,
+): Promise<BrokerSession> {
+  const { url, credentials, inbox } = await namedBroker(server, options);
+  const { project } = options;
+  if (project !== undefined && !uuid.test(project)) {
+    throw usageError('with --server, --project is the project’s whole id');
+  }
+  const client = await ConatClient.connect({
+    ...common(run, options),
+    servers: url,
+    identity: inbox,
+    ...(credentials && { credentials }),
+  });
+  return new BrokerSession(client, new Space(project?.toLowerCase()), url);
+}
+
+async function openAtHub(run: CommandRun, options: BrokerOptions): Promise<BrokerSession> {
+  const { user, password, tokenFile, inbox } = options;
+  if ([user, password, tokenFile, inbox].some((one) => one !== undefined)) {
+    throw usageError('--user, --password, --token-file and --inbox belong to --server');
+  }
+  const hub = await run.client();
+  const project =
+    options.project === undefined ? undefined : await findProject(hub, options.project);
+  let first: Awaited<ReturnType<typeof hub.createConatToken>> | undefined =
+    await hub.createConatToken();
+  const url = new URL(first.url, `${hub.url.replace(/^http/, 'ws')}/`).href;
+  const client = await ConatClient.connect({
+    ...common(run, options),
+    servers: url,
+    identity: first.inboxPrefix.replace(/^_INBOX\./, ''),
+    // Tokens live minutes; a command that listens may live longer than its connection.
+    credentials: async () => {
+      const { token } = first ?? (await hub.createConatToken());
+      first = undefined;
+      return { token };
+    },
+  });
+  return new BrokerSession(client, new Space(project?.id), url);
+}
+
+function common(
+  run: CommandRun,
+  options: BrokerOptions,
+): Pick<
+  Parameters<typeof ConatClient.connect>[0],
+  'name' | 'connectTimeoutMs' | 'connectDialsMax' | 'signal' | 'logger' | 'onStatus'
+> {
+  let lost = false;
+  return {
+    name: 'rookery-cli',
+    connectTimeoutMs: options.connectTimeout * 1_000,
+    connectDialsMax,
+    signal: run.signal,
+    // What goes wrong becomes the command's own error.
+    logger: createLogger('conat-client', 'silent'),
+    onStatus: (status) => {
+      if (status === 'disconnected') run.progress.step('the connection is lost; trying again');
+      else if (status === 'connected' && lost) run.progress.step('connected again');
+      lost = status === 'disconnected';
+    },
+  };
+}
