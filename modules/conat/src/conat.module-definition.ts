@@ -8,12 +8,6 @@ import { Fabric } from './fabric/fabric.js';
 import { NatsFabricOptions } from './fabric/nats-options.js';
 import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
 
-/** The servers alone will do. */
-const FabricOptions = z.preprocess(
-  (input) => (typeof input === 'string' || Array.isArray(input) ? { servers: input } : input),
-  NatsFabricOptions,
-);
-
 /** Options of ConatModule; parsed at start, so that all that is wrong is named at once. */
 export const ConatOptions = z
   .object({
@@ -41,7 +35,7 @@ export const ConatOptions = z
      * options of it) is a NATS cluster, whose JetStream is the pool's: there is no `persistence`.
      */
     fabric: z
-      .union([z.literal('in-process'), z.instanceof(Fabric), FabricOptions])
+      .union([z.literal('in-process'), z.instanceof(Fabric), NatsFabricOptions])
       .default('in-process'),
     /** How long clients are given to leave by themselves when the app stops. */
     drainDeadlineMs: z.int().min(0).default(2_000),
@@ -50,7 +44,7 @@ export const ConatOptions = z
     /** To share the upgrades with what was set up outside of Nest. */
     dispatcher: z.instanceof(UpgradeDispatcher).optional(),
   })
-  .refine(({ fabric, persistence }) => fabric === 'in-process' || !persistence, {
+  .refine(({ fabric, persistence }) => !persistence || fabric === 'in-process', {
     path: ['persistence'],
     message: 'a fabric brings its own: leave it out',
   });

@@ -5,7 +5,7 @@ import { headers, type Msg, type Subscription } from '@nats-io/nats-core';
 import { brokerMetrics, type ConatClient } from '@rookery/conat';
 import { natsServerMissing, ProjectTokenAuthenticator } from '@rookery/conat/testing';
 import { waitFor } from '@rookery/core';
-import { TestHub } from './fabric/hub.js';
+import { TestHub } from './fabric/test-hub.js';
 import { NatsCluster } from './fabric/nats-cluster.js';
 import { RawClient } from './raw-client.js';
 

@@ -162,14 +162,13 @@ export class NatsLink implements WireOwner {
 
   /** Sends what waits, until the deadline. */
   async close(deadlineMs: number): Promise<void> {
-    if (this.wire) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, deadlineMs);
-        this.settled(() => {
-          clearTimeout(timer);
-          resolve();
-        });
-      });
+    const { wire } = this;
+    if (wire) {
+      const sent = new Promise<void>((resolve) => this.settled(resolve));
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, deadlineMs)));
+      await Promise.race([sent, wire.ended, late]);
+      clearTimeout(timer);
     }
     this.stop.abort();
     if (this.patience) clearTimeout(this.patience);

@@ -19,8 +19,7 @@ const Servers = z.union([
   z.array(Server).min(1),
 ]);
 
-/** How brokers meet through a NATS cluster, with every bound of it. */
-export const NatsFabricOptions = z.object({
+const Options = z.object({
   /** All nodes; any of them will do. Credentials may stand in the URLs. */
   servers: Servers,
   /** A file with the seed of a user's nkey (`SU…`), or NATS credentials (JWT and seed). */
@@ -52,8 +51,17 @@ export const NatsFabricOptions = z.object({
   noRespondersWithinMs: z.int().min(1).default(10_000),
   closeDeadlineMs: z.int().min(0).default(2_000),
 });
-export type NatsFabricOptions = z.output<typeof NatsFabricOptions>;
-export type NatsFabricOptionsInput = z.input<typeof NatsFabricOptions>;
+
+/**
+ * How brokers meet through a NATS cluster, with every bound of it. The servers alone will do:
+ * `nats://a,nats://b`.
+ */
+export const NatsFabricOptions = z.preprocess(
+  (input) => (typeof input === 'string' || Array.isArray(input) ? { servers: input } : input),
+  Options,
+);
+export type NatsFabricOptions = z.output<typeof Options>;
+export type NatsFabricOptionsInput = string | readonly string[] | z.input<typeof Options>;
 
 /** For messages: without what signs in. */
 export const withoutCredentials = (server: string): string => {

@@ -44,6 +44,7 @@ export class NatsFabric extends Fabric {
   private readonly logger: Logger;
   private readonly counters: LinkCounters = { reconnects: 0, dropped: 0, held: 0, errors: 0 };
   private readonly own = new Map<Speaker, NatsLink>();
+  private readonly closing = new Set<Promise<void>>();
   private readonly clock = new SystemClock();
   private host: FabricHost | null = null;
   private shared: NatsLink | null = null;
@@ -135,11 +136,14 @@ export class NatsFabric extends Fabric {
     const link = this.own.get(client);
     if (!link) return;
     this.own.delete(client);
-    void link.close(this.options.closeDeadlineMs);
+    const closing = link.close(this.options.closeDeadlineMs);
+    this.closing.add(closing);
+    void closing.finally(() => this.closing.delete(closing));
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.links().map((link) => link.close(this.options.closeDeadlineMs)));
+    const closing = this.links().map((link) => link.close(this.options.closeDeadlineMs));
+    await Promise.all([...closing, ...this.closing]);
   }
 
   private links(): NatsLink[] {

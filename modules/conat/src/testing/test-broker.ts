@@ -12,6 +12,7 @@ import {
 import { identityNames } from '../contract.js';
 import { Broker } from '../broker/broker.js';
 import type { BrokerLimitsInput } from '../broker/limits.js';
+import type { Fabric } from '../fabric/fabric.js';
 import { ConatClient, type ConatClientOptions } from '../client/conat-client.js';
 import type { JetStreamAccount } from '../jetstream/account.js';
 import { JetStream, type JetStreamOptions } from '../jetstream/jetstream.js';
@@ -62,6 +63,8 @@ export interface TestBrokerOptions {
   readonly rooted?: string;
   readonly authenticator?: Authenticator;
   readonly limits?: BrokerLimitsInput;
+  /** Started before clients are let in, closed with the broker. */
+  readonly fabric?: Fabric;
   /** Persistence for these accounts; none has it otherwise. */
   readonly jetStream?: {
     readonly accounts: readonly JetStreamAccount[];
@@ -93,7 +96,9 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
   const broker = new Broker({
     authenticator: options.authenticator ?? defaultAuthenticator(options.rooted),
     limits: options.limits,
+    fabric: options.fabric,
   });
+  await broker.fabric.start();
   const { jetStream: persistence } = options;
   const jetStream = persistence
     ? new JetStream({
@@ -139,6 +144,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
       httpServer.closeAllConnections();
       await new Promise<void>((resolve) => httpServer.close(() => resolve()));
       await jetStream?.close();
+      await broker.fabric.close();
     },
   };
 }
