@@ -1,4 +1,4 @@
-import { accountPermissions, type Broker, type ProjectAccess } from '@rookery/conat';
+import { connectionPermissions, type Broker, type ProjectAccess } from '@rookery/conat';
 import { identityNames } from '@rookery/conat/contract';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
@@ -98,7 +98,7 @@ export class HostBroker {
       const projects = this.projectsOf(accountId);
       if (projects) {
         broker.updatePermissions(name, ({ onlyProject }) =>
-          accountPermissions(accountId, projects, onlyProject),
+          connectionPermissions(accountId, projects, onlyProject),
         );
       } else {
         broker.disconnect(name, this.parts.access.isCurrent ? 'revoked' : 'expired');

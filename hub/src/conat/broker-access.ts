@@ -1,5 +1,5 @@
 import { Injectable, OnModuleInit } from '@nestjs/common';
-import { accountPermissions, Broker } from '@rookery/conat';
+import { connectionPermissions, Broker } from '@rookery/conat';
 import { identityNames } from '@rookery/conat/contract';
 import { DataSource } from 'typeorm';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';
@@ -94,7 +94,7 @@ export class BrokerAccess implements OnModuleInit {
         const projects = rights.get(id);
         if (projects) {
           this.broker.updatePermissions(name, ({ onlyProject }) =>
-            accountPermissions(id, projects, onlyProject),
+            connectionPermissions(id, projects, onlyProject),
           );
         } else {
           this.broker.disconnect(name);

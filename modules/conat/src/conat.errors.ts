@@ -74,6 +74,20 @@ export const ConatErrors = catalogue('conat', {
     message: 'There is no route to {subject} at the moment.',
     retryable: true,
   },
+  CONAT_ROUTE_CHANGED: {
+    status: 503,
+    message: 'The connection to {subject} went to another place meanwhile. It may have been done.',
+    retryable: true,
+  },
+  CONAT_SUBJECT_SPANS: {
+    status: 400,
+    message: '{subject} lies on more than one network. Name the project that is meant.',
+  },
+  CONAT_ROUTES_BUSY: {
+    status: 429,
+    message: 'This client has as many projects open as it may ({limit}). Let go of some.',
+    retryable: true,
+  },
   ACCOUNT_FENCED: {
     status: 503,
     message: 'The persistence of {account} is closed for a move or a backup. Try again soon.',

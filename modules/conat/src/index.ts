@@ -31,6 +31,7 @@ export {
 } from './auth/network-authenticator.js';
 export {
   accountPermissions,
+  connectionPermissions,
   hostPermissions,
   hubPermissions,
   joiningHostPermissions,
@@ -46,7 +47,15 @@ export {
   type ConatClientStatus,
   type ConatCredentials,
 } from './client/conat-client.js';
-export { SingleNetworkRouter, SubjectRouter } from './client/subject-router.js';
+export { projectOfSubject, SingleNetworkRouter, SubjectRouter } from './client/subject-router.js';
+export {
+  RoutedConatClient,
+  type RoutedClientOptions,
+  type RoutedRequestOptions,
+} from './client/routed-client.js';
+export type { RouteLimits } from './client/route-limits.js';
+export { RouteSource } from './client/route-source.js';
+export { createRoutedServiceClient } from './services/routed-service-client.js';
 export {
   UpgradeDispatcher,
   refuseUpgrade,

@@ -294,6 +294,7 @@ describe('a client of many networks', () => {
     const revisions = seen.map((line) => Number(line.split(' ').at(-1)));
     expect(revisions).toEqual([...new Set(revisions)].sort((a, b) => a - b));
     expect((await kv.get('k'))?.string()).toBe('at 0');
+    watch.stop();
   }, 60_000);
 
   it('closes what nobody uses, and takes no more projects than it may', async () => {

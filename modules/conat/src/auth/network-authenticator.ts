@@ -4,7 +4,7 @@ import { identityNames } from '../contract.js';
 import { Authenticator, type ConnectRequest } from './authenticator.js';
 import type { ConatIdentity } from './identity.js';
 import {
-  accountPermissions,
+  connectionPermissions,
   hostPermissions,
   hubPermissions,
   joiningHostPermissions,
@@ -85,10 +85,13 @@ export class NetworkAuthenticator extends Authenticator {
     const projects = await projectsOf(accountId, claims);
     if (!projects) return null;
     const { project: onlyProject } = claims;
+    // A token for one project opens that one alone, with the rights that the account has now. Let
+    // in without any, a client would lose its subscriptions; refused, it comes back with them.
+    const permissions = connectionPermissions(accountId, projects, onlyProject);
+    if (!permissions) return null;
     return {
       name: identityNames.account(accountId),
-      // A token for one project opens that one alone, with the rights that the account has now.
-      permissions: accountPermissions(accountId, projects, onlyProject),
+      permissions,
       ...(onlyProject !== undefined && { onlyProject }),
       expiresAt: Date.now() + sessionMs,
     };

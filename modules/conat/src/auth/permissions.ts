@@ -51,7 +51,8 @@ export function hubPermissions(): ConatPermissions {
 /** A host serves its own subjects and reports about itself. */
 export function hostPermissions(hostId: string): ConatPermissions {
   return {
-    publish: { allow: [`hosts.${hostId}.>`] },
+    // Whose project it is, the hub looks up itself.
+    publish: { allow: [`hosts.${hostId}.>`, 'routes.*.resolve'] },
     subscribe: { allow: [`host.${hostId}.>`, 'hosts.keys'] },
     responses,
   };
@@ -104,7 +105,8 @@ export function accountPermissions(
   for (const { projectId, role } of projects) {
     if (onlyProject !== undefined && projectId !== onlyProject) continue;
     const space = `project.${projectId}`;
-    subscribe.push(`${space}.>`);
+    subscribe.push(`${space}.>`, `routes.${projectId}.changed`);
+    publish.push(`routes.${projectId}.resolve`);
     publish.push(`$JS.FC.*.${projectId}.>`);
     if (role === 'viewer') {
       readOnly.push(projectId);
@@ -123,4 +125,15 @@ export function accountPermissions(
     responses: { ...responses, except: viewed },
     readOnly,
   };
+}
+
+/** As {@link accountPermissions}; null for a connection whose one project is not among them (now). */
+export function connectionPermissions(
+  accountId: string,
+  projects: readonly ProjectAccess[],
+  onlyProject: string | undefined,
+): ConatPermissions | null {
+  const opens = projects.some(({ projectId }) => projectId === onlyProject);
+  if (onlyProject !== undefined && !opens) return null;
+  return accountPermissions(accountId, projects, onlyProject);
 }

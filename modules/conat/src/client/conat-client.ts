@@ -8,6 +8,7 @@ import {
   type Status,
   type WsConnectionOptions,
 } from '@nats-io/nats-core';
+import type { NatsConnectionImpl } from '@nats-io/nats-core/internal';
 import { WebSocket } from 'ws';
 import { Broker } from '../broker/broker.js';
 import { protocolTexts } from '../broker/protocol-texts.js';
@@ -165,6 +166,12 @@ export class ConatClient {
   onPublishRefused(listener: (subject: string) => void): () => void {
     this.refusalListeners.add(listener);
     return () => this.refusalListeners.delete(listener);
+  }
+
+  /** Subscriptions, without the one for the answers to requests. */
+  get listening(): number {
+    const { subscriptions } = (this.nats as NatsConnectionImpl).protocol;
+    return subscriptions.size() - (subscriptions.getMux() ? 1 : 0);
   }
 
   /** Lets what is under way arrive, then closes; what hangs is cut after a few seconds. */

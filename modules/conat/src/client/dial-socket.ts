@@ -1,6 +1,8 @@
 /** The part of the W3C WebSocket that nats-core uses. */
 export interface SocketLike {
   binaryType: string;
+  /** As in the standard: 1 is open, and then `onopen` is not called any more. */
+  readonly readyState?: number;
   readonly bufferedAmount: number;
   onopen: ((event?: unknown) => void) | null;
   onmessage: ((event: { data: unknown }) => void) | null;
@@ -15,6 +17,8 @@ interface CloseEventLike {
   readonly reason: string;
   readonly wasClean: boolean;
 }
+
+const open = 1;
 
 /**
  * A socket that is there at once and dials when it has what it needs (a moment of jitter, fresh
@@ -64,5 +68,6 @@ export class DialSocket implements SocketLike {
     inner.onmessage = (event) => this.onmessage?.(event);
     inner.onclose = (event) => this.onclose?.(event);
     inner.onerror = (event) => this.onerror?.({ message: event.message });
+    if (inner.readyState === open) this.onopen?.();
   }
 }

@@ -12,7 +12,7 @@ import {
   type StreamMethod,
   type StreamOptions,
 } from '@rookery/core/contract';
-import { errors, headers, TimeoutError, type MsgHdrs } from '@nats-io/nats-core';
+import { headers, type MsgHdrs } from '@nats-io/nats-core';
 import type { z } from 'zod';
 import type { ConatClient } from '../client/conat-client.js';
 import { ConatErrors } from '../conat.errors.js';
@@ -21,6 +21,7 @@ import { openDuplex } from './duplex-client.js';
 import { runJob } from './job-client.js';
 import { readStream } from './stream-client.js';
 import { deadlines } from './deadline.js';
+import { requestError } from './request-error.js';
 import { serviceLimits, type ServiceLimits } from './service-limits.js';
 import type { Target } from './service-target.js';
 import { encodeJson, errorOf, parseOutput, wireHeaders } from './wire.js';
@@ -106,27 +107,4 @@ async function callOnce(
   } finally {
     if (onAbort) options.signal?.removeEventListener('abort', onAbort);
   }
-}
-
-/** The coded form of what nats-core says of a request. */
-function requestError(error: unknown, subject: string, timeoutMs: number): unknown {
-  if (error instanceof errors.RequestError && error.isNoResponders()) {
-    return ConatErrors.SERVICE_UNAVAILABLE({ subject }, { cause: error });
-  }
-  // Refused while it waited for the reply, it comes wrapped.
-  const reason = error instanceof errors.RequestError ? error.cause : error;
-  if (reason instanceof errors.PermissionViolationError) {
-    return ConatErrors.SERVICE_FORBIDDEN({ subject }, { cause: error });
-  }
-  if (error instanceof TimeoutError) {
-    return ConatErrors.SERVICE_TIMEOUT({ subject, timeoutMs }, { cause: error });
-  }
-  if (
-    error instanceof errors.RequestError ||
-    error instanceof errors.ClosedConnectionError ||
-    error instanceof errors.DrainingConnectionError
-  ) {
-    return ConatErrors.SERVICE_UNAVAILABLE({ subject }, { cause: error });
-  }
-  return error;
 }

@@ -10,8 +10,15 @@ export type ProjectRole = z.infer<typeof ProjectRole>;
  */
 export const AccessClaims = z.object({
   iss: z.literal('rookery-hub'),
-  /** Audience: the host that may accept it (`host:<id>`), or `conat` for the control network. */
-  aud: z.union([z.templateLiteral(['host:', HostId]), z.literal('conat')]),
+  /**
+   * Audience: the host whose ingress may accept it (`host:<id>`), the host whose broker may
+   * (`conat:<id>`), or `conat` for the control network.
+   */
+  aud: z.union([
+    z.templateLiteral(['host:', HostId]),
+    z.templateLiteral(['conat:', HostId]),
+    z.literal('conat'),
+  ]),
   /** `account:<id>`, `project:<id>` (its own programs), `anonymous` (a public port), or `hub`. */
   sub: z.string().min(1).max(200),
   jti: z.string().min(1),
