@@ -53,6 +53,8 @@ export class BrokerSession {
   /** Everything published has reached the broker. @returns the first subject that it refused */
   async flush(): Promise<string | undefined> {
     await this.nats.flush();
+    // A refusal came before the PONG, and is handed on a few turns later.
+    await new Promise((resolve) => setImmediate(resolve));
     return this.refused[0];
   }
 
