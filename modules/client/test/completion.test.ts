@@ -38,6 +38,9 @@ it('completes commands, groups, options and project names in bash', async () => 
   expect(await offered('project', 'move', 'he')).toEqual(['hello']);
   expect(await offered('--json', 'project', 'sta')).toEqual(['start']);
   expect(await offered('snapshot', 'create', 'hel')).toEqual(['hello']);
+  expect(await offered('conat', 'str')).toEqual(['stream']);
+  expect(await offered('conat', 'kv', 'hist')).toEqual(['history']);
+  expect(await offered('conat', 'sub', '--que')).toEqual(['--queue']);
 });
 
 it.each(['zsh', 'fish'])('names every group for %s', async (shell) => {

@@ -8,10 +8,12 @@ import {
   JetStream,
   projectAccount,
   RootAccountDirectory,
+  serve,
   serveBroker,
   StandaloneAuthenticator,
   type StandaloneServer,
 } from '@rookery/conat';
+import { projectRoutes } from '@rookery/conat/contract';
 import {
   ProjectTokenAuthenticator,
   startTestBroker,
@@ -251,6 +253,19 @@ describe('rookery conat, with a hub', () => {
         options: { threads: 0 },
       },
     });
+    const control = await network.connect({ identity: 'hub', credentials: { token: 'hub' } });
+    await serve(
+      control,
+      projectRoutes,
+      {
+        // The token that a route comes with is the proof itself: both networks are one here.
+        resolve: async ({ proof }) => ({
+          ...{ projectId, hostId: newId(), generation: 1, urls: [network.url] },
+          ...(proof !== undefined && { token: proof }),
+        }),
+      },
+      { params: { projectId } },
+    );
     env = { ROOKERY_URL: hub.server.url, ROOKERY_TOKEN: 'rk_secret' };
   });
   afterAll(async () => {

@@ -31,7 +31,7 @@ export function brokerAction<O extends object>(
         const work = handler(run, session, operands, options);
         return await (listens ? work : Promise.race([work, interrupted(run.signal)]));
       } finally {
-        await session.client.close();
+        await session.close();
       }
     } catch (error) {
       throw codedFailure(error);

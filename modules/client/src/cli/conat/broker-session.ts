@@ -6,7 +6,7 @@ import {
 } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/nats-core';
-import { ConatClient } from '@rookery/conat';
+import { ConatClient, RoutedConatClient } from '@rookery/conat';
 import { createLogger } from '@rookery/core';
 import { usageError } from '../cli.errors.js';
 import { findProject } from '../resolve.js';
@@ -28,6 +28,8 @@ export class BrokerSession {
     readonly space: Space,
     /** As the user knows the broker. */
     readonly url: string,
+    /** Ends the connection, and those that it took to make it. */
+    readonly close: () => Promise<void> = () => client.close(),
   ) {
     client.onPublishRefused((subject) => this.refused.push(subject));
   }
@@ -98,21 +100,49 @@ async function openAtHub(run: CommandRun, options: BrokerOptions): Promise<Broke
   const hub = await run.client();
   const project =
     options.project === undefined ? undefined : await findProject(hub, options.project);
-  let first: Awaited<ReturnType<typeof hub.createConatToken>> | undefined =
-    await hub.createConatToken();
-  const url = new URL(first.url, `${hub.url.replace(/^http/, 'ws')}/`).href;
-  const client = await ConatClient.connect({
+  const access = await hub.createConatToken();
+  const url = new URL(access.url, `${hub.url.replace(/^http/, 'ws')}/`).href;
+  // Tokens live minutes; a command that listens may live longer than its connection.
+  let first: string | undefined = access.token;
+  const credentials = async (): Promise<{ token: string }> => {
+    const token = first ?? (await hub.createConatToken()).token;
+    first = undefined;
+    return { token };
+  };
+  const control = await ConatClient.connect({
     ...common(run, options),
     servers: url,
-    identity: first.inboxPrefix.replace(/^_INBOX\./, ''),
-    // Tokens live minutes; a command that listens may live longer than its connection.
-    credentials: async () => {
-      const { token } = first ?? (await hub.createConatToken());
-      first = undefined;
-      return { token };
-    },
+    identity: access.inboxPrefix.replace(/^_INBOX\./, ''),
+    credentials,
   });
-  return new BrokerSession(client, new Space(project?.id), url);
+  return project === undefined
+    ? new BrokerSession(control, new Space(), url)
+    : openProject(control, credentials, project.id, url);
+}
+
+/** The project's network is its host's broker, wherever that is now and later. */
+async function openProject(
+  control: ConatClient,
+  credentials: () => Promise<{ token: string }>,
+  projectId: string,
+  url: string,
+): Promise<BrokerSession> {
+  const logger = createLogger('conat-routes', 'silent');
+  const routed = new RoutedConatClient({ control, credentials, logger });
+  const close = async (): Promise<void> => {
+    await routed.close();
+    await control.close();
+  };
+  try {
+    const space = new Space(projectId);
+    // Held until the end, also while the command says nothing.
+    await routed.jetStream(projectId);
+    const client = await routed.routeSubject(space.toBroker('>'));
+    return new BrokerSession(client, space, url, close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 function common(
