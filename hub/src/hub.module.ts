@@ -19,11 +19,13 @@ import { ProblemFilter } from './api/problem.js';
 import { AuditApi } from './audit/audit.api.js';
 import { AuditService } from './audit/audit.service.js';
 import { BrokerAccess } from './conat/broker-access.js';
+import { HostRelay } from './conat/host-relay.js';
 import { HostAccessNews } from './conat/host-access-news.js';
 import { HubAuthenticator } from './conat/hub-authenticator.js';
 import { HubConat } from './conat/hub-conat.js';
 import { HUB_SECRET } from './conat/hub-secret.js';
 import { HubServices } from './conat/hub-services.js';
+import { ProjectRoutes } from './conat/project-routes.js';
 import type { HubConfig } from './config/config.js';
 import { SettingsModule, type HubSettings } from './config/settings.module.js';
 import { withDatabaseErrors } from './database/database-errors.js';
@@ -80,7 +82,8 @@ export class HubModule {
         ...services,
         ...api,
         ...composed(settings),
-        ...(hasApi ? [HubServices] : []),
+        ...(hasApi ? [HubServices, ProjectRoutes] : []),
+        HostRelay,
         ...(config.conatUrl === undefined ? [BrokerAccess, HostAccessNews] : []),
       ],
     };

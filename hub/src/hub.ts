@@ -9,6 +9,7 @@ import { AccountsService } from './accounts/accounts.service.js';
 import { openApiDocument } from './api/openapi.js';
 import type { HubConfig } from './config/config.js';
 import { NestLogger } from './config/nest-logger.js';
+import { HostRelay } from './conat/host-relay.js';
 import { defaultTuning, type HubTuning } from './config/tuning.js';
 import { HubModule } from './hub.module.js';
 
@@ -40,6 +41,11 @@ export async function createHub(
     dispatcher.register(
       (_path, request) => proxy.matches(request.url),
       (request, socket, head) => void proxy.handleUpgrade(request, socket, head),
+    );
+    const relay = app.get(HostRelay);
+    dispatcher.register(
+      (path) => relay.matches(path),
+      (request, socket, head) => void relay.handleUpgrade(request, socket, head),
     );
   }
   if (config.roles.includes('api')) {

@@ -53,6 +53,8 @@ interface Rule {
   readonly ask: readonly Who[];
   /** Who may listen there. */
   readonly serve: readonly Who[];
+  /** Who may also ask with others' ids: the service looks itself whose they are. */
+  readonly askOthers?: readonly Who[];
   /** Exceptions of single methods. */
   readonly methods?: Readonly<Record<string, { readonly ask: readonly Who[] }>>;
 }
@@ -73,6 +75,11 @@ const rules: Record<string, Rule> = {
   'host.{hostId}.backup': { ask: [], serve: ['host'] },
   'host.{hostId}.move.source': { ask: [], serve: ['host'] },
   'host.{hostId}.move.destination': { ask: [], serve: ['host'] },
+  // A host may ask about any project; whether it is its own, the hub looks up.
+  'routes.{projectId}': {
+    ...{ ask: ['owner', 'editor', 'viewer', 'host'], serve: [] },
+    askOthers: ['host'],
+  },
   'project.{projectId}.streams': {
     ...{ ask: members, serve: [] },
     methods: { logs: { ask: readers } },
@@ -82,6 +89,8 @@ const rules: Record<string, Rule> = {
 /** The same for subjects of no contract: `[subject, who may say it, who may hear it]`. */
 const others: readonly (readonly [string, readonly Who[], readonly Who[]])[] = [
   ['hosts.keys', [], ['host']],
+  [`routes.${P1}.changed`, [], ['owner', 'editor', 'viewer']],
+  [`routes.${P2}.changed`, [], []],
   [`account.${accounts.owner}.news`, ['owner'], ['owner']],
   [`account.${A0}.news`, [], []],
   [`project.${P1}.news`, members, readers],
@@ -155,7 +164,7 @@ function rowsOf({ prefix, methods }: ServiceContract): Row[] {
     const rows: Row[] = [
       { subject: own, ask: rule.methods?.[method]?.ask ?? rule.ask, hear: rule.serve },
     ];
-    if (foreign !== own) rows.push({ subject: foreign, ask: [], hear: [] });
+    if (foreign !== own) rows.push({ subject: foreign, ask: rule.askOthers ?? [], hear: [] });
     return rows;
   });
 }

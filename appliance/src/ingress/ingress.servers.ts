@@ -1,6 +1,7 @@
 import type { Server } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
 import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
+import { relayUpgrade, UpgradeDispatcher } from '@rookery/conat';
 import { AccessTokenVerifier, type Logger } from '@rookery/core';
 import type { TransferReceiver as MoveReceiver } from '@rookery/move';
 import { attachProxy, createIngressServer, HostIngress, SshIngress } from '@rookery/proxy';
@@ -35,7 +36,16 @@ export class IngressServers implements OnApplicationBootstrap, BeforeApplication
     this.http = new HostIngress({ hostId, verifier: this.verifier, routes });
     this.server = createIngressServer();
     this.server.on('request', (req, res) => void this.http.handleOrRefuse(req, res));
-    attachProxy(this.server, this.http);
+    attachProxy(this.server, this.http, { upgrades: 'none' });
+    const upgrades = new UpgradeDispatcher();
+    // One address for browsers and clients: the broker is the agent's.
+    const broker = `${agentUrl(parts.config)}/conat`;
+    upgrades.register('/conat', (...upgrade) => void relayUpgrade(...upgrade, broker));
+    upgrades.register(
+      (_path, request) => this.http.matches(request.url),
+      (...upgrade) => void this.http.handleUpgrade(...upgrade),
+    );
+    upgrades.attach(this.server);
     this.ssh = new SshIngress({
       hostKey: parts.hostKey,
       authorizer: parts.receiver,
@@ -72,4 +82,11 @@ export class IngressServers implements OnApplicationBootstrap, BeforeApplication
     this.verifier.setKeys(verificationKeys);
     this.http.forgetTokens();
   }
+}
+
+/** The agent's port as this machine reaches it. */
+function agentUrl({ listen, agentPort }: HostConfig): string {
+  const everywhere: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
+  const address = everywhere[listen] ?? listen;
+  return `http://${address.includes(':') ? `[${address}]` : address}:${agentPort}`;
 }

@@ -16,6 +16,15 @@ import { HostRegistry } from '../hosts/host-registry.service.js';
 import { SigningKeys } from '../keys/signing-keys.service.js';
 import { HUB_SECRET } from './hub-secret.js';
 
+/** An account, as what it shows says. */
+export interface Bearer {
+  readonly accountId: string;
+  /** Its token opens this project alone. */
+  readonly projectId?: string;
+  /** The API key or session behind it. */
+  readonly credentialId?: string;
+}
+
 /**
  * Who is who on the control network: hub processes by secret, hosts by nkey, joining hosts by
  * token, accounts by a short-lived token or by an API key.
@@ -23,6 +32,7 @@ import { HUB_SECRET } from './hub-secret.js';
 @Injectable()
 export class HubAuthenticator extends Authenticator {
   private readonly network: NetworkAuthenticator;
+  private readonly accessTokens: HubTokenVerifier;
 
   constructor(
     private readonly dataSource: DataSource,
@@ -32,11 +42,12 @@ export class HubAuthenticator extends Authenticator {
     @Inject(HUB_SECRET) hubSecret: string,
   ) {
     super();
+    this.accessTokens = new HubTokenVerifier(keys, dataSource);
     this.network = new NetworkAuthenticator({
       hubSecret,
       hostOf: (key) => hosts.hostOf(key),
       isJoinToken: (token) => hosts.isJoinToken(token),
-      accessTokens: new HubTokenVerifier(keys, dataSource),
+      accessTokens: this.accessTokens,
       projectsOf: (accountId) => this.projectsOf(accountId),
     });
   }
@@ -49,6 +60,21 @@ export class HubAuthenticator extends Authenticator {
     return {
       name: identityNames.account(caller.accountId),
       permissions: accountPermissions(caller.accountId, projects),
+    };
+  }
+
+  /** The account behind an API key or an access token for `audience`; null when it is no good. */
+  async bearerOf(token: string, audience: AccessClaims['aud']): Promise<Bearer | null> {
+    const caller = await this.auth.byToken(token);
+    if (caller) return { accountId: caller.accountId, credentialId: caller.credentialId };
+    const claims = await this.accessTokens.verify(token, audience).catch(() => null);
+    const accountId = /^account:([0-9a-f-]{36})$/.exec(claims?.sub ?? '')?.[1];
+    if (!claims || accountId === undefined) return null;
+    const { project, credential } = claims;
+    return {
+      accountId,
+      ...(project !== undefined && { projectId: project }),
+      ...(credential !== undefined && { credentialId: credential }),
     };
   }
 

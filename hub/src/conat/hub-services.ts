@@ -1,6 +1,6 @@
 import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
 import { createServiceClient, relayDuplex, serve, type ServiceServer } from '@rookery/conat';
-import { hostRegistration, hostReports } from '@rookery/conat/contract';
+import { hostRegistration, hostReports, projectRoutes } from '@rookery/conat/contract';
 import type { DuplexContext, Handlers, ProjectRole } from '@rookery/core/contract';
 import { hostProjects, projectStreams } from '@rookery/runner/contract';
 import { DataSource } from 'typeorm';
@@ -9,6 +9,7 @@ import { HostRegistry } from '../hosts/host-registry.service.js';
 import { HubErrors } from '../hub.errors.js';
 import { ProjectQueries } from '../projects/project.queries.js';
 import { HubConat } from './hub-conat.js';
+import { ProjectRoutes } from './project-routes.js';
 
 /** What the hub serves over the control network. Hub processes share the requests. */
 @Injectable()
@@ -37,6 +38,7 @@ export class HubServices implements OnApplicationBootstrap, OnModuleDestroy {
     private readonly dataSource: DataSource,
     private readonly queries: ProjectQueries,
     private readonly audit: AuditService,
+    private readonly routes: ProjectRoutes,
   ) {}
 
   async onApplicationBootstrap(): Promise<void> {
@@ -46,6 +48,7 @@ export class HubServices implements OnApplicationBootstrap, OnModuleDestroy {
       await serve(client, hostRegistration, registration),
       await serve(client, hostReports, reports, { wildcardParams: ['hostId'] }),
       await serve(client, projectStreams, this.streams, { wildcardParams: ['projectId'] }),
+      await serve(client, projectRoutes, this.routes.handlers, { wildcardParams: ['projectId'] }),
     ];
   }
 

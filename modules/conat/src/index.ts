@@ -22,6 +22,7 @@ export {
   type StandaloneServer,
 } from './gateway/standalone.js';
 export { brokerMetrics, brokerMetricsType, brokerRegistry } from './metrics/broker-registry.js';
+export { mayReadMetrics } from './metrics/metrics-access.js';
 export { StandaloneAuthenticator } from './auth/standalone-authenticator.js';
 export { Authenticator, ConnectOptions, type ConnectRequest } from './auth/authenticator.js';
 export type { ConatIdentity, ConatPermissions, ReplyRules, SubjectRules } from './auth/identity.js';
@@ -62,6 +63,7 @@ export {
   type UpgradeHandler,
   type UpgradeMatch,
 } from './gateway/upgrade-dispatcher.js';
+export { relayUpgrade, type UpgradeRelayOptions } from './gateway/upgrade-relay.js';
 export { ConatModule } from './conat.module.js';
 export type { ConatOptions, ConatOptionsInput } from './conat.module-definition.js';
 export { ConatWsAdapter } from './gateway/conat-ws.adapter.js';

@@ -94,7 +94,7 @@ describe('subjects', () => {
     '%s is on no single network',
     (subject) => {
       expect(() => projectOfSubject(subject)).toThrow(
-        expect.objectContaining({ code: 'CONAT_SUBJECT_SPANS' }) as Error,
+        expect.objectContaining({ code: 'CONAT_SUBJECT_SPANS' }),
       );
     },
   );
@@ -164,7 +164,7 @@ describe('a client of many networks', () => {
     for (const [name, broker] of [['control', control] as const, ...hosts.entries()]) {
       const hub = await broker.connect({ credentials: { token: 'hub' } });
       hub.nats.subscribe('>', {
-        callback: (_, message) => heard.push(`${name} ${message.subject}`),
+        callback: (_, message) => void heard.push(`${name} ${message.subject}`),
       });
       await hub.nats.flush();
     }
@@ -183,7 +183,7 @@ describe('a client of many networks', () => {
   it('never goes to another network when there is no route', async () => {
     const heard: string[] = [];
     const hub = await control.connect();
-    hub.nats.subscribe('project.>', { callback: (_, { subject }) => heard.push(subject) });
+    hub.nats.subscribe('project.>', { callback: (_, { subject }) => void heard.push(subject) });
     await hub.nats.flush();
     await expect(routed.publish(`project.${P}.a`)).rejects.toMatchObject({
       code: 'CONAT_ROUTE_MISSING',
@@ -210,7 +210,7 @@ describe('a client of many networks', () => {
     const heard: string[] = [];
     const client = await routed.routeSubject(`project.${P}.news`);
     client.nats.subscribe(`project.${P}.news`, {
-      callback: (error, message) => heard.push(error ? String(error) : message.string()),
+      callback: (error, message) => void heard.push(error ? String(error) : message.string()),
     });
     await client.nats.flush();
     for (const [generation, at] of [1, 0, 1].entries()) {
