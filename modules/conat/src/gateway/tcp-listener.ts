@@ -66,7 +66,7 @@ function tcpTransport(socket: Socket, local: TcpAddress | undefined): Transport 
     get bufferedBytes() {
       return socket.writableLength;
     },
-    send: (frame) => void socket.write(frame),
+    send: (frame, taken) => void socket.write(frame, taken),
     pause: () => void socket.pause(),
     resume: () => void socket.resume(),
     close: (_code, _reason, how) => {

@@ -7,6 +7,7 @@ import type { Connection, Transport } from '../broker/ports.js';
 
 /** How long a closed connection may take to send what waits for it. */
 export const closeDeadlineMs = 5_000;
+const binary = { binary: true };
 /** A client's frame may join many protocol lines; the broker itself bounds each of them. */
 const frameSlackBytes = 64 * 1024;
 
@@ -31,7 +32,7 @@ export function acceptWebSocket(broker: Broker, socket: WebSocket, request: Inco
     get bufferedBytes() {
       return socket.bufferedAmount;
     },
-    send: (frame) => socket.send(frame, { binary: true }),
+    send: (frame, taken) => socket.send(frame, binary, taken),
     pause: () => socket.pause(),
     resume: () => socket.resume(),
     close: (code, reason, how) => {
