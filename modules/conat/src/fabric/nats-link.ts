@@ -175,6 +175,7 @@ export class NatsLink implements WireOwner {
     this.giveUp();
     this.writer.flush();
     this.wire?.finish();
+    this.wire = null;
   }
 
   // The node's side.
