@@ -131,6 +131,11 @@ describe('a host', () => {
     expect(startedAt(after.stdout)).toBe(startedAt(before.stdout));
   });
 
+  it('shows its broker’s metrics to this machine', async () => {
+    const answer = await fetch(`http://127.0.0.1:${host.ports.agent}/metrics`);
+    expect(await answer.text()).toMatch(/^conat_subscriptions \d/m);
+  });
+
   it('serves while the hub is away and reports when it is back', async () => {
     await hub.stop();
     await waitFor('the host notices', async () => (await host.readyz())?.hub === 'away', {

@@ -4,6 +4,10 @@ export const HubErrors = catalogue('hub', {
   // Who asks
   UNAUTHENTICATED: { status: 401, message: 'Sign in, or send an API key as a bearer token.' },
   FORBIDDEN: { status: 403, message: 'This needs the role {role}.' },
+  METRICS_FORBIDDEN: {
+    status: 403,
+    message: 'Metrics are read on the hub’s own machine, or with the token of its settings.',
+  },
   CSRF_REFUSED: {
     status: 403,
     message: 'A change with a session cookie must come from this site’s own pages.',

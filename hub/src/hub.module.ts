@@ -25,6 +25,7 @@ import { HubAuthenticator } from './conat/hub-authenticator.js';
 import { HubConat } from './conat/hub-conat.js';
 import { HUB_SECRET } from './conat/hub-secret.js';
 import { HubServices } from './conat/hub-services.js';
+import { MetricsController } from './conat/metrics.controller.js';
 import { ProjectRoutes } from './conat/project-routes.js';
 import type { HubConfig } from './config/config.js';
 import { SettingsModule, type HubSettings } from './config/settings.module.js';
@@ -77,7 +78,10 @@ export class HubModule {
     return {
       module: HubModule,
       imports: [SettingsModule.of(settings), IdentityModule, ...broker],
-      controllers: hasApi ? [ApiController, PagesController] : [],
+      controllers: [
+        ...(hasApi ? [ApiController, PagesController] : []),
+        ...(broker.length > 0 ? [MetricsController] : []),
+      ],
       providers: [
         ...services,
         ...api,

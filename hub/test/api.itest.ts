@@ -37,6 +37,16 @@ describe('who may ask', () => {
     }
   });
 
+  it('shows its broker’s metrics to this machine, not to whoever comes through a proxy', async () => {
+    const own = await fetch(`${hub.url}/metrics`);
+    expect(own.headers.get('content-type')).toContain('text/plain');
+    expect(await own.text()).toMatch(/^conat_connections\{transport="websocket"\} [1-9]/m);
+    const headers = { 'x-forwarded-for': '203.0.113.9' };
+    const proxied = await fetch(`${hub.url}/metrics`, { headers });
+    expect(proxied.status).toBe(403);
+    expect(await proxied.json()).toMatchObject({ code: 'METRICS_FORBIDDEN' });
+  });
+
   it('hides a project from others, lets a viewer read and an editor change', async () => {
     const { id } = await hub.createProject();
     const { token, accountId } = other;

@@ -9,6 +9,11 @@ describe('the hub’s settings', () => {
     });
   });
 
+  it('take no metrics token that is easily guessed', () => {
+    const env = { ROOKERY_DATA: '/d', ROOKERY_METRICS_TOKEN: 'short' };
+    expect(() => configFromEnvironment(env)).toThrow(/ROOKERY_METRICS_TOKEN/);
+  });
+
   it('name every unknown name at once', () => {
     const env = { ROOKERY_DATA: '/d', ROOKERY_PROT: '1', ROOKERY_COLOUR: 'x' };
     expect(() => configFromEnvironment(env)).toThrow(/ROOKERY_COLOUR, ROOKERY_PROT/);

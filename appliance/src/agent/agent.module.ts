@@ -38,6 +38,7 @@ import { AgentLifecycle } from './agent.lifecycle.js';
 import { BooksModule } from './books.module.js';
 import { HealthController } from './health.controller.js';
 import { HostWriters } from './host-writers.js';
+import { MetricsController } from './metrics.controller.js';
 import { moveModule, PortsModule, runnerModule } from './ports.module.js';
 import { RunnerControl } from './runner-control.js';
 import { closingStores, fenced, noBackups, offer, Services } from './serving.js';
@@ -178,7 +179,7 @@ const providers: Provider[] = [
       }),
     }),
   ],
-  controllers: [HealthController],
+  controllers: [HealthController, MetricsController],
   providers,
 })
 export class AgentModule {}

@@ -71,6 +71,11 @@ const HostEnvironment = z.object({
     .min(1)
     .max(30 * 86_400)
     .default(86_400),
+  /** Shown by whoever reads /metrics; absent: only this machine may. */
+  ROOKERY_METRICS_TOKEN: z
+    .string()
+    .regex(/^\S{16,200}$/)
+    .optional(),
   /** Comma-separated image patterns; absent: every image. */
   ROOKERY_IMAGE_ALLOWLIST: List.optional(),
   /** The entry script's, which may be exported around us; nothing here reads it. */
@@ -102,6 +107,7 @@ export interface HostConfig {
   readonly backup: { readonly repository: string; readonly passwordFile: string } | undefined;
   readonly offlineMs: number;
   readonly imageAllowlist: readonly string[] | undefined;
+  readonly metricsToken: string | undefined;
   readonly logLevel: string;
   readonly paths: HostPaths;
 }
@@ -167,6 +173,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     backup: backupOf(parsed),
     offlineMs: parsed.ROOKERY_OFFLINE_TTL * 1000,
     imageAllowlist: parsed.ROOKERY_IMAGE_ALLOWLIST,
+    metricsToken: parsed.ROOKERY_METRICS_TOKEN,
     logLevel: parsed.ROOKERY_LOG_LEVEL,
     paths: pathsIn(dataDir, parsed.ROOKERY_HOST_KEY),
   });

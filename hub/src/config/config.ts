@@ -26,6 +26,11 @@ const HubEnvironment = z.object({
   ROOKERY_ROLES: Roles,
   /** Another hub process's /conat; absent: this process hosts the broker. */
   ROOKERY_CONAT_URL: z.url({ protocol: /^wss?$/ }).optional(),
+  /** Shown by whoever reads /metrics; absent: only this machine may. */
+  ROOKERY_METRICS_TOKEN: z
+    .string()
+    .regex(/^\S{16,200}$/)
+    .optional(),
   ROOKERY_CONAT_SECRET: z.string().min(16).max(200).optional(),
   /** The entry script's, which may be exported around us; nothing here reads it. */
   ROOKERY_CACHE: z.string().optional(),
@@ -46,6 +51,7 @@ export interface HubConfig {
   readonly roles: readonly HubRole[];
   readonly conatUrl: string | undefined;
   readonly conatSecret: string | undefined;
+  readonly metricsToken: string | undefined;
   readonly logLevel: string;
   readonly hostOfflineAfterMs: number;
   readonly bootstrapFile: string | undefined;
@@ -77,6 +83,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
     roles: parsed.ROOKERY_ROLES,
     conatUrl: parsed.ROOKERY_CONAT_URL,
     conatSecret: parsed.ROOKERY_CONAT_SECRET,
+    metricsToken: parsed.ROOKERY_METRICS_TOKEN,
     logLevel: parsed.ROOKERY_LOG_LEVEL,
     hostOfflineAfterMs: parsed.ROOKERY_HOST_OFFLINE_AFTER_MS,
     bootstrapFile: parsed.ROOKERY_BOOTSTRAP_FILE,
