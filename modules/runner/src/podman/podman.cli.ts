@@ -57,7 +57,7 @@ export class PodmanCli {
 
   async run(args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
     try {
-      return await this.exec.run(this.argv(args), { ...options, env: this.env(args, options.env) });
+      return await this.exec.run(this.argv(args), this.options(args, options));
     } catch (error) {
       if (!CodedError.is(error, 'COMMAND_FAILED')) throw error;
       // The verb tells more than this host's flags.
@@ -67,7 +67,12 @@ export class PodmanCli {
   }
 
   spawn(args: readonly string[], options: SpawnOptions = {}): SpawnedProcess {
-    return this.exec.spawn(this.argv(args), { ...options, env: this.env(args, options.env) });
+    return this.exec.spawn(this.argv(args), this.options(args, options));
+  }
+
+  /** conmon leaves a file named `oom` in its working folder when a container runs out of memory. */
+  private options<O extends ExecOptions | SpawnOptions>(args: readonly string[], options: O): O {
+    return { cwd: this.paths.stateDir, ...options, env: this.env(args, options.env) };
   }
 
   /** Bytes of the layers that a pull under way has fetched. */
