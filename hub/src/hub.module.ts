@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
-import { Broker, ConatModule } from '@rookery/conat';
+import { Broker, ConatModule, NatsFabric } from '@rookery/conat';
 import { CachingTokenSource, HubProxy, TokenSource } from '@rookery/proxy';
 import { DataSource } from 'typeorm';
 import { AccessChanges } from './access/access-changes.js';
@@ -27,7 +27,6 @@ import { HUB_SECRET } from './conat/hub-secret.js';
 import { HubServices } from './conat/hub-services.js';
 import { MetricsController } from './conat/metrics.controller.js';
 import { ProjectRoutes } from './conat/project-routes.js';
-import type { HubConfig } from './config/config.js';
 import { SettingsModule, type HubSettings } from './config/settings.module.js';
 import { withDatabaseErrors } from './database/database-errors.js';
 import { HostConnections } from './hosts/host-connections.js';
@@ -74,7 +73,7 @@ export class HubModule {
   static of(settings: HubSettings): DynamicModule {
     const { config } = settings;
     const hasApi = config.roles.includes('api');
-    const broker = config.conatUrl === undefined ? [brokerModule(config)] : [];
+    const broker = config.conatUrl === undefined ? [brokerModule(settings)] : [];
     return {
       module: HubModule,
       imports: [SettingsModule.of(settings), IdentityModule, ...broker],
@@ -94,14 +93,16 @@ export class HubModule {
   }
 }
 
-const brokerModule = ({ dataDir }: HubConfig): DynamicModule =>
+const brokerModule = ({ config: { dataDir, conatFabric }, log }: HubSettings): DynamicModule =>
   ConatModule.forRootAsync({
     imports: [IdentityModule],
     inject: [HubAuthenticator],
     useFactory: (authenticator: HubAuthenticator) => ({
       ...{ authenticator, name: 'rookery-hub' },
-      // The control network's own account.
-      persistence: { dir: join(dataDir, 'conat') },
+      // The control network's own account; with a fabric it is the cluster's.
+      ...(conatFabric
+        ? { fabric: new NatsFabric(conatFabric, { name: 'rookery-hub', logger: log }) }
+        : { persistence: { dir: join(dataDir, 'conat') } }),
     }),
   });
 

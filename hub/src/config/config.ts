@@ -1,3 +1,4 @@
+import { NatsFabricOptions } from '@rookery/conat';
 import { parseConfig, CoreErrors } from '@rookery/core';
 import { z } from 'zod';
 
@@ -32,6 +33,12 @@ const HubEnvironment = z.object({
     .regex(/^\S{16,200}$/)
     .optional(),
   ROOKERY_CONAT_SECRET: z.string().min(16).max(200).optional(),
+  /** All nodes of a NATS cluster that joins the brokers of the hub's processes. */
+  ROOKERY_CONAT_FABRIC: z.string().min(1).optional(),
+  /** The seed of an nkey, or NATS credentials; instead of a password in the URLs. */
+  ROOKERY_CONAT_FABRIC_CREDENTIALS_FILE: z.string().min(1).optional(),
+  /** For tls:// nodes whose certificates no public authority signed. */
+  ROOKERY_CONAT_FABRIC_CA_FILE: z.string().min(1).optional(),
   /** The entry script's, which may be exported around us; nothing here reads it. */
   ROOKERY_CACHE: z.string().optional(),
   ROOKERY_LOG_LEVEL: z
@@ -52,6 +59,8 @@ export interface HubConfig {
   readonly conatUrl: string | undefined;
   readonly conatSecret: string | undefined;
   readonly metricsToken: string | undefined;
+  /** Undefined: this process's broker is by itself. */
+  readonly conatFabric: NatsFabricOptions | undefined;
   readonly logLevel: string;
   readonly hostOfflineAfterMs: number;
   readonly bootstrapFile: string | undefined;
@@ -84,6 +93,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
     conatUrl: parsed.ROOKERY_CONAT_URL,
     conatSecret: parsed.ROOKERY_CONAT_SECRET,
     metricsToken: parsed.ROOKERY_METRICS_TOKEN,
+    conatFabric: fabricOf(parsed),
     logLevel: parsed.ROOKERY_LOG_LEVEL,
     hostOfflineAfterMs: parsed.ROOKERY_HOST_OFFLINE_AFTER_MS,
     bootstrapFile: parsed.ROOKERY_BOOTSTRAP_FILE,
@@ -91,3 +101,17 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
 }
 
 const isOurs = (name: string): boolean => name.startsWith('ROOKERY_');
+
+function fabricOf(parsed: z.infer<typeof HubEnvironment>): NatsFabricOptions | undefined {
+  const servers = parsed.ROOKERY_CONAT_FABRIC;
+  if (servers === undefined) return undefined;
+  if (parsed.ROOKERY_CONAT_URL !== undefined) {
+    const reason = 'ROOKERY_CONAT_FABRIC is for a broker of its own: leave ROOKERY_CONAT_URL out';
+    throw CoreErrors.INVALID_CONFIG({ reason });
+  }
+  return parseConfig(NatsFabricOptions, {
+    servers,
+    credentialsFile: parsed.ROOKERY_CONAT_FABRIC_CREDENTIALS_FILE,
+    caFile: parsed.ROOKERY_CONAT_FABRIC_CA_FILE,
+  });
+}

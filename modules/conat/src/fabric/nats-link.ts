@@ -71,7 +71,7 @@ export class NatsLink implements WireOwner {
   ) {
     this.asked = new AskedReplies(options.noRespondersWithinMs);
     this.waiting = new HeldMessages(options.bufferedBytesMax);
-    this.writer = new FrameWriter(frameBytesMax, (frame) => this.sendFrame(frame));
+    this.writer = new FrameWriter(frameBytesMax, (frame, taken) => this.sendFrame(frame, taken));
   }
 
   get isUp(): boolean {
@@ -311,10 +311,10 @@ export class NatsLink implements WireOwner {
     this.writer.flush();
   }
 
-  private sendFrame(frame: Buffer): void {
+  private sendFrame(frame: Buffer, taken?: () => void): void {
     const { wire } = this;
     if (!wire) return;
-    wire.send(frame);
+    wire.send(frame, taken);
     if (wire.bufferedBytes > this.options.holdAboveBytes) this.congested = true;
   }
 

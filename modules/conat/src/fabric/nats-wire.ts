@@ -94,8 +94,9 @@ export class NatsWire implements ServerSink {
     return this.socket.writableLength;
   }
 
-  send(frame: Buffer): void {
-    this.socket.write(frame);
+  /** @param taken called when nobody looks at the frame's bytes any more */
+  send(frame: Buffer, taken?: () => void): void {
+    this.socket.write(frame, taken);
   }
 
   /** Closes once everything was sent. */
