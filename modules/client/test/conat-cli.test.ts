@@ -305,7 +305,7 @@ describe('rookery conat, with a hub', () => {
       identity: 'any',
       credentials: { token: `project:${projectId}` },
     });
-    program.nats.subscribe('greet', { callback: (_, message) => message.respond('caw') });
+    program.nats.subscribe('greet', { callback: (_, message) => void message.respond('caw') });
     await program.nats.flush();
     expect((await as(owner, 'req', 'greet', '--raw', '-p', 'shop')).stdout).toBe('caw\n');
   });
