@@ -82,6 +82,7 @@ describe('the tables', () => {
     `account.${A1}.news`,
     `account.${A2}.news`,
     '$JS.API.INFO',
+    '$SRV.PING',
     '$SYS.x',
     'other',
     ...Object.keys(everyone).map(inboxOf),
@@ -91,7 +92,7 @@ describe('the tables', () => {
     hub: { publish: subjects, subscribe: subjects },
     [`host-${H1}`]: {
       publish: [`hosts.${H1}.heartbeat`, inboxOf(`host-${H1}`)],
-      subscribe: [`host.${H1}.projects.start`, 'hosts.keys', inboxOf(`host-${H1}`)],
+      subscribe: [`host.${H1}.projects.start`, 'hosts.keys', '$SRV.PING', inboxOf(`host-${H1}`)],
     },
     'joining-x': {
       publish: ['hosts.register', inboxOf('joining-x')],

@@ -53,7 +53,8 @@ export function hostPermissions(hostId: string): ConatPermissions {
   return {
     // Whose project it is, the hub looks up itself.
     publish: { allow: [`hosts.${hostId}.>`, 'routes.*.resolve'] },
-    subscribe: { allow: [`host.${hostId}.>`, 'hosts.keys'] },
+    // `$SRV`: hubs and their operators ask which services there are.
+    subscribe: { allow: [`host.${hostId}.>`, 'hosts.keys', '$SRV.>'] },
     responses,
   };
 }
