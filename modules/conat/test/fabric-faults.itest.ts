@@ -86,7 +86,7 @@ function listen(client: ConatClient): number[] {
   const heard: number[] = [];
   client.nats.subscribe('work', {
     queue: 'workers',
-    callback: (_, message) => heard.push(Number(message.string())),
+    callback: (_, message) => void heard.push(Number(message.string())),
   });
   return heard;
 }

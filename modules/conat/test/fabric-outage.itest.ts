@@ -119,7 +119,7 @@ tests(`a cluster that takes little${why}`, () => {
     const count = 12_000;
     const [listener, speaker] = [await pool.connect(), await pool.connect()];
     let heard = 0;
-    listener.nats.subscribe('much', { callback: () => (heard += 1) });
+    listener.nats.subscribe('much', { callback: () => void (heard += 1) });
     await listener.nats.flush();
     process.kill(server.pid!, 'SIGSTOP');
     try {
