@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
 import { headers, type Msg, type Subscription } from '@nats-io/nats-core';
-import { brokerMetrics, type ConatClient } from '@rookery/conat';
+import { accountPermissions, brokerMetrics, type ConatClient } from '@rookery/conat';
 import { natsServerMissing, ProjectTokenAuthenticator } from '@rookery/conat/testing';
 import { waitFor } from '@rookery/core';
 import { TestHub } from './fabric/test-hub.js';
@@ -50,7 +50,7 @@ async function known(client: ConatClient): Promise<void> {
   for (const other of clients) {
     const subject = `known.${Math.random()}`;
     let heard = false;
-    client.nats.subscribe(subject, { max: 1, callback: () => (heard = true) });
+    client.nats.subscribe(subject, { max: 1, callback: () => void (heard = true) });
     await client.nats.flush();
     const tell = (): boolean => {
       if (!heard) other.nats.publish(subject);
@@ -73,7 +73,7 @@ const until = (what: string, probe: () => boolean) =>
 
 tests('brokers of three processes in a NATS cluster', () => {
   it('bring messages to subscribers of every process, once and in order', async () => {
-    const heard = [];
+    const heard: Msg[][] = [];
     for (const [n, client] of clients.entries()) {
       const subject = ['news.*.a', 'news.>', 'news.x.a'][n]!;
       heard.push(collect(client.nats.subscribe(subject)));
@@ -115,6 +115,15 @@ tests('brokers of three processes in a NATS cluster', () => {
       `HMSG odd.\xe4 7 _INBOX.hub.1 ${block.length} ${block.length + 4}\r\n` +
         `${block.toString('latin1')}${payload.toString('latin1')}\r\n`,
     );
+  });
+
+  it('carry messages that are larger than any read', async () => {
+    const heard = collect(clients[1]!.nats.subscribe('large'));
+    await known(clients[1]!);
+    const payload = Buffer.alloc(1024 * 1024, 'large ');
+    for (let n = 0; n < 5; n += 1) clients[0]!.nats.publish('large', payload);
+    await until('all have come', () => heard.length === 5);
+    for (const { data } of heard) expect(payload.equals(data)).toBe(true);
   });
 
   it('give each message of a queue group to one member, wherever it is', async () => {
@@ -174,7 +183,11 @@ tests('brokers of three processes in a NATS cluster', () => {
     const limited: Msg[] = [];
     for (let n = 0; n < 10; n += 1) {
       clients[1]!.nats.subscribe('few', {
-        ...{ queue: 'q', max: 3, callback: (_: unknown, message: Msg) => limited.push(message) },
+        ...{
+          queue: 'q',
+          max: 3,
+          callback: (_: unknown, message: Msg) => void limited.push(message),
+        },
       });
     }
     await known(clients[1]!);
@@ -229,7 +242,9 @@ tests('brokers of three processes in a NATS cluster', () => {
     const project = await connectTo(hubs[0]!, 'project:p1');
     const stranger = await connectTo(hubs[1]!, 'project:p2');
     const account = await connectTo(hubs[1]!, 'account:ann');
-    project.nats.subscribe('greet', { callback: (_, message) => message.respond('hello') });
+    project.nats.subscribe('greet', {
+      callback: (_, message) => void message.respond('hello'),
+    });
     await known(clients[0]!);
     await project.nats.flush();
     const greeting = () => account.nats.request('project.p1.greet').catch(() => null);
@@ -248,6 +263,23 @@ tests('brokers of three processes in a NATS cluster', () => {
     expect(await spied.answers()).toMatch(/Permissions Violation for Subscription/);
     await stranger.nats.flush();
     expect(leaked).toHaveLength(0);
+    // What was taken away ends at once, whoever publishes it wherever.
+    spied.say('SUB project.p1.news 2\r\n');
+    expect(await spied.answers()).toBe('');
+    const tell = (): boolean => {
+      project.nats.publish('news');
+      return spied.text.includes('MSG project.p1.news 2 0');
+    };
+    await waitFor('it is heard', tell, { timeoutMs, everyMs: 5 });
+    await project.nats.flush();
+    await spied.answers();
+    spied.forget();
+    hubs[1]!.broker.updatePermissions('account-ann', accountPermissions('ann', []));
+    project.nats.publish('news');
+    await project.nats.flush();
+    expect(await spied.answers()).toBe(
+      `-ERR 'Permissions Violation for Subscription to "project.p1.news" (sid "2")'\r\n`,
+    );
   });
 
   it('join parts of the processes themselves', async () => {
