@@ -273,8 +273,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
       return;
     }
     this.hearsItself = this.options.echo;
-    this.rates = this.broker.admit(this, identity);
-    if (!this.rates) {
+    if (!(this.rates = this.broker.admit(this, identity))) {
       this.refuse(protocolTexts.maximumConnections, 'maximum connections exceeded');
       return;
     }
