@@ -307,6 +307,11 @@ describe('rookery conat, with a hub', () => {
     });
     program.nats.subscribe('greet', { callback: (_, message) => void message.respond('caw') });
     await program.nats.flush();
+    const status = await as(owner, 'status', '-p', 'shop', '--json');
+    expect(JSON.parse(status.stdout)).toMatchObject({
+      ...{ server: { project: projectId, jetStream: true }, jetStream: { streams: 2 } },
+      ...{ metricsUrl: null, metrics: null },
+    });
     expect((await as(owner, 'req', 'greet', '--raw', '-p', 'shop')).stdout).toBe('caw\n');
   });
 

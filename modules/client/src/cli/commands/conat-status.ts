@@ -129,10 +129,10 @@ async function metricsOf(run: CommandRun, session: BrokerSession, options: Statu
   }
 }
 
-/** Beside the WebSocket; NATS over TCP does not tell. */
+/** Beside the WebSocket; NATS over TCP does not tell, nor does the way to a project's host. */
 function metricsUrl(brokerUrl: string): string | undefined {
   const url = new URL(brokerUrl);
-  if (url.protocol === 'nats:') return undefined;
+  if (url.protocol === 'nats:' || url.protocol === 'route:') return undefined;
   return new URL('/metrics', url.href.replace(/^ws/, 'http')).href;
 }
 

@@ -26,7 +26,7 @@ export class BrokerSession {
   constructor(
     readonly client: ConatClient,
     readonly space: Space,
-    /** As the user knows the broker. */
+    /** Where it is: as the user named it, or `route://<host>` for a project’s. */
     readonly url: string,
     /** Ends the connection, and those that it took to make it. */
     readonly close: () => Promise<void> = () => client.close(),
@@ -117,7 +117,7 @@ async function openAtHub(run: CommandRun, options: BrokerOptions): Promise<Broke
   });
   return project === undefined
     ? new BrokerSession(control, new Space(), url)
-    : openProject(control, credentials, project.id, url);
+    : openProject(control, credentials, project.id);
 }
 
 /** The project's network is its host's broker, wherever that is now and later. */
@@ -125,7 +125,6 @@ async function openProject(
   control: ConatClient,
   credentials: () => Promise<{ token: string }>,
   projectId: string,
-  url: string,
 ): Promise<BrokerSession> {
   const logger = createLogger('conat-routes', 'silent');
   const routed = new RoutedConatClient({ control, credentials, logger });
@@ -138,7 +137,7 @@ async function openProject(
     // Held until the end, also while the command says nothing.
     await routed.jetStream(projectId);
     const client = await routed.routeSubject(space.toBroker('>'));
-    return new BrokerSession(client, space, url, close);
+    return new BrokerSession(client, space, `route://${client.nats.getServer()}`, close);
   } catch (error) {
     await close();
     throw error;
