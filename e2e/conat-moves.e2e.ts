@@ -1,6 +1,7 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import type { ProjectView } from '@rookery/client/contract';
+import { AckPolicy } from '@nats-io/jetstream';
 import { waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';
 import { projectRoutes } from '@rookery/conat/contract';
@@ -126,6 +127,34 @@ test(
   },
   runMs + 240_000,
 );
+
+test('a backup has what was kept, and what consumers have read', async () => {
+  const { items } = await cluster.client.listProjects({ name: 'talkative' });
+  const projectId = items[0]!.id;
+  const before = await readStream(projectId);
+  const client = await routedClient(cluster.client, await cluster.token());
+  ends.push(() => client.end());
+  const js = await client.jetStream(projectId);
+  const manager = await js.jetstreamManager();
+  await manager.consumers.add('log', { durable_name: 'reader', ack_policy: AckPolicy.Explicit });
+  const first = await (await js.consumers.get('log', 'reader')).next();
+  expect(await first?.ackAck()).toBe(true);
+
+  const backup = await cluster.client.runBackup({ projectId });
+  await cluster.client.waitForOperation(backup.operation.id);
+  await manager.streams.purge('log');
+  const restore = await cluster.client.restoreBackup({
+    ...{ projectId, backupId: 'latest', replace: true },
+  });
+  await cluster.client.waitForOperation(restore.operation.id);
+  const position = await waitFor(
+    'the stream is back',
+    async () => (await manager.consumers.info('log', 'reader').catch(() => undefined))?.ack_floor,
+    { timeoutMs: 60_000, everyMs: 200 },
+  );
+  expect(position.stream_seq).toBe(1);
+  expect(await readStream(projectId)).toEqual(before);
+}, 240_000);
 
 test('who cannot dial the host comes through the hub, as long as it may', async () => {
   const token = await cluster.token();
