@@ -51,7 +51,6 @@ export class HostProcess {
         'localhost/rookery/debian:13': `${cache}/images/debian-13.tar`,
       }),
       ROOKERY_TOOLS_DIR: `${cache}/tools`,
-      ROOKERY_BTRFS_PROGRAM: `${cache}/bin/btrfs`,
     };
     return new HostProcess(data, env, ports);
   }

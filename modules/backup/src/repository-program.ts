@@ -172,8 +172,8 @@ const patterns: readonly (readonly [
   ],
   [/already locked|unable to create lock/i, 'REPOSITORY_LOCKED'],
   [
-    // The last: rustic reads the file of a full id at once.
-    /no matching ID|no snapshot found|No suitable id found|snapshot .* not found|\/snapshots\/[0-9a-f]{64}\s[\s\S]*(no such file|not ?found)/i,
+    // The last: rustic, and restic from 0.17 on, read the file of a full id at once.
+    /no matching ID|no snapshot found|No suitable id found|snapshot .* not found|failed to find snapshot|\/snapshots\/[0-9a-f]{64}[\s:][\s\S]*(no such file|not ?found)/i,
     'BACKUP_NOT_FOUND',
   ],
   [
