@@ -1,8 +1,9 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { createLogger, waitFor } from '@rookery/core';
+import { createLogger, SystemExec, waitFor } from '@rookery/core';
 import pg from 'pg';
 import { DataSource } from 'typeorm';
 import { dataSourceOptions, openDataSource } from '../src/database/data-source.js';
@@ -70,6 +71,38 @@ describe('the embedded Postgres', () => {
       { timeoutMs: 20_000 },
     );
     expect(await query(url, 'SELECT n FROM survived')).toEqual([{ n: 3 }]);
+  });
+
+  it('starts although the pid of a killed server is still taken, by a zombie of its user', async () => {
+    const first = server();
+    const url = await first.start();
+    await query(url, 'CREATE TABLE outlived AS SELECT 4 AS n');
+    await first.stop();
+    // Its parent has become a program that does not ask for its children's ends.
+    const change = process.getuid?.() === 0 ? 'setpriv --reuid postgres --clear-groups ' : '';
+    const parent = new SystemExec().spawn([
+      'sh',
+      '-c',
+      `${change}sleep 0.1 & echo $!; exec sleep 600`,
+    ]);
+    try {
+      const [printed] = (await once(parent.stdout, 'data')) as [Buffer];
+      const zombie = Number(String(printed));
+      await waitFor(
+        'it is a zombie',
+        async () => (await readFile(`/proc/${zombie}/stat`, 'utf8')).includes(') Z '),
+        { timeoutMs: 20_000 },
+      );
+      for (const path of ['data/postmaster.pid', 'run/.s.PGSQL.5432.lock']) {
+        await writeFile(join(dir, path), `${zombie}\n`, { mode: 0o644 });
+      }
+      await writeFile(join(dir, 'run/.s.PGSQL.5432'), '');
+      await server().start();
+      expect(await query(url, 'SELECT n FROM outlived')).toEqual([{ n: 4 }]);
+    } finally {
+      parent.kill('SIGKILL');
+      await parent.ended;
+    }
   });
 
   it('is migrated once by processes that start together, and entities match the tables', async () => {

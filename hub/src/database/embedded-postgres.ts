@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { chmod, chown, cp, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -11,6 +11,8 @@ const user = 'postgres';
 const databaseName = 'rookery';
 /** A UNIX socket's path has at most 107 bytes; `/.s.PGSQL.5432.lock` is appended. */
 const socketDirCharsMax = 85;
+const socketName = '.s.PGSQL.5432';
+const lockName = 'postmaster.pid';
 const startTimeoutMs = 60_000;
 const stopTimeoutMs = 20_000;
 const respawnAfterMs = 500;
@@ -56,6 +58,7 @@ export class EmbeddedPostgres {
     if (ids) await chown(this.dataDir, ids.uid, ids.gid);
     const bin = await this.reachableBinaries();
     await this.endLeftover();
+    await this.removeLocks(socketDir);
     const password = await this.password();
     await this.initialise(bin, ids, password);
     await this.spawn(bin, socketDir);
@@ -143,26 +146,56 @@ export class EmbeddedPostgres {
 
   /** A server whose hub was killed has been told to stop; it is waited for, then made to. */
   private async endLeftover(): Promise<void> {
-    const pid = await this.leftoverPid();
-    if (pid === undefined) return;
-    this.options.log.warn({ pid }, 'ending the Postgres that an earlier hub left');
-    const gone = async (): Promise<boolean> => (await this.leftoverPid()) === undefined;
-    signal(pid, 'SIGINT');
-    await waitFor('the old Postgres is gone', gone, { timeoutMs: stopTimeoutMs }).catch(() =>
-      signal(pid, 'SIGQUIT'),
+    const left = await this.processes();
+    if (left.length === 0) return;
+    const postmaster = await this.lockedBy();
+    this.options.log.warn({ postmaster, left }, 'ending the Postgres that an earlier hub left');
+    const gone = async (): Promise<boolean> => (await this.processes()).length === 0;
+    // To others than the first SIGINT means other things; they end when they miss it.
+    if (postmaster !== undefined && left.includes(postmaster)) signal(postmaster, 'SIGINT');
+    await waitFor('the old Postgres is gone', gone, { timeoutMs: stopTimeoutMs }).catch(
+      async () => {
+        for (const pid of await this.processes()) signal(pid, 'SIGQUIT');
+      },
     );
     await waitFor('the old Postgres is gone', gone, { timeoutMs: stopTimeoutMs });
   }
 
-  private async leftoverPid(): Promise<number | undefined> {
-    const file = await readFile(join(this.dataDir, 'postmaster.pid'), 'utf8').catch(() => '');
+  /**
+   * A killed server leaves files with its pid, and Postgres does not start while a process has that
+   * pid: another program, or for ever the server's own zombie where the first process of a container
+   * does not reap. Nothing else works in the folder here, so the files speak of nobody.
+   */
+  private async removeLocks(socketDir: string): Promise<void> {
+    if ((await this.lockedBy()) === undefined) return;
+    for (const path of [
+      join(socketDir, `${socketName}.lock`),
+      join(socketDir, socketName),
+      join(this.dataDir, lockName),
+    ]) {
+      await rm(path, { force: true });
+    }
+  }
+
+  /** Living processes that work in this very folder: a server's first process and its children. */
+  private async processes(): Promise<number[]> {
+    const folder = await stat(this.dataDir);
+    const found: number[] = [];
+    for (const entry of await readdir('/proc')) {
+      if (!/^\d+$/.test(entry)) continue;
+      const name = await readFile(`/proc/${entry}/comm`, 'utf8').catch(() => '');
+      if (name.trim() !== 'postgres') continue;
+      // By number, not by name: a container's processes may have a folder of the same name.
+      const cwd = await stat(`/proc/${entry}/cwd`).catch(() => undefined);
+      if (cwd?.dev === folder.dev && cwd.ino === folder.ino) found.push(Number(entry));
+    }
+    return found;
+  }
+
+  private async lockedBy(): Promise<number | undefined> {
+    const file = await readFile(join(this.dataDir, lockName), 'utf8').catch(() => '');
     const pid = Number(file.split('\n')[0]);
-    if (!Number.isInteger(pid) || pid <= 1) return undefined;
-    // The pid may have gone to another program since; only a postgres of this folder is ours.
-    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-    const state = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => ') Z');
-    const zombie = /\) Z/.test(state);
-    return command.split('\0').includes(this.dataDir) && !zombie ? pid : undefined;
+    return Number.isInteger(pid) && pid > 1 ? pid : undefined;
   }
 
   private async password(): Promise<string> {
@@ -233,7 +266,7 @@ export class EmbeddedPostgres {
       }
       return reason;
     });
-    const path = join(socketDir, '.s.PGSQL.5432');
+    const path = join(socketDir, socketName);
     const ready = waitFor('Postgres makes its socket', () => stat(path).catch(() => undefined), {
       timeoutMs: startTimeoutMs,
     }).then(() => undefined);
