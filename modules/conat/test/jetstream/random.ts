@@ -10,7 +10,8 @@ export class Random {
 
   static seeded(): Random {
     const given = process.env.ROOKERY_TEST_SEED;
-    return new Random(given === undefined ? randomInt(0x7fffffff) : Number(given));
+    const long = process.env.ROOKERY_TEST_LONG === '1';
+    return new Random(Number(given ?? (long ? randomInt(0x7fffffff) : 1)));
   }
 
   /** mulberry32 */
