@@ -1,7 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, test } from '@jest/globals';
 import {
   AckPolicy,
   DiscardPolicy,
@@ -11,48 +8,16 @@ import {
   StorageType,
 } from '@nats-io/jetstream';
 import { Kvm, type KV, type KvEntry } from '@nats-io/kv';
-import { wsconnect, type NatsConnection } from '@nats-io/nats-core';
-import { projectAccount, rootAccount } from '@rookery/conat';
-import { NatsServerOracle, startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { waitFor } from '@rookery/core';
+import { errorOf, Everywhere, type Program } from './jetstream/everywhere.js';
 
-let folder: string;
-let oracle: NatsServerOracle;
-const brokers: TestBroker[] = [];
-const servers: Record<string, NatsConnection> = {};
-
+let everywhere: Everywhere;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'jetstream-kv-'));
-  oracle = await NatsServerOracle.start();
-  servers.nats = await wsconnect({ servers: oracle.url });
-  const root = rootAccount('root', join(folder, 'root.sqlite'));
-  const project = projectAccount('p1', join(folder, 'p1.sqlite'));
-  brokers.push(await startTestBroker({ jetStream: { accounts: [root] } }));
-  brokers.push(await startTestBroker({ rooted: 'p1', jetStream: { accounts: [project] } }));
-  servers.conat = await wsconnect({ servers: brokers[0]!.url });
-  servers.project = await wsconnect({ servers: brokers[1]!.url });
+  everywhere = await Everywhere.start();
 });
+afterAll(() => everywhere?.close());
 
-afterAll(async () => {
-  for (const client of Object.values(servers)) await client.close();
-  for (const broker of brokers) await broker.close();
-  await oracle?.close();
-  await rm(folder, { recursive: true, force: true });
-});
-
-/** What the program saw; the same on each server. */
-type Program = (client: NatsConnection, said: (what: unknown) => void) => Promise<void>;
-
-async function sameEverywhere(program: Program): Promise<void> {
-  const seen: Record<string, unknown[]> = {};
-  for (const [name, client] of Object.entries(servers)) {
-    const lines: unknown[] = (seen[name] = []);
-    await program(client, (what) => void lines.push(what));
-  }
-  expect(seen.nats!.length).toBeGreaterThan(0);
-  expect(seen.conat).toEqual(seen.nats);
-  expect(seen.project).toEqual(seen.nats);
-}
+const sameEverywhere = (program: Program): Promise<void> => everywhere.same(program);
 
 const shown = (entry: KvEntry | null): unknown[] =>
   entry ? [entry.key, entry.operation, entry.revision, entry.string(), entry.delta] : [];
@@ -62,13 +27,6 @@ async function all(entries: AsyncIterable<KvEntry>): Promise<unknown[]> {
   for await (const entry of entries) found.push(shown(entry));
   return found;
 }
-
-/** The error of what must fail. */
-const errorOf = (attempt: Promise<unknown>): Promise<unknown> =>
-  attempt.then(
-    () => 'no error',
-    (error: Error & { code?: unknown }) => [error.name, error.code, error.message],
-  );
 
 async function exercise(bucket: KV, said: (what: unknown) => void): Promise<void> {
   said(await bucket.put('a', 'one'));

@@ -1,6 +1,7 @@
 import type { JetStreamAccount } from '../../account.js';
 import type { StoredMessage } from '../account-store.js';
 import type { Outbox } from '../engine-io.js';
+import { withHeaders } from '../headers.js';
 import type { StreamHandle } from '../parts.js';
 import { AckTracker } from './ack-tracker.js';
 import type { Advisories } from './advisories.js';
@@ -326,7 +327,9 @@ export class Consumer {
     const { positions, parts, config } = this;
     const { seq } = message;
     const reply = `${parts.account.ackPrefix}${this.stream.name}.${this.name}.${deliveries}.${seq}.${positions.nextConsumer}.${message.timeNs}.${Math.max(0, this.numPending())}`;
-    const headers = config.headers_only ? sizeHeader(message) : message.headers;
+    const headers = config.headers_only
+      ? withHeaders(message.headers, { 'Nats-Msg-Size': String(message.payload.length) })
+      : message.headers;
     const payload = config.headers_only ? Buffer.alloc(0) : message.payload;
     const bytes = message.subject.length + reply.length + (headers?.length ?? 0) + payload.length;
     const request = this.pull?.take(bytes, nowMs) ?? null;
@@ -379,11 +382,4 @@ export class Consumer {
     this.keepUntilMs = this.acks.lastDeadlineMs() + this.config.inactive_threshold / nsPerMs;
     return nowMs >= this.keepUntilMs;
   }
-}
-
-function sizeHeader(message: StoredMessage): Buffer {
-  const before = message.headers
-    ? message.headers.subarray(0, message.headers.length - 2)
-    : Buffer.from('NATS/1.0\r\n');
-  return Buffer.concat([before, Buffer.from(`Nats-Msg-Size: ${message.payload.length}\r\n\r\n`)]);
 }

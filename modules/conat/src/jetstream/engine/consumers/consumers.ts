@@ -4,6 +4,7 @@ import type { AckInput, ApiInput, FlowControlInput, InterestInput, Outbox } from
 import { ConsumerSet, type StreamHandle, type StreamLookup } from '../parts.js';
 import type { ApiReplies } from '../api-replies.js';
 import { statusHeaders } from '../headers.js';
+import { msToNs } from '../times.js';
 import { parseAck, parsePlace } from './ack-message.js';
 import { Advisories } from './advisories.js';
 import { ConsumerConfig } from './consumer-config.js';
@@ -152,7 +153,7 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   }
 
   create(stream: StreamHandle, config: ConsumerConfig, deliverTo: string, name: string): Consumer {
-    const createdNs = BigInt(Math.round(this.clock.now() * 1e6));
+    const createdNs = msToNs(this.clock.now());
     const consumer = this.keep(stream, config, deliverTo, name, createdNs, null);
     this.store(consumer);
     return consumer;

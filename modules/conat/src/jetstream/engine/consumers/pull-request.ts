@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { statusHeaders, withHeaders } from '../headers.js';
 
 /** What a client asks of a pull consumer; durations are nanoseconds. */
 const PullBody = z.object({
@@ -87,10 +88,16 @@ function priorityOf(body: z.output<typeof PullBody>): ParsedPull['priority'] {
 }
 
 /** Headers of a status that ends a request before it got all it asked for. */
-export const status = (code: number, text: string, left?: { left: number; bytesLeft: number }) =>
-  Buffer.from(
-    left
-      ? `NATS/1.0 ${code} ${text}\r\nNats-Pending-Messages: ${left.left}\r\nNats-Pending-Bytes: ${left.bytesLeft}\r\n\r\n`
-      : `NATS/1.0 ${code} ${text}\r\n\r\n`,
-    'latin1',
-  );
+export function status(
+  code: number,
+  text: string,
+  left?: { left: number; bytesLeft: number },
+): Buffer {
+  const headers = statusHeaders(`${code} ${text}`);
+  return left
+    ? withHeaders(headers, {
+        'Nats-Pending-Messages': String(left.left),
+        'Nats-Pending-Bytes': String(left.bytesLeft),
+      })
+    : headers;
+}

@@ -1,4 +1,5 @@
 import type { Outbox } from '../engine-io.js';
+import { statusHeaders, withHeaders } from '../headers.js';
 
 const windowBytesMax = 32 * 1024 * 1024;
 const windowBytesFirst = windowBytesMax / 16;
@@ -77,8 +78,7 @@ export class PushFlow {
   }
 
   heartbeat(consumerSeq: number, streamSeq: number): Buffer {
-    const stalled = this.outstanding === '' ? '' : `Nats-Consumer-Stalled: ${this.outstanding}\r\n`;
-    return idleHeartbeat(consumerSeq, streamSeq, stalled);
+    return idleHeartbeat(consumerSeq, streamSeq, this.outstanding);
   }
 
   private rest(nowMs: number): void {
@@ -91,7 +91,7 @@ export class PushFlow {
     const token = (this.nonce + this.requests).toString(36);
     this.outstanding = `${this.options.flowControlPrefix}${this.options.name}.${token}`;
     this.requestedBytes = this.sentBytes;
-    this.say(Buffer.from('NATS/1.0 100 FlowControl Request\r\n\r\n'), this.outstanding);
+    this.say(statusHeaders('100 FlowControl Request'), this.outstanding);
   }
 
   private say(headers: Buffer, reply: string): void {
@@ -105,8 +105,10 @@ export class PushFlow {
   }
 }
 
-export const idleHeartbeat = (consumerSeq: number, streamSeq: number, more = ''): Buffer =>
-  Buffer.from(
-    `NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: ${consumerSeq}\r\nNats-Last-Stream: ${streamSeq}\r\n${more}\r\n`,
-    'latin1',
-  );
+/** @param stalledOn the flow control request that is not answered; '' for none */
+export const idleHeartbeat = (consumerSeq: number, streamSeq: number, stalledOn = ''): Buffer =>
+  withHeaders(statusHeaders('100 Idle Heartbeat'), {
+    'Nats-Last-Consumer': String(consumerSeq),
+    'Nats-Last-Stream': String(streamSeq),
+    ...(stalledOn !== '' && { 'Nats-Consumer-Stalled': stalledOn }),
+  });
