@@ -1,5 +1,5 @@
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import type { ContainerStats } from '../contract.js';
 
 export interface CgroupLimits {
@@ -51,19 +51,15 @@ export async function isUnified(): Promise<boolean> {
 
 /** Reads what the container of process `pid` uses, straight from its cgroups. */
 export async function readStats(pid: number): Promise<ContainerStats> {
-  const lines = (await readFile(`/proc/${pid}/cgroup`, 'utf8')).trim().split('\n');
+  const [cgroups, mounts] = await Promise.all([
+    readFile(`/proc/${pid}/cgroup`, 'utf8'),
+    readFile('/proc/self/mountinfo', 'utf8'),
+  ]);
   const unified = await isUnified();
-  const folder = (controller: string): string => {
-    const line = lines.find((candidate) =>
-      unified
-        ? candidate.startsWith('0::')
-        : candidate.split(':')[1]?.split(',').includes(controller),
-    );
-    const path = line?.split(':').slice(2).join(':') ?? '';
-    return unified ? join(cgroupRoot, path) : join(cgroupRoot, controller, path);
+  const read = async (controller: string, file: string): Promise<string> => {
+    const folder = cgroupFolder(cgroups, mounts, unified ? '' : controller);
+    return folder ? readFile(join(folder, file), 'utf8').catch(() => '') : '';
   };
-  const read = async (controller: string, file: string): Promise<string> =>
-    readFile(join(folder(controller), file), 'utf8').catch(() => '');
   if (unified) {
     const usec = /usage_usec (\d+)/.exec(await read('cpu', 'cpu.stat'))?.[1];
     return {
@@ -79,6 +75,36 @@ export async function readStats(pid: number): Promise<ContainerStats> {
     memoryLimitBytes: count(await read('memory', 'memory.limit_in_bytes')),
     pids: count(await read('pids', 'pids.current')),
   };
+}
+
+/**
+ * Where the cgroup of a process lies among the mounts. A host that is itself a container sees
+ * only its part of a hierarchy mounted, while the kernel names paths from the hierarchy's root.
+ *
+ * @param cgroups `/proc/<pid>/cgroup`, as cgroups(7) has it
+ * @param mounts `/proc/self/mountinfo`, as proc_pid_mountinfo(5) has it
+ * @param controller of version 1; empty for the one hierarchy of version 2
+ * @returns null when that part of the hierarchy is not mounted here
+ */
+export function cgroupFolder(cgroups: string, mounts: string, controller: string): string | null {
+  const path = cgroups
+    .split('\n')
+    .map((line) => /^\d+:([^:]*):(.*)$/.exec(line))
+    .find((match) => match?.[1]?.split(',').includes(controller))?.[2];
+  if (path === undefined) return null;
+  for (const line of mounts.split('\n')) {
+    const [before, after] = line.split(' - ');
+    const [type, , options] = after?.split(' ') ?? [];
+    const holds =
+      controller === ''
+        ? type === 'cgroup2'
+        : type === 'cgroup' && options?.split(',').includes(controller);
+    const [, , , root, mountPoint] = before?.split(' ') ?? [];
+    if (!holds || root === undefined || mountPoint === undefined) continue;
+    const below = relative(root, path);
+    if (below !== '..' && !below.startsWith('../')) return join(mountPoint, below);
+  }
+  return null;
 }
 
 /** `max` and the kernel's "no limit" number become 0. */
