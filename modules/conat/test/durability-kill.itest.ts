@@ -6,11 +6,11 @@ import { waitFor } from '@rookery/core';
 import { openTestStore } from '@rookery/conat/testing';
 import { BrokerProcess } from './durability/broker-process.js';
 import { faultsOf, makeStream, Publishers } from './durability/publishers.js';
-import { Random } from './property/random.js';
+import { Random } from './random.js';
 
 const long = process.env.ROOKERY_TEST_LONG === '1';
 const rounds = long ? 40 : 4;
-const seed = Number(process.env.ROOKERY_TEST_SEED ?? (long ? Date.now() % 1_000_000 : 1));
+const { seed } = Random.seeded();
 
 let folder: string;
 let broker: BrokerProcess | null;

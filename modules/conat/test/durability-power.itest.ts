@@ -5,11 +5,11 @@ import { openTestStore } from '@rookery/conat/testing';
 import { BrokerProcess } from './durability/broker-process.js';
 import { CutVolume } from './durability/cut-volume.js';
 import { faultsOf, makeStream, Publishers } from './durability/publishers.js';
-import { Random } from './property/random.js';
+import { Random } from './random.js';
 
 const long = process.env.ROOKERY_TEST_LONG === '1';
 const cutsCount = long ? 25 : 3;
-const seed = Number(process.env.ROOKERY_TEST_SEED ?? (long ? Date.now() % 1_000_000 : 1));
+const { seed } = Random.seeded();
 
 let volume: CutVolume;
 let broker: BrokerProcess | null;

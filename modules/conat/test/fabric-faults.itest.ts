@@ -6,12 +6,12 @@ import { SystemClock, waitFor } from '@rookery/core';
 import { HubProcess } from './fabric/hub-process.js';
 import { TestHub } from './fabric/test-hub.js';
 import { NatsCluster } from './fabric/nats-cluster.js';
-import { Random } from './property/random.js';
+import { Random } from './random.js';
 
 const missing = await natsServerMissing();
 const tests = missing === undefined ? describe : describe.skip;
 
-const seed = Number(process.env.ROOKERY_TEST_SEED ?? 1);
+const { seed } = Random.seeded();
 const timeoutMs = 60_000;
 const clock = new SystemClock();
 

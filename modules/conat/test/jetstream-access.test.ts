@@ -148,6 +148,8 @@ describe('persistence of projects', () => {
       add({ name: 'n', ack_policy: 'none', deliver_subject: 'fs.write' }),
     ).rejects.toThrow(denied);
     await expect(add({ name: 'C', ack_policy: 'none' })).rejects.toThrow();
+    const consumer = await jetstream(client, { apiPrefix: apiPrefix(P) }).consumers.get('S', 'C');
+    await expect(consumer.next({ expires: timeout })).rejects.toThrow(denied);
     await expect(manager.streams.purge('S')).rejects.toThrow(denied);
     await expect(manager.streams.delete('S')).rejects.toThrow(denied);
     await expect(manager.consumers.delete('S', 'C')).rejects.toThrow(denied);
@@ -160,5 +162,11 @@ describe('persistence of projects', () => {
       await jetstreamManager(await connect(`project:${P}`))
     ).consumers.info('S', 'C');
     expect(config.ack_policy).toBe('explicit');
+    // Not even one whose messages nobody acknowledges.
+    const own = await jetstreamManager(await connect(`project:${P}`));
+    await own.consumers.add('S', { name: 'program', ack_policy: 'none' });
+    const programs = await js.consumers.get('S', 'program');
+    await expect(programs.next({ expires: timeout })).rejects.toThrow(denied);
+    expect((await own.consumers.info('S', 'program')).delivered.consumer_seq).toBe(0);
   });
 });

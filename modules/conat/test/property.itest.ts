@@ -8,14 +8,14 @@ import {
   type TestBroker,
 } from '@rookery/conat/testing';
 import { clientOptions, Operations, type Step } from './property/operations.js';
-import { Random } from './property/random.js';
+import { Random } from './random.js';
 import { RawSocket, type Heard } from './property/raw-socket.js';
 
 const long = process.env.ROOKERY_TEST_LONG === '1';
 const budgetMs = long ? 180_000 : 12_000;
 /** The same through a fabric. */
 const fabricBudgetMs = long ? 60_000 : 4_000;
-const seed = Number(process.env.ROOKERY_TEST_SEED ?? (long ? Date.now() % 1_000_000 : 1));
+const { seed } = Random.seeded();
 /** How much is shown of what led to a difference. */
 const historyMax = 25;
 

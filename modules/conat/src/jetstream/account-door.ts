@@ -110,7 +110,7 @@ export class AccountDoor {
     const own = subject.slice(apiPrefix.length);
     const request: ApiInput = { kind: 'api', subject: own, reply, headers, payload };
     const readsOnly = from.permissions.readOnly?.includes(id) ?? false;
-    const allowed = readsOnly ? readerRequest(request) : request;
+    const allowed = readsOnly ? readerRequest(request, from.name) : request;
     if (allowed) {
       this.ports.input(allowed);
       return;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { ApiInput, OutgoingMessage } from './engine/engine-io.js';
+import { readerKey, type ApiInput, type OutgoingMessage } from './engine/engine-io.js';
 import { inboxRoot } from '../broker/subjects.js';
 
 /** As much of a request for a consumer as decides whether it only reads. */
@@ -8,6 +8,7 @@ const CreateRequest = z.looseObject({
     durable_name: z.string().optional(),
     ack_policy: z.string().optional(),
     deliver_subject: z.string().optional(),
+    metadata: z.record(z.string(), z.string()).optional(),
   }),
 });
 
@@ -20,16 +21,20 @@ const description = 'who may only read needs an ephemeral consumer without ackno
  * A request for a consumer by somebody who may only read. What reads must not write by the way: an
  * acknowledgement takes messages from work queues, a durable name could be that of somebody else's
  * consumer, a deliver subject other than one's own inbox is a publication.
+ *
+ * @param reader the name of who asks
  * @returns the request as it may go on, or null
  */
-export function readerRequest(request: ApiInput): ApiInput | null {
-  if (!creates.test(request.subject)) return request;
+export function readerRequest(request: ApiInput, reader: string): ApiInput | null {
+  if (!creates.test(request.subject)) return { ...request, reader };
   try {
     const body = CreateRequest.parse(JSON.parse(request.payload.toString('utf8')));
     const { durable_name: durable, ack_policy: acks, deliver_subject: to } = body.config;
     if (durable || acks !== 'none' || (to && !to.startsWith(inboxRoot))) return null;
+    const config = { ...body.config, metadata: { ...body.config.metadata, [readerKey]: reader } };
     // Never an update of one that is there.
-    return { ...request, payload: Buffer.from(JSON.stringify({ ...body, action: 'create' })) };
+    const payload = Buffer.from(JSON.stringify({ ...body, config, action: 'create' }));
+    return { ...request, payload, reader };
   } catch {
     return null;
   }

@@ -1,4 +1,4 @@
-import type { Random } from './random.js';
+import type { Random } from '../random.js';
 
 /** CONNECT options of the clients that take part: each differs in what it asks of the server. */
 export const clientOptions = [

@@ -13,7 +13,15 @@ export interface ApiInput {
   readonly reply: string;
   readonly headers: Buffer | null;
   readonly payload: Buffer;
+  /** Whoever asks may only read: the name of its identity. It pulls from its own consumers alone. */
+  readonly reader?: string;
 }
+
+/**
+ * In a consumer's metadata: the reader who made it. Others' consumers are not a reader's to pull
+ * from, since that takes the next message from somebody.
+ */
+export const readerKey = '_rookery.reader';
 
 /** A message on a subject that a stream listens on. */
 export interface PublishInput {

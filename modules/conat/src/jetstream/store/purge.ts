@@ -58,7 +58,7 @@ function purgeAll(stream: Purged, statements: Statements, beforeSeq = 0): number
   counters.bytes = 0;
   counters.lastSeq = Math.max(counters.lastSeq, beforeSeq - 1);
   counters.firstSeq = counters.lastSeq + 1;
-  counters.dirty = true;
+  counters.changed = true;
   return count;
 }
 

@@ -91,7 +91,7 @@ export class SqliteAccountStore extends AccountStore {
     );
     createStreamTables(this.database, id);
     const stream = new SqliteStreamStore(this.host, id, name, config, createdNs);
-    stream.counters.dirty = true;
+    stream.counters.changed = true;
     this.byName.set(name, stream);
     return stream;
   }
@@ -124,7 +124,7 @@ export class SqliteAccountStore extends AccountStore {
 
   commit(): void {
     if (!this.open) return;
-    for (const stream of this.byName.values()) stream.flush();
+    for (const stream of this.byName.values()) stream.settle();
     this.consumerTable.flush();
     this.database.exec('COMMIT');
     this.open = false;
@@ -139,8 +139,11 @@ export class SqliteAccountStore extends AccountStore {
     this.load();
   }
 
+  /** Writes what commits leave for later: consumers' positions and counts. */
   flush(): void {
-    if (this.hasPositions) this.begin();
+    const behind = [...this.byName.values()].filter((stream) => stream.isBehind);
+    if (behind.length > 0 || this.hasPositions) this.begin();
+    for (const stream of behind) stream.catchUp();
     this.commit();
   }
 

@@ -13,6 +13,7 @@ import { decodeRecord, encodeRecord } from './record.js';
 import { purgeMessages } from './purge.js';
 import { MessageReader } from './message-reader.js';
 import type { Statements } from './statements.js';
+import { StoreCorruptError } from './store-errors.js';
 import { StreamCounters } from './stream-counters.js';
 import { SubjectTable } from './subject-table.js';
 
@@ -29,6 +30,9 @@ export interface StreamHost {
   /** The stream's row has another configuration. */
   configured(id: number, config: string): void;
 }
+
+/** Messages that a stream's row may lag behind: so many are counted when the file is opened. */
+const behindMax = 1_024;
 
 type Removed = [subject: number, bytes: number, expiresMs: number | null];
 
@@ -207,15 +211,28 @@ export class SqliteStreamStore extends StreamStore {
 
   // The account's side.
 
-  /** Writes what is only in memory yet; within the transaction. */
-  flush(): void {
-    this.subjectTable.flush();
+  /** Before a commit: writes what has to be written with it. */
+  settle(): void {
+    const { counters, subjectTable } = this;
+    if (counters.changed || counters.behind >= behindMax) this.catchUp();
+    else subjectTable.flush();
+  }
+
+  /** True when the file does not count all messages. */
+  get isBehind(): boolean {
+    return this.counters.behind > 0;
+  }
+
+  /** Writes all that is only in memory yet; within the transaction. */
+  catchUp(): void {
     const { counters } = this;
-    if (!counters.dirty) return;
+    // A message that the stream's row counts is not looked at again for its subject's.
+    this.subjectTable.catchUp();
+    if (!counters.changed && !this.isBehind) return;
     const { firstSeq, lastSeq, messages, bytes, lastTimeNs } = counters;
     const values = [this.id, firstSeq, lastSeq, messages, bytes, lastTimeNs];
     this.host.statements.run(this.sqlState, ...values);
-    counters.dirty = false;
+    counters.written();
   }
 
   /** Takes everything from the file again. */
@@ -233,5 +250,23 @@ export class SqliteStreamStore extends StreamStore {
     this.configText =
       statements.value<string>('SELECT config FROM stream WHERE id = ?', this.id) ??
       this.configText;
+    this.countOn();
+  }
+
+  /** Messages that were added since the state was written. */
+  private countOn(): void {
+    const { counters, subjectTable } = this;
+    const rows = this.host.statements.rows<[number, number, number]>(
+      `SELECT seq, subject, length(data) FROM ${this.table} WHERE seq > ? ORDER BY seq`,
+      counters.lastSeq,
+    );
+    for (const [seq, subject, bytes] of rows) {
+      if (seq !== counters.lastSeq + 1) {
+        throw new StoreCorruptError(`message ${seq} follows message ${counters.lastSeq}`);
+      }
+      subjectTable.countOn(subject, seq);
+      counters.appended(bytes, counters.lastTimeNs);
+    }
+    if (rows.length > 0) counters.lastTimeNs = this.reader.timeAt(counters.lastSeq)!.timeNs;
   }
 }

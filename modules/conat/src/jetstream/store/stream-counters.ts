@@ -1,13 +1,19 @@
 import type { StreamState } from '../engine/account-store.js';
 
-/** The state of one stream, in memory; written with each commit that changed it. */
+/**
+ * The state of one stream, in memory. Its row is written with each commit that changed more than
+ * messages were added; it may lag behind those, which are counted on when the file is opened.
+ */
 export class StreamCounters implements StreamState {
   firstSeq = 1;
   lastSeq = 0;
   messages = 0;
   bytes = 0;
   lastTimeNs = 0n;
-  dirty = false;
+  /** The row has to be written with the transaction. */
+  changed = false;
+  /** The newest message that the row counts. */
+  private writtenSeq = 0;
   /** Of the message that `firstSeq` names; asked for when it is needed. */
   private firstTime: { seq: number; timeNs: bigint } | null = null;
 
@@ -26,6 +32,16 @@ export class StreamCounters implements StreamState {
     return this.lastSeq - this.firstSeq + 1 === this.messages;
   }
 
+  /** Messages that the row does not count. */
+  get behind(): number {
+    return this.lastSeq - this.writtenSeq;
+  }
+
+  written(): void {
+    this.writtenSeq = this.lastSeq;
+    this.changed = false;
+  }
+
   load(row: readonly [bigint, bigint, bigint, bigint, bigint] | undefined): void {
     const [first, last, messages, bytes, timeNs] = row ?? [1n, 0n, 0n, 0n, 0n];
     this.firstSeq = Number(first);
@@ -33,8 +49,8 @@ export class StreamCounters implements StreamState {
     this.messages = Number(messages);
     this.bytes = Number(bytes);
     this.lastTimeNs = timeNs;
-    this.dirty = false;
     this.firstTime = null;
+    this.written();
   }
 
   appended(bytes: number, timeNs: bigint): void {
@@ -43,14 +59,13 @@ export class StreamCounters implements StreamState {
     this.messages += 1;
     this.bytes += bytes;
     this.lastTimeNs = timeNs;
-    this.dirty = true;
   }
 
   /** @param nextSeq finds the first message behind a sequence */
   removed(count: number, bytes: number, firstGone: number, nextSeq: () => number | null): void {
     this.messages -= count;
     this.bytes -= bytes;
-    this.dirty = true;
+    this.changed = true;
     if (this.messages === 0) this.firstSeq = this.lastSeq + 1;
     else if (firstGone === this.firstSeq) {
       const next = firstGone + 1;

@@ -1,5 +1,6 @@
 import type { SubjectCount } from '../engine/account-store.js';
 import type { Statements } from './statements.js';
+import { StoreCorruptError } from './store-errors.js';
 import { subjectFilter, type SubjectFilter } from './subject-filter.js';
 
 /** What is known of one subject of one stream. */
@@ -10,7 +11,6 @@ export interface SubjectEntry {
   /** 0: not known, see {@link SubjectTable.firstSeq}. */
   firstSeq: number;
   lastSeq: number;
-  dirty: boolean;
 }
 
 type Row = [id: number, subject: string, messages: number, firstSeq: number, lastSeq: number];
@@ -21,14 +21,18 @@ const pageRows = 1_024;
 /**
  * The subjects of one stream with how many messages each has and which is its newest. What was
  * asked for is kept in memory; changes are written before a commit and before a query that needs
- * them, so a subject that gets a hundred messages in a batch is written once.
+ * them, so a subject that gets a hundred messages in a batch is written once. A row may lag behind
+ * messages that were only added: {@link countOn} tells it from the messages.
  */
 export class SubjectTable {
   private readonly entries = new Map<string, SubjectEntry>();
   private readonly entriesById = new Map<number, SubjectEntry>();
   /** Counts how often the entries were dropped: who holds some over that must ask again. */
   private drops = 0;
-  private readonly dirty = new Set<SubjectEntry>();
+  /** To be written with the transaction. */
+  private readonly changed = new Set<SubjectEntry>();
+  /** Entries that only got more messages, with the newest that their rows count. */
+  private readonly behind = new Map<SubjectEntry, number>();
   private lastId: number | null = null;
   private total: number | null = null;
   private readonly table: string;
@@ -72,10 +76,15 @@ export class SubjectTable {
       known.firstSeq = seq;
       this.count(1);
     }
-    known.messages += 1;
-    known.lastSeq = seq;
-    this.touch(known);
+    this.gained(known, seq);
     return known.id;
+  }
+
+  /** A message is in the file; its subject's row may count it or not. */
+  countOn(id: number, seq: number): void {
+    const entry = this.entriesById.get(id) ?? this.byId(id);
+    if (!entry) throw new StoreCorruptError(`message ${seq} has no subject`);
+    if (seq > entry.lastSeq) this.gained(entry, seq);
   }
 
   /** A message is gone from the messages' table. */
@@ -105,7 +114,7 @@ export class SubjectTable {
 
   /** After all messages below `seq` went, whatever their subject. */
   recountBelow(seq: number): void {
-    this.flush();
+    this.catchUp();
     this.forget();
     this.statements.run(`DELETE FROM ${this.table} WHERE last_seq < ?`, seq);
     this.statements.run(
@@ -184,29 +193,34 @@ export class SubjectTable {
   /** Sequences of the newest message of each subject, ascending. */
   allLast(): number[] {
     this.flush();
-    return this.statements.values<number>(`SELECT last_seq FROM ${this.table} ORDER BY last_seq`);
+    const sql = `SELECT last_seq FROM ${this.table} ORDER BY last_seq`;
+    const written = this.statements.values<number>(sql);
+    if (this.behind.size === 0) return written;
+    const overtaken = new Set(this.behind.values());
+    return written
+      .filter((seq) => !overtaken.has(seq))
+      .concat([...this.behind.keys()].map(({ lastSeq }) => lastSeq))
+      .sort((a, b) => a - b);
   }
 
-  /** Writes what changed. */
+  /** Writes what changed, but not what lags behind. */
   flush(): void {
-    if (this.dirty.size === 0) return;
-    for (const entry of this.dirty) {
-      const { id, subject, messages, firstSeq, lastSeq } = entry;
-      if (messages > 0) this.statements.run(this.sqlSave, id, subject, messages, firstSeq, lastSeq);
-      else {
-        this.statements.run(this.sqlDelete, id);
-        this.entries.delete(subject);
-        this.entriesById.delete(id);
-      }
-      entry.dirty = false;
-    }
-    this.dirty.clear();
+    if (this.changed.size === 0) return;
+    for (const entry of this.changed) this.write(entry);
+    this.changed.clear();
+  }
+
+  /** Writes what changed and what lags behind. */
+  catchUp(): void {
+    this.flush();
+    for (const entry of this.behind.keys()) this.write(entry);
   }
 
   /** Drops what is in memory: the table says how it is. */
   forget(): void {
+    this.changed.clear();
+    this.behind.clear();
     this.drop();
-    this.dirty.clear();
     this.lastId = null;
     this.total = null;
   }
@@ -221,7 +235,25 @@ export class SubjectTable {
     this.lastId += 1;
     const entry = { id: this.lastId, subject, messages: 1, firstSeq: seq, lastSeq: seq };
     this.count(1);
-    return this.touch(this.remember({ ...entry, dirty: false }));
+    return this.touch(this.remember(entry));
+  }
+
+  private gained(entry: SubjectEntry, seq: number): void {
+    if (!this.behind.has(entry) && !this.changed.has(entry)) this.behind.set(entry, entry.lastSeq);
+    entry.messages += 1;
+    entry.lastSeq = seq;
+  }
+
+  private write(entry: SubjectEntry): void {
+    const { id, subject, messages, firstSeq, lastSeq } = entry;
+    this.behind.delete(entry);
+    if (messages > 0) {
+      this.statements.run(this.sqlSave, id, subject, messages, firstSeq, lastSeq);
+      return;
+    }
+    this.statements.run(this.sqlDelete, id);
+    this.entries.delete(subject);
+    this.entriesById.delete(id);
   }
 
   private remember(entry: SubjectEntry): SubjectEntry {
@@ -229,22 +261,25 @@ export class SubjectTable {
       this.flush();
       this.drop();
     }
+    return this.keep(entry);
+  }
+
+  private keep(entry: SubjectEntry): SubjectEntry {
     this.entries.set(entry.subject, entry);
     this.entriesById.set(entry.id, entry);
     return entry;
   }
 
+  /** Drops what the table says as well. */
   private drop(): void {
     this.entries.clear();
     this.entriesById.clear();
+    for (const entry of this.behind.keys()) this.keep(entry);
     this.drops += 1;
   }
 
   private touch(entry: SubjectEntry): SubjectEntry {
-    if (!entry.dirty) {
-      entry.dirty = true;
-      this.dirty.add(entry);
-    }
+    this.changed.add(entry);
     // It may come from a page that was read past the memory.
     if (this.entriesById.get(entry.id) !== entry) this.remember(entry);
     return entry;
@@ -261,5 +296,4 @@ const toEntry = ([id, subject, messages, firstSeq, lastSeq]: Row): SubjectEntry 
   messages,
   firstSeq,
   lastSeq,
-  dirty: false,
 });

@@ -19,7 +19,7 @@ export function writeInput(wire: WireWriter, account: number, input: EngineInput
   wire.bytes(input.payload);
   if (input.kind === 'ack') return;
   wire.bytes(input.headers);
-  if (input.kind === 'publish') wire.text(input.stream);
+  wire.text(input.kind === 'publish' ? input.stream : (input.reader ?? ''));
 }
 
 export function readInput(wire: WireReader): { account: number; input: EngineInput } {
@@ -34,8 +34,10 @@ export function readInput(wire: WireReader): { account: number; input: EngineInp
   const payload = wire.bytes() ?? nothing;
   if (kind === 'ack') return { account, input: { kind, subject, reply, payload } };
   const headers = wire.bytes();
-  if (kind === 'api') return { account, input: { kind, subject, reply, headers, payload } };
-  return { account, input: { kind, subject, reply, headers, payload, stream: wire.text() } };
+  const name = wire.text();
+  const sent = { subject, reply, headers, payload };
+  if (kind === 'publish') return { account, input: { kind, ...sent, stream: name } };
+  return { account, input: { kind, ...sent, ...(name !== '' && { reader: name }) } };
 }
 
 const outputKinds = { send: 0, listen: 1, watch: 2, unwatch: 3 } as const;

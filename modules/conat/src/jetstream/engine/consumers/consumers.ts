@@ -1,6 +1,13 @@
 import type { Clock } from '@rookery/core';
 import type { JetStreamAccount } from '../../account.js';
-import type { AckInput, ApiInput, FlowControlInput, InterestInput, Outbox } from '../engine-io.js';
+import {
+  readerKey,
+  type AckInput,
+  type ApiInput,
+  type FlowControlInput,
+  type InterestInput,
+  type Outbox,
+} from '../engine-io.js';
 import { ConsumerSet, type StreamHandle, type StreamLookup } from '../parts.js';
 import type { ApiReplies } from '../api-replies.js';
 import { statusHeaders } from '../headers.js';
@@ -13,12 +20,18 @@ import type { ConsumerDirectory } from './consumer-directory.js';
 import { Consumer } from './consumer.js';
 import { requestMessages } from './next-request.js';
 import { Positions } from './positions.js';
+import { status } from './pull-request.js';
 
 /** What is kept of a consumer beside its positions. */
 interface StoredConfig {
   readonly config: unknown;
   readonly deliverTo: string;
 }
+
+const notTheReaders = 'Bad Request - who may only read pulls from its own consumers';
+
+const mayPull = ({ config }: Consumer, { reader }: ApiInput): boolean =>
+  reader === undefined || config.metadata[readerKey] === reader;
 
 /** All consumers of one account. */
 export class Consumers extends ConsumerSet implements ConsumerDirectory {
@@ -86,9 +99,13 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   api(request: ApiInput, tokens: readonly string[]): void {
     if (tokens[1] === 'MSG' && tokens[2] === 'NEXT' && tokens.length === 5) {
       const consumer = this.find(tokens[3]!, tokens[4]!);
-      if (consumer) this.next(consumer, request.reply, request.payload);
-      // On a server nobody listens there.
-      else if (request.reply !== '') this.answerEmpty(request.reply, statusHeaders('503'));
+      if (consumer && mayPull(consumer, request)) {
+        this.next(consumer, request.reply, request.payload);
+      } else if (request.reply !== '') {
+        // On a server nobody listens where no consumer is.
+        const refusal = consumer ? status(400, notTheReaders) : statusHeaders('503');
+        this.answerEmpty(request.reply, refusal);
+      }
       return;
     }
     this.requests.handle(request, tokens);

@@ -1,6 +1,19 @@
+import { randomInt } from 'node:crypto';
+
 /** A generator whose whole future is its seed (mulberry32). */
 export class Random {
-  constructor(private state: number) {}
+  private state: number;
+
+  constructor(readonly seed: number) {
+    this.state = seed;
+  }
+
+  /** `ROOKERY_TEST_SEED` repeats a run that failed; only long runs are different each time. */
+  static seeded(): Random {
+    const given = process.env.ROOKERY_TEST_SEED;
+    const long = process.env.ROOKERY_TEST_LONG === '1';
+    return new Random(Number(given ?? (long ? randomInt(0x7fffffff) : 1)));
+  }
 
   next(): number {
     this.state = (this.state + 0x6d2b79f5) | 0;

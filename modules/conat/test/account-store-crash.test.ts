@@ -1,0 +1,126 @@
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { openTestStore } from '@rookery/conat/testing';
+import type { AccountStore, StreamStore } from '../src/jetstream/engine/account-store.js';
+import { Random } from './random.js';
+
+/** Everything that a stream says of itself without and with its messages. */
+function described(stream: StreamStore) {
+  const { firstSeq, lastSeq, messages, bytes, firstTimeNs, lastTimeNs } = stream.state;
+  const all = [...stream.read(1, null)];
+  return {
+    state: { firstSeq, lastSeq, messages, bytes, firstTimeNs, lastTimeNs },
+    subjects: [...stream.subjects('>')],
+    subjectCount: stream.subjectCount(),
+    lastPerSubject: stream.lastPerSubject(null),
+    deleted: stream.deletedSeqs(),
+    messages: all.map(({ seq, subject }) => `${seq} ${subject}`),
+  };
+}
+
+/** The same, counted from the messages alone. */
+function recounted(stream: StreamStore) {
+  const subjects = new Map<string, { messages: number; firstSeq: number; lastSeq: number }>();
+  for (const { seq, subject } of stream.read(1, null)) {
+    const known = subjects.get(subject);
+    if (!known) subjects.set(subject, { messages: 1, firstSeq: seq, lastSeq: seq });
+    else {
+      known.messages += 1;
+      known.lastSeq = seq;
+    }
+  }
+  const entries = [...subjects].map(([subject, counts]) => ({ subject, ...counts }));
+  return {
+    subjects: entries.sort((a, b) => (a.subject < b.subject ? -1 : 1)),
+    lastPerSubject: entries.map(({ lastSeq }) => lastSeq).sort((a, b) => a - b),
+  };
+}
+
+describe('an account’s file that was never closed', () => {
+  let folder: string;
+  let store: AccountStore;
+  const file = (name: string): string => join(folder, name);
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'rookery-crash-'));
+    store = openTestStore(file('a.sqlite'));
+  });
+  afterEach(() => {
+    store.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** What another process finds when this one is killed now. */
+  function afterCrash<T>(look: (found: AccountStore) => T): T {
+    for (const suffix of ['', '-wal']) {
+      copyFileSync(file(`a.sqlite${suffix}`), file(`b.sqlite${suffix}`));
+    }
+    const found = openTestStore(file('b.sqlite'));
+    try {
+      return look(found);
+    } finally {
+      found.close();
+    }
+  }
+
+  const append = (stream: StreamStore, subject: string): number =>
+    stream.append({ subject, timeNs: BigInt(stream.state.lastSeq + 1), headers: null, payload });
+  const payload = Buffer.from('x');
+
+  it('counts messages that came after its last count', () => {
+    const stream = store.createStream('S', '{}', 1n);
+    append(stream, 'a');
+    store.commit();
+    for (let n = 0; n < 5; n += 1) {
+      append(stream, 'a');
+      store.commit();
+    }
+    const now = described(stream);
+    expect(now.state).toMatchObject({ messages: 6, lastSeq: 6, lastTimeNs: 6n });
+    expect(afterCrash((found) => described(found.stream('S')!))).toEqual(now);
+    // Taken up, counted on, and ended without a word once more.
+    expect(
+      afterCrash((found) => append(found.stream('S')!, 'a') + found.stream('S')!.state.messages),
+    ).toBe(7 + 7);
+  });
+
+  it('undoes a transaction without losing count of those before', () => {
+    const stream = store.createStream('S', '{}', 1n);
+    append(stream, 'a');
+    store.commit();
+    append(stream, 'a');
+    store.commit();
+    const before = described(stream);
+    append(stream, 'a');
+    append(stream, 'b');
+    store.rollback();
+    expect(described(stream)).toEqual(before);
+  });
+
+  it('says after any work what it said before', () => {
+    const random = Random.seeded();
+    const stream = store.createStream('S', '{}', 1n);
+    store.commit();
+    for (let round = 0; round < 150; round += 1) {
+      const steps = 1 + random.below(random.below(20) === 0 ? 1_200 : 4);
+      for (let step = 0; step < steps; step += 1) {
+        const choice = random.below(40);
+        const { firstSeq, lastSeq } = stream.state;
+        if (choice === 0) stream.remove(firstSeq + random.below(lastSeq - firstSeq + 2));
+        else if (choice === 1) stream.purge({ filter: `s.${random.below(8)}`, keep: 2 });
+        else if (choice === 2) stream.purge({ beforeSeq: firstSeq + random.below(20) });
+        else if (choice === 3 && random.below(10) === 0) store.flush();
+        else append(stream, `s.${random.below(random.below(30) === 0 ? 300 : 8)}`);
+      }
+      if (random.below(8) === 0) store.rollback();
+      else store.commit();
+      const now = described(stream);
+      expect(now).toMatchObject(recounted(stream));
+      if (round % 5 === 0) {
+        expect(afterCrash((found) => described(found.stream('S')!))).toEqual(now);
+      }
+    }
+  });
+});
