@@ -28,8 +28,15 @@ function normalized(value: unknown, key = ''): unknown {
   }
   // Where in the JSON it went wrong is said in each language's own words.
   if (copy.err_code === 10025) copy.description = 'invalid JSON';
+  if (typeof copy.description === 'string') copy.description = inOrder(copy.description);
   return copy;
 }
+
+/** A server names consumers in the order of a Go map: another each time. */
+const inOrder = (description: string): string =>
+  description.replace(/(?<=violates consumers: ).*/, (names) =>
+    names.split(', ').sort().join(', '),
+  );
 
 /** One message as a client sees it. */
 interface Seen {
