@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { createLogger, SystemExec, waitFor } from '@rookery/core';
+import { createLogger, SystemExec, waitFor, type SpawnedProcess } from '@rookery/core';
 import pg from 'pg';
 import { DataSource } from 'typeorm';
 import { dataSourceOptions, openDataSource } from '../src/database/data-source.js';
@@ -12,12 +12,21 @@ import { EmbeddedPostgres } from '../src/database/embedded-postgres.js';
 let dir: string;
 const servers: EmbeddedPostgres[] = [];
 
+const log = createLogger('postgres', 'silent');
+
 const server = (): EmbeddedPostgres => {
-  const log = createLogger('postgres', 'silent');
   const made = new EmbeddedPostgres({ dir, durable: false, log });
   servers.push(made);
   return made;
 };
+
+/** Of a hub that died: it hears nothing of the server it started, and starts it no more. */
+class DeadHubsExec extends SystemExec {
+  override spawn(...args: Parameters<SystemExec['spawn']>): SpawnedProcess {
+    const child = super.spawn(...args);
+    return { ...child, kill: (signal) => child.kill(signal), ended: new Promise(() => undefined) };
+  }
+}
 
 async function query<T>(url: string, sql: string): Promise<T[]> {
   const client = new pg.Client({ connectionString: url });
@@ -48,7 +57,8 @@ describe('the embedded Postgres', () => {
   });
 
   it('ends a server that an earlier hub left, and recovers', async () => {
-    const url = await server().start();
+    const exec = new DeadHubsExec();
+    const url = await new EmbeddedPostgres({ dir, durable: false, log, exec }).start();
     await query(url, 'CREATE TABLE IF NOT EXISTS left_over AS SELECT 2 AS n');
     const orphan = await postmasterPid();
     await server().start();
