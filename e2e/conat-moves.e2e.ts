@@ -4,6 +4,7 @@ import type { ProjectView } from '@rookery/client/contract';
 import { AckPolicy } from '@nats-io/jetstream';
 import { waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';
+import { RookeryClient } from '@rookery/client';
 import { projectRoutes } from '@rookery/conat/contract';
 import { createServiceClient, RouteSource, RoutedConatClient } from '@rookery/conat';
 import { delay, routedClient, seededRandom, Worker } from './support/conat-swarm.js';
@@ -202,3 +203,41 @@ test('who cannot dial the host comes through the hub, as long as it may', async 
     expect(refused).toBe(401);
   }
 });
+
+test('who is removed hears no more from the host within two seconds, and is told', async () => {
+  const { items } = await cluster.client.listProjects({ name: 'hello' });
+  const projectId = items[0]!.id;
+  const { account, token } = await cluster.client.createAccount({
+    ...{ email: 'guest@example.org', name: 'Guest' },
+  });
+  const shared = { projectId, accountId: account.id };
+  await cluster.client.putCollaborator({ ...shared, role: 'viewer' });
+  const hub = new RookeryClient({ url: cluster.url, token });
+  ends.push(() => hub.close());
+  const guest = await routedClient(hub, token);
+  ends.push(() => guest.end());
+  const news = `project.${projectId}.news`;
+  const { nats } = await guest.routeSubject(news);
+  expect(nats).not.toBe(guest.control.nats);
+  let heard = 0;
+  nats.subscribe(news, { callback: (error) => void (error ?? (heard += 1)) });
+  await nats.flush();
+  const owner = await routedClient(cluster.client, await cluster.token());
+  ends.push(() => owner.end());
+  await owner.publish(news, 'one');
+  await waitFor('it is heard', () => heard === 1, { timeoutMs: 10_000 });
+
+  const told = (async () => {
+    for await (const status of nats.status()) {
+      if (status.type === 'error') return String(status.error);
+    }
+    return 'closed';
+  })();
+  await cluster.client.deleteCollaborator(shared);
+  const began = performance.now();
+  expect(await told).toMatch(/revoked|permissions violation/i);
+  expect(performance.now() - began).toBeLessThan(2_000);
+  await owner.publish(news, 'two');
+  await (await owner.routeSubject(news)).nats.flush();
+  expect(heard).toBe(1);
+}, 60_000);

@@ -1,9 +1,21 @@
-import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { openTestStore } from '@rookery/conat/testing';
 import type { AccountStore, StreamStore } from '../src/jetstream/engine/account-store.js';
+import { quarantine, quarantinedAs } from '../src/jetstream/store/quarantine.js';
+import { StoreCorruptError } from '../src/jetstream/store/store-errors.js';
 import { Random } from './random.js';
 
 /** Everything that a stream says of itself without and with its messages. */
@@ -54,8 +66,10 @@ describe('an account’s file that was never closed', () => {
 
   /** What another process finds when this one is killed now. */
   function afterCrash<T>(look: (found: AccountStore) => T): T {
-    for (const suffix of ['', '-wal']) {
-      copyFileSync(file(`a.sqlite${suffix}`), file(`b.sqlite${suffix}`));
+    for (const suffix of ['', '-wal', '-tail']) {
+      rmSync(file(`b.sqlite${suffix}`), { recursive: true, force: true });
+      if (!existsSync(file(`a.sqlite${suffix}`))) continue;
+      cpSync(file(`a.sqlite${suffix}`), file(`b.sqlite${suffix}`), { recursive: true });
     }
     const found = openTestStore(file('b.sqlite'));
     try {
@@ -97,6 +111,94 @@ describe('an account’s file that was never closed', () => {
     append(stream, 'b');
     store.rollback();
     expect(described(stream)).toEqual(before);
+  });
+
+  describe('with messages that are on disk in front of it', () => {
+    const tail = (name = ''): string => file(join('a.sqlite-tail', name));
+    const counts = (found: AccountStore) => found.stream('S')!.state.messages;
+    let stream: StreamStore;
+
+    beforeEach(() => {
+      stream = store.createStream('S', '{}', 1n);
+      store.commit();
+      for (let n = 0; n < 120; n += 1) {
+        append(stream, 'a');
+        store.commit();
+      }
+    });
+
+    it('has them in small files, which are empty once the file has them', () => {
+      const sizes = () => readdirSync(tail()).map((name) => statSync(tail(name)).size);
+      const used = sizes();
+      expect(used.length).toBeGreaterThan(2);
+      expect(Math.max(...used)).toBeLessThanOrEqual(2_048);
+      store.flush();
+      expect(sizes()).toEqual(used.map(() => 0));
+      append(stream, 'a');
+      store.commit();
+      expect(sizes().filter((size) => size > 0)).toHaveLength(1);
+      expect(afterCrash(counts)).toBe(121);
+    });
+
+    it('leaves out what was being written', () => {
+      const last = tail(String(readdirSync(tail()).length - 1));
+      truncateSync(last, statSync(last).size - 1);
+      expect(afterCrash(counts)).toBe(119);
+    });
+
+    it('is damaged when one is missing among them', () => {
+      truncateSync(tail('1'), 0);
+      expect(() => afterCrash(counts)).toThrow(StoreCorruptError);
+    });
+
+    it('keeps messages with headers and expiry, and those too large for it, in order', () => {
+      const message = { timeNs: 100n, headers: Buffer.from('NATS/1.0\r\nA: b\r\n\r\n') };
+      for (const bytes of [1_500, 3_000, 20_000, 10]) {
+        const body = Buffer.alloc(bytes, 1);
+        stream.append({ ...message, subject: 'b', payload: body, expiresAtMs: 5_000 + bytes });
+        store.commit();
+      }
+      const now = described(stream);
+      const [seq, dueMs] = [stream.state.lastSeq, stream.nextExpiryMs()];
+      afterCrash((found) => {
+        expect(described(found.stream('S')!)).toEqual(now);
+        expect(found.stream('S')!.get(seq)).toEqual(stream.get(seq));
+        expect(found.stream('S')!.nextExpiryMs()).toBe(dueMs);
+      });
+    });
+
+    it('is put aside with them', () => {
+      store.close();
+      store = openTestStore(file('b.sqlite'));
+      writeFileSync(tail('0'), 'x');
+      const aside = quarantine(file('a.sqlite'), 0);
+      expect(readFileSync(join(`${aside}-tail`, '0'), 'latin1')).toBe('x');
+      expect(existsSync(tail())).toBe(false);
+      expect(quarantinedAs(file('a.sqlite'))).toBe(aside);
+    });
+
+    it('passes over those of a stream that was deleted since, or made anew', () => {
+      for (const name of readdirSync(tail())) cpSync(tail(name), file(`kept-${name}`));
+      store.deleteStream('S');
+      const again = store.createStream('S', '{}', 2n);
+      append(again, 'b');
+      store.commit();
+      // As if the power had gone before they were cleared.
+      for (const name of readdirSync(tail())) cpSync(file(`kept-${name}`), tail(name));
+      expect(afterCrash(counts)).toBe(1);
+    });
+  });
+
+  it('commits to the file when nothing can be put in front of it', () => {
+    writeFileSync(file('a.sqlite-tail'), '');
+    const stream = store.createStream('S', '{}', 1n);
+    store.commit();
+    for (let n = 0; n < 3; n += 1) {
+      append(stream, 'a');
+      store.commit();
+    }
+    rmSync(file('a.sqlite-tail'));
+    expect(afterCrash((found) => found.stream('S')!.state.messages)).toBe(3);
   });
 
   it('says after any work what it said before', () => {

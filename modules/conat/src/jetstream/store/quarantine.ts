@@ -2,7 +2,7 @@ import { existsSync, readdirSync, renameSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
 const mark = '.quarantined-';
-const companions = ['-wal', '-shm'];
+const companions = ['-wal', '-shm', '-tail'];
 
 /** Puts a damaged file aside with all that belongs to it. @returns its new name */
 export function quarantine(file: string, nowMs: number): string {

@@ -58,6 +58,13 @@ export function decodeRecord(source: Buffer, at: number): StoredMessage {
   };
 }
 
+/** A record's message with all that adding it needs. */
+export function decodeWhole(record: Buffer): StoredMessage & AppendMessage {
+  const message = decodeRecord(record, 0);
+  const expiresAtMs = readUInt53(record, record.length - tailBytes);
+  return expiresAtMs === 0 ? message : { ...message, expiresAtMs };
+}
+
 export function recordLength(source: Buffer, at: number): number {
   if (at + fixedBytes + tailBytes > source.length) {
     throw new StoreCorruptError('a message is cut off');

@@ -4,8 +4,10 @@ import { AccountStore, type StreamStore } from '../engine/account-store.js';
 import { ConsumerTable } from './consumer-table.js';
 import { createStreamTables, dropStreamTables, migrate } from './migrations.js';
 import { SqliteStreamStore, type StreamHost } from './sqlite-stream.store.js';
+import { decodeWhole } from './record.js';
 import { Statements } from './statements.js';
 import { StoreCorruptError } from './store-errors.js';
+import { Tail, tailBatchBytesMax, type TailRecord } from './tail.js';
 
 export interface SqliteAccountStoreOptions {
   /**
@@ -36,6 +38,8 @@ const freePagesStep = 4_096;
  * An account's file: SQLite with a write-ahead log that is fsynced by each commit. One connection
  * holds it exclusively, so that two processes never share it by mistake and no shared memory is
  * needed. The log is written back (`checkpoint`) apart from commits, by whoever runs the store.
+ * A few messages are put on disk by the {@link Tail} in front of it: then the transaction that has
+ * them stays open over several of this store's commits.
  */
 export class SqliteAccountStore extends AccountStore {
   private readonly database: Database;
@@ -43,7 +47,13 @@ export class SqliteAccountStore extends AccountStore {
   private readonly consumerTable: ConsumerTable;
   private readonly host: StreamHost;
   private byName = new Map<string, SqliteStreamStore>();
+  private readonly tail: Tail | null;
+  /** Something was done since the last commit; more than adding messages, if `structural`. */
   private open = false;
+  private structural = false;
+  /** Messages added since the last commit. */
+  private added: TailRecord[] = [];
+  private addedBytes = 0;
   private erased = false;
   private sinceLook = { commits: 0, bytes: 0 };
 
@@ -53,7 +63,8 @@ export class SqliteAccountStore extends AccountStore {
    */
   constructor(file: string, options: SqliteAccountStoreOptions = {}) {
     super();
-    const unclean = endedUncleanly(file);
+    const tailFolder = `${file}-tail`;
+    const unclean = endedUncleanly(file) || Tail.isLeft(tailFolder);
     const fresh = !requireHeader(file);
     this.database = new Sqlite(file, { timeout: lockWaitMs });
     try {
@@ -63,7 +74,10 @@ export class SqliteAccountStore extends AccountStore {
       this.statements = new Statements(this.database);
       this.consumerTable = new ConsumerTable(this.statements);
       this.host = this.makeHost();
+      const synchronous = options.synchronous !== 'off';
+      this.tail = file === ':memory:' ? null : new Tail(tailFolder, synchronous);
       this.load();
+      this.addTail();
     } catch (error) {
       this.database.close();
       throw error;
@@ -124,25 +138,21 @@ export class SqliteAccountStore extends AccountStore {
 
   commit(): void {
     if (!this.open) return;
-    for (const stream of this.byName.values()) stream.settle();
-    this.consumerTable.flush();
-    this.database.exec('COMMIT');
-    this.open = false;
-    this.consumerTable.written();
-    this.sinceLook.commits += 1;
+    if (this.structural || !this.tail?.append(this.added)) this.commitFile();
+    this.settled();
   }
 
   rollback(): void {
-    this.open = false;
     // SQLite ends the transaction by itself when it fails for want of room.
     if (this.database.inTransaction) this.database.exec('ROLLBACK');
     this.load();
+    this.addTail();
   }
 
   /** Writes what commits leave for later: consumers' positions and counts. */
   flush(): void {
     const behind = [...this.byName.values()].filter((stream) => stream.isBehind);
-    if (behind.length > 0 || this.hasPositions) this.begin();
+    if (behind.length > 0 || this.hasPositions || this.database.inTransaction) this.begin();
     for (const stream of behind) stream.catchUp();
     this.commit();
   }
@@ -150,6 +160,7 @@ export class SqliteAccountStore extends AccountStore {
   /** Writes the log back when it has grown large. Call it between commits. */
   checkpointIfLarge(): void {
     const { commits, bytes } = this.sinceLook;
+    if (this.database.inTransaction) return;
     if (commits < lookEveryCommits && bytes < lookEveryBytes) return;
     this.sinceLook = { commits: 0, bytes: 0 };
     const [state] = this.database.pragma('wal_checkpoint(NOOP)') as { log: number }[];
@@ -158,6 +169,7 @@ export class SqliteAccountStore extends AccountStore {
 
   /** For quiet times: writes the log back and gives free space back to the file system. */
   tidy(): void {
+    this.flush();
     const free = this.database.pragma('freelist_count', { simple: true }) as number;
     if (free > freePagesMax) this.database.pragma(`incremental_vacuum(${freePagesStep})`);
     // What was erased still stands in the log until that is cut off.
@@ -183,12 +195,13 @@ export class SqliteAccountStore extends AccountStore {
       this.flush();
       if (this.erased) this.checkpoint('TRUNCATE');
     } finally {
-      this.database.close();
+      this.abandon();
     }
   }
 
   /** Ends without writing anything: for a file that is corrupt. */
   abandon(): void {
+    this.tail?.close();
     this.database.close();
   }
 
@@ -218,7 +231,8 @@ export class SqliteAccountStore extends AccountStore {
       statements: this.statements,
       consumers: this.consumerTable,
       begin: () => this.begin(),
-      appended: (bytes) => (this.sinceLook.bytes += bytes),
+      beginAppend: () => this.beginAppend(),
+      appended: (message) => this.appended(message),
       configured: (id, config) =>
         this.statements.run('UPDATE stream SET config = ? WHERE id = ?', config, id),
       erasing: (work) => {
@@ -234,9 +248,55 @@ export class SqliteAccountStore extends AccountStore {
   }
 
   private begin(): void {
-    if (this.open) return;
-    this.database.exec('BEGIN IMMEDIATE');
+    this.beginAppend();
+    this.structural = true;
+  }
+
+  private beginAppend(): void {
+    if (!this.database.inTransaction) this.database.exec('BEGIN IMMEDIATE');
     this.open = true;
+  }
+
+  private appended(message: TailRecord): void {
+    this.sinceLook.bytes += message.record.length;
+    if (this.structural) return;
+    this.added.push(message);
+    this.addedBytes += message.record.length;
+    // The tail would not take them: they are not kept for it.
+    if (this.addedBytes > tailBatchBytesMax) this.structural = true;
+  }
+
+  private commitFile(): void {
+    for (const stream of this.byName.values()) stream.settle();
+    this.consumerTable.flush();
+    this.database.exec('COMMIT');
+    this.consumerTable.written();
+    this.tail?.clear();
+    this.sinceLook.commits += 1;
+  }
+
+  /** What is done from now on is another transaction to whoever runs the store. */
+  private settled(): void {
+    this.open = false;
+    this.structural = false;
+    this.added = [];
+    this.addedBytes = 0;
+  }
+
+  /** Adds what the tail has and the file has not, in a transaction that stays open. */
+  private addTail(): void {
+    const streams = new Map([...this.byName.values()].map((stream) => [stream.id, stream]));
+    for (const { streamId, streamCreatedNs, record } of this.tail?.read() ?? []) {
+      const message = decodeWhole(record);
+      const stream = streams.get(streamId);
+      if (stream?.createdNs !== streamCreatedNs) continue;
+      if (message.seq <= stream.state.lastSeq) continue;
+      if (message.seq !== stream.state.lastSeq + 1) {
+        throw new StoreCorruptError(`no message of ${stream.name} before message ${message.seq}`);
+      }
+      stream.append(message);
+    }
+    this.settled();
   }
 
   /** Streams as the file has them. Those that stay keep their object. */

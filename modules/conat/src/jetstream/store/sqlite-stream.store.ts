@@ -16,6 +16,7 @@ import type { Statements } from './statements.js';
 import { StoreCorruptError } from './store-errors.js';
 import { StreamCounters } from './stream-counters.js';
 import { SubjectTable } from './subject-table.js';
+import type { TailRecord } from './tail.js';
 
 /** What a stream needs of its account. */
 export interface StreamHost {
@@ -23,8 +24,10 @@ export interface StreamHost {
   readonly consumers: ConsumerTable;
   /** Begins the transaction unless it is open. */
   begin(): void;
-  /** So many bytes of messages joined the transaction. */
-  appended(bytes: number): void;
+  /** The same for a message that is added, which needs no commit of the file. */
+  beginAppend(): void;
+  /** A message joined the transaction. */
+  appended(message: TailRecord): void;
   /** What is deleted until the end of the call is overwritten. */
   erasing(work: () => void): void;
   /** The stream's row has another configuration. */
@@ -86,7 +89,7 @@ export class SqliteStreamStore extends StreamStore {
   // Writing.
 
   append(message: AppendMessage): number {
-    this.host.begin();
+    this.host.beginAppend();
     const { counters } = this;
     const seq = counters.lastSeq + 1;
     const record = encodeRecord(seq, message);
@@ -94,7 +97,7 @@ export class SqliteStreamStore extends StreamStore {
     const subject = this.subjectTable.added(message.subject, seq);
     this.host.statements.run(this.sqlInsert, seq, subject, expiresMs, record);
     counters.appended(record.length, message.timeNs);
-    this.host.appended(record.length);
+    this.host.appended({ streamId: this.id, streamCreatedNs: this.createdNs, record });
     if (expiresMs !== null && this.nextExpiry !== undefined) {
       this.nextExpiry = Math.min(this.nextExpiry ?? Infinity, expiresMs);
     }

@@ -3,6 +3,8 @@ import type { AccountCommand, CommandResult, RunnerCounts, RunnerOptions } from 
 /** What a thread is started with. */
 export interface ThreadData {
   readonly options: RunnerOptions;
+  /** One number, which changes with each message to the thread: it may wait for that. */
+  readonly bell: Int32Array;
 }
 
 /** Bytes that both sides write with WireWriter. */
@@ -11,23 +13,22 @@ interface Packed {
   readonly length: number;
 }
 
+/** Credit says how many bytes that came from the other side were dealt with. */
 export type ToThread =
-  | { readonly kind: 'inputs'; readonly packed: Packed }
+  | { readonly kind: 'inputs'; readonly packed: Packed; readonly credit: number }
   | {
       readonly kind: 'command';
       readonly command: number;
       readonly account: number;
       readonly what: AccountCommand;
     }
-  /** So many bytes of outputs were dealt with. */
-  | { readonly kind: 'credit'; readonly bytes: number }
+  | { readonly kind: 'credit'; readonly credit: number }
   | { readonly kind: 'close' };
 
 /** Events keep their place between outputs: each goes out with what was said before it. */
 export type FromThread =
-  | { readonly kind: 'outputs'; readonly packed: Packed }
-  /** So many bytes of inputs were dealt with. */
-  | { readonly kind: 'credit'; readonly bytes: number }
+  | { readonly kind: 'outputs'; readonly packed: Packed; readonly credit: number }
+  | { readonly kind: 'credit'; readonly credit: number }
   | { readonly kind: 'done'; readonly command: number; readonly result: CommandResult }
   | {
       readonly kind: 'quarantined';

@@ -16,6 +16,8 @@ const threadsMax = 4;
 const restartDelayMs = 200;
 /** What a new thread may be sent before its inputs are looked at. */
 const acksBeyond = 2;
+/** Credit goes with inputs; without any it is sent when it comes to this part of the limit. */
+const owedShare = 4;
 
 export const defaultThreads = (): number =>
   Math.max(1, Math.min(threadsMax, availableParallelism() - 1));
@@ -38,6 +40,9 @@ class AccountThread {
   private wire = new WireWriter();
   private flushing = false;
   private inFlight = 0;
+  /** Bytes of outputs that were dealt with, which the thread does not know yet. */
+  private owed = 0;
+  private readonly bell = new Int32Array(new SharedArrayBuffer(4));
   private closing: (() => void) | null = null;
   private readonly opened = new Map<number, AccountCommand & { kind: 'open' }>();
   /** Asked for and not yet done: a thread that dies takes them with it. */
@@ -59,7 +64,9 @@ class AccountThread {
     writeInput(this.wire, account, input);
     if (!this.flushing) {
       this.flushing = true;
-      setImmediate(() => this.flush());
+      // A thread that has nothing to do begins at once; for one that works, inputs are gathered.
+      if (this.inFlight === 0) queueMicrotask(() => this.flush());
+      else setImmediate(() => this.flush());
     }
     return true;
   }
@@ -89,7 +96,7 @@ class AccountThread {
   }
 
   private start(): void {
-    const data: ThreadData = { options: this.options };
+    const data: ThreadData = { options: this.options, bell: this.bell };
     const worker = new Worker(entry(), { workerData: data, name: 'jetstream' });
     this.worker = worker;
     worker.unref();
@@ -102,6 +109,7 @@ class AccountThread {
     if (this.worker !== worker) return;
     this.worker = null;
     this.inFlight = 0;
+    this.owed = 0;
     if (this.closing) return this.closing();
     // What it was working on gets no answer: clients ask again.
     this.wire = new WireWriter();
@@ -124,11 +132,14 @@ class AccountThread {
     switch (message.kind) {
       case 'outputs': {
         const { buffer, length } = message.packed;
+        this.inFlight -= message.credit;
         readOutputs(new WireReader(buffer, length), output);
-        return this.post({ kind: 'credit', bytes: length });
+        this.owed += length;
+        if (this.owed > this.options.limits.outputBytesMax / owedShare) this.payBack();
+        return;
       }
       case 'credit':
-        this.inFlight -= message.bytes;
+        this.inFlight -= message.credit;
         return;
       case 'done':
         this.commands.delete(message.command);
@@ -152,11 +163,19 @@ class AccountThread {
     if (this.wire.length === 0 || !this.worker) return;
     const packed = this.wire.take();
     this.inFlight += packed.length;
-    this.post({ kind: 'inputs', packed }, [packed.buffer]);
+    this.post({ kind: 'inputs', packed, credit: this.owed }, [packed.buffer]);
+    this.owed = 0;
+  }
+
+  private payBack(): void {
+    this.post({ kind: 'credit', credit: this.owed });
+    this.owed = 0;
   }
 
   private post(message: ToThread, transfer?: ArrayBuffer[]): void {
     this.worker?.postMessage(message, transfer);
+    Atomics.add(this.bell, 0, 1);
+    Atomics.notify(this.bell, 0);
   }
 }
 
