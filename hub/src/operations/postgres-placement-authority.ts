@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CoreErrors } from '@rookery/core';
-import type { MoveState } from '@rookery/move/contract';
+import { MoveState } from '@rookery/move/contract';
 import {
   MoveErrors,
   PlacementAuthority,
@@ -12,19 +12,12 @@ import { DataSource, IsNull, type EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { HostKey, ProjectHost } from '../database/entities/host.entity.js';
-import {
-  Operation,
-  ProjectMove,
-  type StoredMoveState,
-} from '../database/entities/operation.entity.js';
+import { Operation, ProjectMove } from '../database/entities/operation.entity.js';
 import { Project } from '../database/entities/project.entity.js';
 import { specOf } from '../projects/project.queries.js';
 
 /** In the order in which a row passes through them. */
-const order: readonly StoredMoveState[] = [
-  ...(['queued', 'preparing', 'copying', 'cutover', 'verifying', 'committing'] as const),
-  ...(['activating', 'cleaning', 'done', 'undoing', 'failed', 'canceled'] as const),
-];
+const order: readonly MoveState[] = MoveState.options;
 const endings: readonly MoveState[] = ['done', 'failed', 'canceled'];
 
 /**

@@ -1,21 +1,12 @@
 import { CoreErrors } from '@rookery/core';
 import type { MoveId } from '@rookery/core/contract';
-import type { MoveState } from '../contract.js';
+import { MoveState } from '../contract.js';
 import { MoveErrors } from '../move.errors.js';
 import { PlacementAuthority, type MovePlan } from '../placement-authority.js';
 import { SagaErrors } from '../saga/saga.errors.js';
 
-const order: readonly MoveState[] = [
-  'queued',
-  'preparing',
-  'copying',
-  'cutover',
-  'verifying',
-  'committing',
-  'activating',
-  'cleaning',
-  'done',
-];
+/** A move that is stuck goes on from where it stood. */
+const order: readonly MoveState[] = MoveState.exclude(['stuck']).options;
 
 interface Row {
   readonly plan: MovePlan;
@@ -53,7 +44,7 @@ export class MemoryPlacementAuthority extends PlacementAuthority {
 
   async setState(moveId: MoveId, attempt: number, state: MoveState): Promise<void> {
     const row = this.newest(moveId, attempt);
-    const forward = order.includes(state);
+    const forward = order.indexOf(state) < order.indexOf('undoing');
     if (forward && row.undoing) throw MoveErrors.MOVE_UNDONE();
     const back = forward && order.indexOf(state) < order.indexOf(row.state);
     if (!back) row.state = state;
