@@ -135,7 +135,11 @@ export class RepositoryProgram {
     if (end.error) throw CoreErrors.COMMAND_MISSING({ command: argv[0] }, { cause: end.error });
     if (signal?.aborted) throw CoreErrors.CANCELED();
     if (timeout.signal.aborted) {
-      throw CoreErrors.TIMEOUT({ what: argv[0], timeoutMs: options.timeoutMs });
+      // It may have said why: restic from 0.17 on tries for a quarter of an hour.
+      throw (
+        this.knownError(stderr) ??
+        CoreErrors.TIMEOUT({ what: argv[0], timeoutMs: options.timeoutMs })
+      );
     }
     if (end.exit !== null && (options.okExits ?? [0]).includes(end.exit)) return end.exit;
     throw this.errorOf(argv[0] ?? '', end.exit ?? end.signal ?? 'not started', stderr);
@@ -151,13 +155,16 @@ export class RepositoryProgram {
   }
 
   private errorOf(command: string, exit: string | number, stderr: string): CodedError {
-    const { repository } = this;
     const cause = CoreErrors.COMMAND_FAILED({ command, exit, stderr: stderr.trim() });
-    const reason = reasonOf(cause) || `exit ${exit}`;
     if (exit === mountFailedExit) return cause;
-    const known = patterns.find(([pattern]) => pattern.test(stderr));
-    if (known) return BackupErrors[known[1]]({ repository, reason }, { cause });
-    return cause;
+    return this.knownError(stderr, cause) ?? cause;
+  }
+
+  private knownError(stderr: string, cause?: CodedError): CodedError | undefined {
+    const code = patterns.find(([pattern]) => pattern.test(stderr))?.[1];
+    if (!code) return undefined;
+    const reason = reasonOf(cause ?? stderr) || 'it says nothing';
+    return BackupErrors[code]({ repository: this.repository, reason }, { ...(cause && { cause }) });
   }
 }
 

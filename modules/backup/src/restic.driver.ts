@@ -34,6 +34,8 @@ const ResticSnapshot = SnapshotJson.extend({
 
 export type ResticOptions = ProgramDriverOptions;
 
+const noConnection = /connection refused|no such host|dial tcp|i\/o timeout/i;
+
 /** restic 0.14 or newer. */
 export class ResticDriver extends ProgramDriver {
   readonly name = 'restic';
@@ -44,6 +46,8 @@ export class ResticDriver extends ProgramDriver {
       await this.call(['cat', 'config', '--no-lock'], { timeoutMs: quickMs });
     } catch (error) {
       if (!CodedError.is(error, 'REPOSITORY_UNREACHABLE')) throw error;
+      // Nobody is there who could make one.
+      if (noConnection.test(error.message)) throw error;
       await this.init(error);
     }
   }
