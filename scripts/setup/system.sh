@@ -8,7 +8,7 @@ packages_host=(
 # Named so on some releases only: podman's seccomp profile, its network helper where it wants one,
 # and the key with which the base image's packages are checked.
 packages_host_optional=(golang-github-containers-common netavark debian-archive-keyring)
-packages_tests=(chromium docker-registry rsync git libcap2-bin)
+packages_tests=(chromium docker-registry e2fsprogs rsync git libcap2-bin)
 packages_bench=(nginx-light openssh-server wrk)
 
 # set_up_system GROUP… : groups of packages, each with its own stamp.

@@ -301,12 +301,14 @@ export async function clearMachine(
   await sweepMachine(exec, dataDir, cluster);
 }
 
-/** The last error that a log of one JSON object a line tells of, else its last line. */
+/** The last error that a log of one JSON object a line tells of, else what a crash says, or the last line. */
 function lastComplaint(log: string): string {
   const lines = log.trimEnd().split('\n').slice(-200).reverse();
   for (const line of lines) {
     const entry = parseLine(line);
     if (entry && entry.level >= errorLevel) return entry.err?.message ?? entry.msg ?? line;
+    // As Node prints an uncaught error, above its stack and its own version.
+    if (/^(\w*Error\b.*|Uncaught .*): /.test(line)) return line.slice(0, 500);
   }
   const [last = ''] = lines;
   return last === '' ? 'it said nothing' : last.slice(0, 500);

@@ -302,7 +302,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   }
 
   flushLater(connection: BrokerClient): void {
-    if (this.unflushed.length === 0) setImmediate(() => this.flushAll());
+    if (this.unflushed.length === 0) setImmediate(() => this.flush());
     this.unflushed.push(connection);
   }
 
@@ -316,7 +316,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     this.registry.left(connection);
   }
 
-  private flushAll(): void {
+  flush(): void {
     const batch = this.unflushed;
     this.unflushed = [];
     for (const connection of batch) connection.flush();

@@ -39,6 +39,8 @@ export interface InternalHost {
   deliver(match: Match<Subscription>, from: Speaker, op: PublishOp): number;
   subscribed(subscription: Subscription): void;
   unsubscribed(subscription: Subscription): void;
+  /** Sends what waits for the end of the event loop's turn. */
+  flush(): void;
   interest(subject: string): boolean;
   watchInterest(subject: string, listener: InterestListener): () => void;
 }
@@ -129,6 +131,11 @@ export class InternalClient implements Listener, Speaker {
       heard += 1;
     }
     return heard;
+  }
+
+  /** What was published leaves now, not at the end of the event loop's turn. */
+  flush(): void {
+    this.host.flush();
   }
 
   /** Does a connected client of this process listen on this literal subject? */

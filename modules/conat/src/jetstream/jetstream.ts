@@ -19,7 +19,7 @@ import {
   type CommandResult,
   type RunnerCounts,
   type RunnerLimits,
-  type RunnerOutput,
+  type RunnerListener,
 } from './workers/runner.js';
 import { defaultThreads, ThreadRunner } from './workers/thread-runner.js';
 
@@ -46,7 +46,7 @@ const openAtOnce = 64;
  * JetStream on a broker: brings what clients say to the accounts' engines, which run in threads,
  * and what engines say to clients. It never waits for a disk.
  */
-export class JetStream implements RunnerOutput {
+export class JetStream implements RunnerListener {
   readonly counters = new JetStreamCounters();
   private readonly client: InternalClient;
   private readonly runner: AccountRunner;
@@ -168,6 +168,10 @@ export class JetStream implements RunnerOutput {
 
   send(_account: number, message: OutgoingMessage): void {
     this.client.publish(message);
+  }
+
+  saidAll(): void {
+    this.client.flush();
   }
 
   listen(account: number, stream: string, subjects: readonly string[]): void {

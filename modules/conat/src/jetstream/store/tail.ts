@@ -31,7 +31,7 @@ export interface TailRecord {
 const inlineBytes = 2_048;
 /** What is larger gains nothing here: it is written once, to where it stays. */
 export const tailBatchBytesMax = 16 * 1024;
-const filesMax = 32;
+const filesMax = 16;
 /** u32 length of the whole, u32 CRC of what follows, u48 serial number, u32 and u64 the stream. */
 const headBytes = 4 + 4 + 6 + 4 + 8;
 

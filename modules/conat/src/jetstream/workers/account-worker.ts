@@ -16,15 +16,12 @@ import { WireReader, WireWriter } from './wire.js';
 const outputBytesAtOnce = 4 * 1024 * 1024;
 /** How long it works before timers have their turn. */
 const turnMsMax = 20;
-/** How long it waits for more before it goes back to the event loop. */
-const lingerMs = 1;
 
 /** What runs in a thread: unpacks inputs, works, packs what is said. */
 class Thread implements RunnerOutput {
   private readonly wire = new WireWriter();
   private readonly runtime: AccountRuntime;
   private readonly outputBytesMax: number;
-  private readonly bell: Int32Array;
   private outputBytes = 0;
   /** Bytes of inputs whose credit is given back when they were worked on. */
   private inputBytes = 0;
@@ -32,45 +29,15 @@ class Thread implements RunnerOutput {
 
   constructor(
     private readonly port: MessagePort,
-    { options, bell }: ThreadData,
+    { options }: ThreadData,
   ) {
-    this.bell = bell;
     this.outputBytesMax = options.limits.outputBytesMax;
     this.runtime = new AccountRuntime(this, new SystemClock(), options);
   }
 
-  /** @returns false when it was the last */
-  private receive(message: ToThread): boolean {
-    switch (message.kind) {
-      case 'inputs': {
-        const wire = new WireReader(message.packed.buffer, message.packed.length);
-        while (!wire.ended) {
-          const { account, input } = readInput(wire);
-          this.runtime.input(account, input);
-        }
-        this.inputBytes += message.packed.length;
-        this.outputBytes -= message.credit;
-        return true;
-      }
-      case 'command':
-        this.runtime.command(message.command, message.account, message.what);
-        return true;
-      case 'credit':
-        this.outputBytes -= message.credit;
-        return true;
-      case 'close':
-        this.runtime.close();
-        this.flush();
-        this.port.postMessage({ kind: 'closed' } satisfies FromThread);
-        return false;
-    }
-  }
-
   /**
    * Works until there is nothing left. Between two batches it looks for more, so that what came
-   * during a commit shares the next. It then waits a moment by the bell, from which it wakes faster
-   * than from the event loop: a client that awaits each acknowledgement has its next message there
-   * soon.
+   * during a commit shares the next.
    */
   run(first?: ToThread): void {
     // What is said from here on goes out at the end of each round.
@@ -84,14 +51,12 @@ class Thread implements RunnerOutput {
   private rounds(): boolean {
     const endMs = performance.now() + turnMsMax;
     for (;;) {
-      const rung = Atomics.load(this.bell, 0);
       for (let next = this.next(); next; next = this.next()) if (!this.receive(next)) return false;
       // Credit brings it back.
       const held = this.outputBytes > this.outputBytesMax;
       const more = !held && this.runtime.workOnce();
       this.flush(!held && !more);
-      if (performance.now() > endMs) return more;
-      if (!more && Atomics.wait(this.bell, 0, rung, lingerMs) === 'timed-out') return false;
+      if (!more || performance.now() > endMs) return more;
     }
   }
 
@@ -105,18 +70,35 @@ class Thread implements RunnerOutput {
     setImmediate(() => this.run());
   }
 
+  /** @returns false when it was the last */
+  private receive(message: ToThread): boolean {
+    if (message instanceof ArrayBuffer) {
+      const wire = new WireReader(message);
+      while (!wire.ended) {
+        const { account, input } = readInput(wire);
+        this.runtime.input(account, input);
+      }
+      this.inputBytes += wire.length;
+      this.outputBytes -= wire.credit;
+      return true;
+    }
+    if (message.kind === 'command') {
+      this.runtime.command(message.command, message.account, message.what);
+      return true;
+    }
+    this.runtime.close();
+    this.flush();
+    this.port.postMessage({ kind: 'closed' } satisfies FromThread);
+    return false;
+  }
+
   /** @param worked everything that came in was worked on */
   private flush(worked = false): void {
     const credit = worked ? this.inputBytes : 0;
-    if (worked) this.inputBytes = 0;
-    if (this.wire.length > 0) {
-      const packed = this.wire.take();
-      this.outputBytes += packed.length;
-      const message: FromThread = { kind: 'outputs', packed, credit };
-      this.port.postMessage(message, [packed.buffer]);
-    } else if (credit > 0) {
-      this.port.postMessage({ kind: 'credit', credit } satisfies FromThread);
-    }
+    if (this.wire.length === 0 && credit === 0) return;
+    this.outputBytes += this.wire.length;
+    this.port.postMessage(...this.wire.take(credit));
+    this.inputBytes -= credit;
   }
 
   /** What is said outside of a turn (timers) goes out at its end, too. */

@@ -66,6 +66,12 @@ export interface RunnerOutput {
   report(counts: RunnerCounts): void;
 }
 
+/** Who listens to threads, from which much comes at once. */
+export interface RunnerListener extends RunnerOutput {
+  /** That was all that came together. */
+  saidAll(): void;
+}
+
 export type CommandResult = { readonly state: AccountState } | { readonly error: string };
 
 export type AccountCommand =

@@ -3,32 +3,27 @@ import type { AccountCommand, CommandResult, RunnerCounts, RunnerOptions } from 
 /** What a thread is started with. */
 export interface ThreadData {
   readonly options: RunnerOptions;
-  /** One number, which changes with each message to the thread: it may wait for that. */
-  readonly bell: Int32Array;
 }
 
-/** Bytes that both sides write with WireWriter. */
-interface Packed {
-  readonly buffer: ArrayBuffer;
-  readonly length: number;
-}
+/**
+ * Inputs, or outputs, many or none, with credit: written by WireWriter. A bare buffer, since an
+ * object around it would take as long to send as a message.
+ */
+type Packed = ArrayBuffer;
 
-/** Credit says how many bytes that came from the other side were dealt with. */
 export type ToThread =
-  | { readonly kind: 'inputs'; readonly packed: Packed; readonly credit: number }
+  | Packed
   | {
       readonly kind: 'command';
       readonly command: number;
       readonly account: number;
       readonly what: AccountCommand;
     }
-  | { readonly kind: 'credit'; readonly credit: number }
   | { readonly kind: 'close' };
 
 /** Events keep their place between outputs: each goes out with what was said before it. */
 export type FromThread =
-  | { readonly kind: 'outputs'; readonly packed: Packed; readonly credit: number }
-  | { readonly kind: 'credit'; readonly credit: number }
+  | Packed
   | { readonly kind: 'done'; readonly command: number; readonly result: CommandResult }
   | {
       readonly kind: 'quarantined';

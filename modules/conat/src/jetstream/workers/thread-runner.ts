@@ -5,8 +5,8 @@ import { readOutputs, writeInput } from './messages.js';
 import {
   AccountRunner,
   type AccountCommand,
+  type RunnerListener,
   type RunnerOptions,
-  type RunnerOutput,
 } from './runner.js';
 import type { FromThread, ThreadData, ToThread } from './thread-protocol.js';
 import { WireReader, WireWriter } from './wire.js';
@@ -42,14 +42,13 @@ class AccountThread {
   private inFlight = 0;
   /** Bytes of outputs that were dealt with, which the thread does not know yet. */
   private owed = 0;
-  private readonly bell = new Int32Array(new SharedArrayBuffer(4));
   private closing: (() => void) | null = null;
   private readonly opened = new Map<number, AccountCommand & { kind: 'open' }>();
   /** Asked for and not yet done: a thread that dies takes them with it. */
   private readonly commands = new Map<number, { account: number; what: AccountCommand }>();
 
   constructor(
-    private readonly output: RunnerOutput,
+    private readonly output: RunnerListener,
     private readonly options: RunnerOptions,
   ) {
     this.start();
@@ -62,11 +61,11 @@ class AccountThread {
     const limit = input.kind === 'ack' ? inputBytesMax * acksBeyond : inputBytesMax;
     if (waiting > limit) return false;
     writeInput(this.wire, account, input);
-    if (!this.flushing) {
+    // A thread that has nothing to do begins at once; for one that works, inputs are gathered.
+    if (this.inFlight === 0) this.flush();
+    else if (!this.flushing) {
       this.flushing = true;
-      // A thread that has nothing to do begins at once; for one that works, inputs are gathered.
-      if (this.inFlight === 0) queueMicrotask(() => this.flush());
-      else setImmediate(() => this.flush());
+      setImmediate(() => this.flush());
     }
     return true;
   }
@@ -96,7 +95,7 @@ class AccountThread {
   }
 
   private start(): void {
-    const data: ThreadData = { options: this.options, bell: this.bell };
+    const data: ThreadData = { options: this.options };
     const worker = new Worker(entry(), { workerData: data, name: 'jetstream' });
     this.worker = worker;
     worker.unref();
@@ -129,18 +128,8 @@ class AccountThread {
 
   private heard(message: FromThread): void {
     const { output } = this;
+    if (message instanceof ArrayBuffer) return this.outputs(new WireReader(message));
     switch (message.kind) {
-      case 'outputs': {
-        const { buffer, length } = message.packed;
-        this.inFlight -= message.credit;
-        readOutputs(new WireReader(buffer, length), output);
-        this.owed += length;
-        if (this.owed > this.options.limits.outputBytesMax / owedShare) this.payBack();
-        return;
-      }
-      case 'credit':
-        this.inFlight -= message.credit;
-        return;
       case 'done':
         this.commands.delete(message.command);
         return output.done(message.command, message.result);
@@ -158,24 +147,27 @@ class AccountThread {
     }
   }
 
-  private flush(): void {
-    this.flushing = false;
-    if (this.wire.length === 0 || !this.worker) return;
-    const packed = this.wire.take();
-    this.inFlight += packed.length;
-    this.post({ kind: 'inputs', packed, credit: this.owed }, [packed.buffer]);
-    this.owed = 0;
+  private outputs(wire: WireReader): void {
+    this.inFlight -= wire.credit;
+    readOutputs(wire, this.output);
+    this.output.saidAll();
+    this.owed += wire.length;
+    if (this.owed > this.options.limits.outputBytesMax / owedShare) this.handOver();
   }
 
-  private payBack(): void {
-    this.post({ kind: 'credit', credit: this.owed });
+  private flush(): void {
+    this.flushing = false;
+    if (this.wire.length > 0 && this.worker) this.handOver();
+  }
+
+  private handOver(): void {
+    this.inFlight += this.wire.length;
+    this.post(...this.wire.take(this.owed));
     this.owed = 0;
   }
 
   private post(message: ToThread, transfer?: ArrayBuffer[]): void {
     this.worker?.postMessage(message, transfer);
-    Atomics.add(this.bell, 0, 1);
-    Atomics.notify(this.bell, 0);
   }
 }
 
@@ -183,7 +175,7 @@ class AccountThread {
 export class ThreadRunner extends AccountRunner {
   private readonly threads: readonly AccountThread[];
 
-  constructor(output: RunnerOutput, options: RunnerOptions, threads = defaultThreads()) {
+  constructor(output: RunnerListener, options: RunnerOptions, threads = defaultThreads()) {
     super();
     this.threads = Array.from({ length: threads }, () => new AccountThread(output, options));
   }

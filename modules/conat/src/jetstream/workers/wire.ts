@@ -1,17 +1,21 @@
 /** What fills less than this part of the buffer is copied. */
 const copiedShare = 4;
 
+/** u32 how far it is written, u32 credit: bytes from the other side that were dealt with. */
+const headBytes = 8;
+
 /** Writes numbers, texts and bytes behind each other into one buffer that grows. */
 export class WireWriter {
   private buffer: Buffer;
-  private at = 0;
+  private at = headBytes;
 
   constructor(private readonly startBytes = 64 * 1024) {
     this.buffer = Buffer.allocUnsafeSlow(startBytes);
   }
 
+  /** Bytes that were written. */
   get length(): number {
-    return this.at;
+    return this.at - headBytes;
   }
 
   byte(value: number): void {
@@ -41,16 +45,18 @@ export class WireWriter {
   }
 
   /**
-   * What was written, to be handed over; the writer starts anew. Little is copied: a fresh large
-   * buffer for each message makes V8 collect all of the heap again and again.
+   * What was written, as the arguments of `postMessage`; the writer starts anew. Little is copied: a
+   * fresh large buffer for each message makes V8 collect all of the heap again and again.
    */
-  take(): { readonly buffer: ArrayBuffer; readonly length: number } {
+  take(credit: number): [message: ArrayBuffer, transfer?: ArrayBuffer[]] {
     const length = this.at;
-    this.at = 0;
+    this.buffer.writeUInt32LE(length, 0);
+    this.buffer.writeUInt32LE(credit, 4);
+    this.at = headBytes;
     const whole = this.buffer.buffer as ArrayBuffer;
-    if (length * copiedShare <= whole.byteLength) return { buffer: whole.slice(0, length), length };
+    if (length * copiedShare <= whole.byteLength) return [whole.slice(0, length)];
     this.buffer = Buffer.allocUnsafeSlow(this.startBytes);
-    return { buffer: whole, length };
+    return [whole, [whole]];
   }
 
   private room(bytes: number): void {
@@ -63,18 +69,25 @@ export class WireWriter {
 
 /** Reads what {@link WireWriter} wrote. Bytes are parts of the buffer. */
 export class WireReader {
+  /** See {@link WireWriter.take}. */
+  readonly credit: number;
   private readonly buffer: Buffer;
+  private readonly end: number;
   private at = 0;
 
-  constructor(
-    buffer: ArrayBuffer,
-    private readonly length: number,
-  ) {
+  constructor(buffer: ArrayBuffer) {
     this.buffer = Buffer.from(buffer);
+    this.end = this.number();
+    this.credit = this.number();
+  }
+
+  /** Bytes that were written. */
+  get length(): number {
+    return this.end - headBytes;
   }
 
   get ended(): boolean {
-    return this.at >= this.length;
+    return this.at >= this.end;
   }
 
   byte(): number {
