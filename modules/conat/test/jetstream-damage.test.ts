@@ -90,7 +90,7 @@ it.each([
   };
   await start();
   await expectRefused();
-  const aside = readdirSync(folder).filter((name) => name.includes('.quarantined-'));
+  const aside = readdirSync(folder).filter((name) => /\.quarantined-[\dTZ-]+$/.test(name));
   expect(aside.length).toBe(1);
   await stop();
 

@@ -3,11 +3,11 @@ import Sqlite, { type Database } from 'better-sqlite3';
 import { AccountStore, type StreamStore } from '../engine/account-store.js';
 import { ConsumerTable } from './consumer-table.js';
 import { createStreamTables, dropStreamTables, migrate } from './migrations.js';
-import { SqliteStreamStore, type StreamHost } from './sqlite-stream.store.js';
+import { SqliteStreamStore, type Addition, type StreamHost } from './sqlite-stream.store.js';
 import { decodeWhole } from './record.js';
 import { Statements } from './statements.js';
 import { StoreCorruptError } from './store-errors.js';
-import { Tail, tailBatchBytesMax, type TailRecord } from './tail.js';
+import { Tail, tailBatchBytesMax } from './tail.js';
 
 export interface SqliteAccountStoreOptions {
   /**
@@ -38,8 +38,8 @@ const freePagesStep = 4_096;
  * An account's file: SQLite with a write-ahead log that is fsynced by each commit. One connection
  * holds it exclusively, so that two processes never share it by mistake and no shared memory is
  * needed. The log is written back (`checkpoint`) apart from commits, by whoever runs the store.
- * A few messages are put on disk by the {@link Tail} in front of it: then the transaction that has
- * them stays open over several of this store's commits.
+ * A few messages are put on disk by the {@link Tail} in front of it: then they join the database
+ * when somebody looks, in a transaction that stays open over several of this store's commits.
  */
 export class SqliteAccountStore extends AccountStore {
   private readonly database: Database;
@@ -52,8 +52,10 @@ export class SqliteAccountStore extends AccountStore {
   private open = false;
   private structural = false;
   /** Messages added since the last commit. */
-  private added: TailRecord[] = [];
+  private added: Addition[] = [];
   private addedBytes = 0;
+  /** Messages that are not in their tables yet: a reader, or a commit of the file, puts them there. */
+  private unwritten: Addition[] = [];
   private erased = false;
   private sinceLook = { commits: 0, bytes: 0 };
 
@@ -71,7 +73,7 @@ export class SqliteAccountStore extends AccountStore {
       this.prepare(fresh, options);
       if (unclean) this.check(file);
       migrate(this.database);
-      this.statements = new Statements(this.database);
+      this.statements = new Statements(this.database, () => this.writeAdded());
       this.consumerTable = new ConsumerTable(this.statements);
       this.host = this.makeHost();
       const synchronous = options.synchronous !== 'off';
@@ -143,6 +145,7 @@ export class SqliteAccountStore extends AccountStore {
   }
 
   rollback(): void {
+    this.unwritten = [];
     // SQLite ends the transaction by itself when it fails for want of room.
     if (this.database.inTransaction) this.database.exec('ROLLBACK');
     this.load();
@@ -152,7 +155,7 @@ export class SqliteAccountStore extends AccountStore {
   /** Writes what commits leave for later: consumers' positions and counts. */
   flush(): void {
     const behind = [...this.byName.values()].filter((stream) => stream.isBehind);
-    if (behind.length > 0 || this.hasPositions || this.database.inTransaction) this.begin();
+    if (behind.length > 0 || this.hasPositions || this.isAhead) this.begin();
     for (const stream of behind) stream.catchUp();
     this.commit();
   }
@@ -160,7 +163,7 @@ export class SqliteAccountStore extends AccountStore {
   /** Writes the log back when it has grown large. Call it between commits. */
   checkpointIfLarge(): void {
     const { commits, bytes } = this.sinceLook;
-    if (this.database.inTransaction) return;
+    if (this.isAhead) return;
     if (commits < lookEveryCommits && bytes < lookEveryBytes) return;
     this.sinceLook = { commits: 0, bytes: 0 };
     const [state] = this.database.pragma('wal_checkpoint(NOOP)') as { log: number }[];
@@ -231,7 +234,6 @@ export class SqliteAccountStore extends AccountStore {
       statements: this.statements,
       consumers: this.consumerTable,
       begin: () => this.begin(),
-      beginAppend: () => this.beginAppend(),
       appended: (message) => this.appended(message),
       configured: (id, config) =>
         this.statements.run('UPDATE stream SET config = ? WHERE id = ?', config, id),
@@ -248,16 +250,32 @@ export class SqliteAccountStore extends AccountStore {
   }
 
   private begin(): void {
-    this.beginAppend();
+    this.writeAdded();
+    this.beginTransaction();
+    this.open = true;
     this.structural = true;
   }
 
-  private beginAppend(): void {
+  private beginTransaction(): void {
     if (!this.database.inTransaction) this.database.exec('BEGIN IMMEDIATE');
-    this.open = true;
   }
 
-  private appended(message: TailRecord): void {
+  /** There are messages that no commit of the file has. */
+  private get isAhead(): boolean {
+    return this.unwritten.length > 0 || this.database.inTransaction;
+  }
+
+  private writeAdded(): void {
+    const { unwritten } = this;
+    if (unwritten.length === 0) return;
+    this.unwritten = [];
+    this.beginTransaction();
+    for (const message of unwritten) message.stream.insert(message);
+  }
+
+  private appended(message: Addition): void {
+    this.open = true;
+    this.unwritten.push(message);
     this.sinceLook.bytes += message.record.length;
     if (this.structural) return;
     this.added.push(message);
@@ -267,6 +285,7 @@ export class SqliteAccountStore extends AccountStore {
   }
 
   private commitFile(): void {
+    this.writeAdded();
     for (const stream of this.byName.values()) stream.settle();
     this.consumerTable.flush();
     this.database.exec('COMMIT');

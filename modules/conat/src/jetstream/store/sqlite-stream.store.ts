@@ -18,16 +18,22 @@ import { StreamCounters } from './stream-counters.js';
 import { SubjectTable } from './subject-table.js';
 import type { TailRecord } from './tail.js';
 
+/** A message that was added to a stream and may not be in its table yet. */
+export interface Addition extends TailRecord {
+  readonly stream: SqliteStreamStore;
+  readonly seq: number;
+  readonly subject: number;
+  readonly expiresMs: number | null;
+}
+
 /** What a stream needs of its account. */
 export interface StreamHost {
   readonly statements: Statements;
   readonly consumers: ConsumerTable;
   /** Begins the transaction unless it is open. */
   begin(): void;
-  /** The same for a message that is added, which needs no commit of the file. */
-  beginAppend(): void;
-  /** A message joined the transaction. */
-  appended(message: TailRecord): void;
+  /** A message joined the transaction; {@link SqliteStreamStore.insert} will be called for it. */
+  appended(message: Addition): void;
   /** What is deleted until the end of the call is overwritten. */
   erasing(work: () => void): void;
   /** The stream's row has another configuration. */
@@ -89,19 +95,23 @@ export class SqliteStreamStore extends StreamStore {
   // Writing.
 
   append(message: AppendMessage): number {
-    this.host.beginAppend();
     const { counters } = this;
     const seq = counters.lastSeq + 1;
     const record = encodeRecord(seq, message);
     const expiresMs = message.expiresAtMs ?? null;
     const subject = this.subjectTable.added(message.subject, seq);
-    this.host.statements.run(this.sqlInsert, seq, subject, expiresMs, record);
     counters.appended(record.length, message.timeNs);
-    this.host.appended({ streamId: this.id, streamCreatedNs: this.createdNs, record });
+    const names = { streamId: this.id, streamCreatedNs: this.createdNs };
+    this.host.appended({ stream: this, ...names, seq, subject, expiresMs, record });
     if (expiresMs !== null && this.nextExpiry !== undefined) {
       this.nextExpiry = Math.min(this.nextExpiry ?? Infinity, expiresMs);
     }
     return seq;
+  }
+
+  /** Puts an added message into the table. */
+  insert({ seq, subject, expiresMs, record }: Addition): void {
+    this.host.statements.runNow(this.sqlInsert, seq, subject, expiresMs, record);
   }
 
   remove(seq: number, erase = false): boolean {
