@@ -277,11 +277,11 @@ export class SqliteAccountStore extends AccountStore {
     this.open = true;
     this.unwritten.push(message);
     this.sinceLook.bytes += message.record.length;
-    if (this.structural) return;
-    this.added.push(message);
     this.addedBytes += message.record.length;
     // The tail would not take them: they are not kept for it.
     if (this.addedBytes > tailBatchBytesMax) this.structural = true;
+    if (this.structural) this.writeAdded();
+    else this.added.push(message);
   }
 
   private commitFile(): void {

@@ -158,7 +158,8 @@ export class AccountSlot {
       opened.engine.flush();
       opened.store.close();
     } catch (error) {
-      // Only positions were lost: those messages are delivered again.
+      // Only positions were lost: those messages are delivered again. The rest is in the log and
+      // the tail, or can be counted.
       this.output.problem(this.handle, String(error));
       opened.store.abandon();
     }
