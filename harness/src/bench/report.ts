@@ -94,7 +94,9 @@ export function tableOf(report: BenchReport): string {
     '| --- | --- | --- | --- | --- | --- |',
     ...report.rows.map((r) => {
       const peer = r.peer === null ? '' : `${show(r.peer)} ${r.unit} (${show(r.peerName)})`;
-      return `| ${r.row} | ${r.ours} ${r.unit} | ${peer} | ${show(r.ratio)} | ${show(r.goal ?? r.floor)} | ${met(r.met)} |`;
+      const floor = r.floor === null ? '' : ` (at least ${r.floor.replace('≥ ', '')})`;
+      const goal = `${show(r.goal)}${floor}`.trim();
+      return `| ${r.row} | ${r.ours} ${r.unit} | ${peer} | ${show(r.ratio)} | ${goal} | ${met(r.met)} |`;
     }),
     '',
   ].join('\n');
