@@ -183,6 +183,7 @@ export class SqliteAccountStore extends AccountStore {
   fold(): void {
     this.checkpoint('TRUNCATE');
     this.close();
+    this.tail?.remove();
   }
 
   private checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): void {

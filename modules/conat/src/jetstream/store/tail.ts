@@ -8,6 +8,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   truncateSync,
   writeSync,
@@ -107,6 +108,13 @@ export class Tail {
       quietly(() => truncateSync(this.path(index), 0));
     }
     this.next = 0;
+  }
+
+  /** For an account that is closed with everything in its file. */
+  remove(): void {
+    this.clear();
+    quietly(() => rmSync(this.folder, { recursive: true, force: true }));
+    this.files = 0;
   }
 
   close(): void {
