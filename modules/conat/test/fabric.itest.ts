@@ -179,6 +179,17 @@ tests('brokers of three processes in a NATS cluster', () => {
     await expect(clients[1]!.nats.request('nobody.else')).rejects.toThrow(/no responders/i);
   });
 
+  it('say which request nobody heard, when several wait at one subject', async () => {
+    const asking = await RawClient.ready(hubs[0]!.broker, { auth_token: 'hub', name: 'hub' });
+    asking.say('SUB r.* 1\r\nPUB none.1 r.a 0\r\n\r\nPUB none.2 r.a 0\r\n\r\n');
+    await asking.heard('Nats-Subject: none.1');
+    const both = await asking.heard('Nats-Subject: none.2');
+    expect(both.match(/Nats-Subject: none\.\d/g)).toEqual([
+      'Nats-Subject: none.1',
+      'Nats-Subject: none.2',
+    ]);
+  });
+
   it('end subscriptions after as many messages as were asked for, and lose none', async () => {
     const limited: Msg[] = [];
     for (let n = 0; n < 10; n += 1) {

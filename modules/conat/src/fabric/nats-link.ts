@@ -184,7 +184,7 @@ export class NatsLink implements WireOwner {
     const entry = this.entries.get(sid);
     if (!entry) return;
     if (isNoResponders(op)) {
-      const asked = this.asked.take(op.subject);
+      const asked = this.asked.take(op);
       if (asked) {
         asked.from.noResponders(asked);
         return;
