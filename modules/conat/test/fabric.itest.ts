@@ -213,6 +213,16 @@ tests('brokers of three processes in a NATS cluster', () => {
     expect(limited.length).toBeGreaterThan(0);
   });
 
+  it('deliver all that was said before a maximum, as a server does', async () => {
+    const raw = await RawClient.ready(hubs[0]!.broker, { auth_token: 'hub', name: 'hub' });
+    const said = [1, 2, 3].map((n) => `PUB own.${n} 0\r\n\r\n`).join('');
+    raw.say(`SUB own.* 1\r\n${said}UNSUB 1 1\r\nPUB own.4 0\r\n\r\n`);
+    const heard = await raw.answers();
+    expect(heard.match(/MSG own\.\d/g)).toEqual(['MSG own.1', 'MSG own.2', 'MSG own.3']);
+    raw.say('PUB own.5 0\r\n\r\n');
+    expect(await raw.answers()).not.toContain('MSG');
+  });
+
   it('lose nothing when a member of a queue group drains', async () => {
     const leaving = collect(clients[0]!.nats.subscribe('leave', { queue: 'q' }));
     const staying = collect(clients[1]!.nats.subscribe('leave', { queue: 'q' }));

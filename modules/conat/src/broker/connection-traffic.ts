@@ -26,6 +26,8 @@ export interface TrafficConnection extends BrokerClient {
 
 /** What one admitted connection says and hears: its subscriptions, under its permissions. */
 export class ConnectionTraffic {
+  /** Subscriptions whose maximum is not settled yet, each with the latest to be said. */
+  private readonly bounding = new Map<Subscription, object>();
   private readonly subscriptions = new Map<string, Subscription>();
   private readonly permissions: PermissionCheck;
   private readonly grants: ReplyGrants | null;
@@ -223,14 +225,31 @@ export class ConnectionTraffic {
   private count(heard: Subscription): void {
     const subscription = heard.part ? heard.part.all[0]! : heard;
     subscription.delivered += 1;
-    if (subscription.max > 0 && subscription.delivered >= subscription.max) this.drop(subscription);
+    if (subscription.max > 0 && !this.bounding.has(subscription)) this.endIfEnough(subscription);
   }
 
+  /**
+   * What a fabric had delivered before it heard of the maximum may still be on its way, and counts:
+   * a server that delivers at once would have sent it all.
+   */
   private bound(subscription: Subscription, max: number): void {
     for (const each of subscription.part?.all ?? [subscription]) {
       each.max = max;
       this.broker.bounded(each);
     }
+    // Of those the fabric does not know what passes, and so not the maximum.
+    if (subscription.filtered) return;
+    const mark = {};
+    this.bounding.set(subscription, mark);
+    this.broker.settled(this.connection, () => {
+      if (this.bounding.get(subscription) !== mark) return;
+      this.bounding.delete(subscription);
+      if (this.subscriptions.get(subscription.sid) === subscription) this.endIfEnough(subscription);
+    });
+  }
+
+  private endIfEnough(subscription: Subscription): void {
+    if (subscription.delivered >= subscription.max) this.drop(subscription);
   }
 
   private drop(subscription: Subscription, linger = false): void {
