@@ -168,6 +168,9 @@ export class RepositoryProgram {
   }
 }
 
+/** The repository's server did not answer: whether a repository is there is not known. */
+export const noConnection = /connection refused|no such host|dial tcp|i\/o timeout/i;
+
 /** What the programs say, in the words of restic 0.14 to 0.18 and rustic 0.9 to 0.11. */
 const patterns: readonly (readonly [
   RegExp,
@@ -184,9 +187,10 @@ const patterns: readonly (readonly [
     'BACKUP_NOT_FOUND',
   ],
   [
-    /unable to open config file|unable to open repository|No repository config file found|connection refused|no such host|dial tcp|i\/o timeout/i,
+    /unable to open config file|unable to open repository|No repository config file found/i,
     'REPOSITORY_UNREACHABLE',
   ],
+  [noConnection, 'REPOSITORY_UNREACHABLE'],
 ];
 
 /** A program that writes to disk tells how far it is by the kernel's count of its writes. */

@@ -11,7 +11,7 @@ import {
   SummaryJson,
   type ProgramDriverOptions,
 } from './program.driver.js';
-import { parseJson, reasonOf, type RunOptions } from './repository-program.js';
+import { parseJson, noConnection, reasonOf, type RunOptions } from './repository-program.js';
 
 /** restic's own word for "a source file could not be read". */
 const incompleteExit = 3;
@@ -33,8 +33,6 @@ const ResticSnapshot = SnapshotJson.extend({
 });
 
 export type ResticOptions = ProgramDriverOptions;
-
-const noConnection = /connection refused|no such host|dial tcp|i\/o timeout/i;
 
 /** restic 0.14 or newer. */
 export class ResticDriver extends ProgramDriver {

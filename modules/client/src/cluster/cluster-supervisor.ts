@@ -301,7 +301,7 @@ export async function clearMachine(
   await sweepMachine(exec, dataDir, cluster);
 }
 
-/** The last error that a log of one JSON object a line tells of, else what a crash says, or the last line. */
+/** The last error that a log (one JSON object a line, or a crash) tells of, else its last line. */
 function lastComplaint(log: string): string {
   const lines = log.trimEnd().split('\n').slice(-200).reverse();
   for (const line of lines) {
