@@ -65,8 +65,9 @@ export class SqliteAccountStore extends AccountStore {
    */
   constructor(file: string, options: SqliteAccountStoreOptions = {}) {
     super();
-    const tailFolder = `${file}-tail`;
-    const unclean = endedUncleanly(file) || Tail.isLeft(tailFolder);
+    const synchronous = options.synchronous !== 'off';
+    this.tail = file === ':memory:' ? null : new Tail(`${file}-tail`, synchronous);
+    const unclean = endedUncleanly(file) || this.tail?.isLeft === true;
     const fresh = !requireHeader(file);
     this.database = new Sqlite(file, { timeout: lockWaitMs });
     try {
@@ -76,8 +77,6 @@ export class SqliteAccountStore extends AccountStore {
       this.statements = new Statements(this.database, () => this.writeAdded());
       this.consumerTable = new ConsumerTable(this.statements);
       this.host = this.makeHost();
-      const synchronous = options.synchronous !== 'off';
-      this.tail = file === ':memory:' ? null : new Tail(tailFolder, synchronous);
       this.load();
       this.addTail();
     } catch (error) {

@@ -36,6 +36,12 @@ const filesMax = 16;
 /** u32 length of the whole, u32 CRC of what follows, u48 serial number, u32 and u64 the stream. */
 const headBytes = 4 + 4 + 6 + 4 + 8;
 
+interface OpenFile {
+  readonly fd: number;
+  /** How far it is written. */
+  at: number;
+}
+
 /**
  * Messages on disk that the account's file does not have yet. To commit one message to a database
  * takes several pages; here it is written as it is, and the transaction that adds it to the
@@ -45,8 +51,8 @@ const headBytes = 4 + 4 + 6 + 4 + 8;
  * It consists of a few small files in a folder. Writing it is synchronous, as is all of the store.
  */
 export class Tail {
-  private current: { readonly fd: number; at: number } | null = null;
-  /** The next file to be used. */
+  private current: OpenFile | null = null;
+  /** The next file to be used: from here on all are empty. */
   private next = 0;
   /** The files that are there. */
   private files = 0;
@@ -63,15 +69,14 @@ export class Tail {
   }
 
   /** True when there may be something to {@link read}. */
-  static isLeft(folder: string): boolean {
-    if (!existsSync(folder)) return false;
-    return readdirSync(folder).some((name) => statSync(join(folder, name)).size > 0);
+  get isLeft(): boolean {
+    return this.next > 0;
   }
 
   /** All that was appended and not cleared, oldest first. */
   read(): TailRecord[] {
     const found: (TailRecord & { serial: number })[] = [];
-    for (let index = 0; index < this.files; index += 1) {
+    for (let index = 0; index < this.next; index += 1) {
       found.push(...records(readFileSync(this.path(index))));
     }
     found.sort((a, b) => a.serial - b.serial);
@@ -123,21 +128,25 @@ export class Tail {
   }
 
   /** @returns the file to go on in; null when all are full, or no more can be made */
-  private fileFor(bytes: number): { readonly fd: number; at: number } | null {
+  private fileFor(bytes: number): OpenFile | null {
     if (this.current && this.current.at + bytes <= inlineBytes) return this.current;
     if (this.next >= filesMax) return null;
     this.close();
     return quietly(() => this.turnOver()) ?? null;
   }
 
-  private turnOver(): { readonly fd: number; at: number } {
+  private turnOver(): OpenFile {
     const isNew = this.next >= this.files;
     if (isNew && this.files === 0) this.makeFolder();
-    const fd = openSync(this.path(this.next), isNew ? 'w' : 'r+', 0o600);
-    this.current = { fd, at: 0 };
-    if (isNew) this.persistNames(this.folder);
+    const path = this.path(this.next);
+    // A file whose name may not last is not gone on with: its messages would not be found.
+    if (isNew) {
+      closeSync(openSync(path, 'w', 0o600));
+      this.persistNames(this.folder);
+      this.files += 1;
+    }
+    this.current = { fd: openSync(path, 'r+'), at: 0 };
     this.next += 1;
-    this.files = Math.max(this.files, this.next);
     return this.current;
   }
 
