@@ -153,6 +153,33 @@ describe('the source of a move', () => {
     });
   });
 
+  it('shuts writers out before the container stops, until the project has gone', async () => {
+    const busy = await started();
+    const { projects, storage } = busy.from;
+    const fences: unknown[] = [];
+    /** What wants the project to run comes at the worst time, and its container writes. */
+    const interfere = async (): Promise<void> => {
+      fences.push(await projects.isFencedBy(busy.projectId));
+      await busy.reconcile();
+      busy.write();
+    };
+    const stop = projects.stopContainer.bind(projects);
+    projects.stopContainer = async (id) => {
+      await stop(id);
+      await interfere();
+    };
+    const freeze = storage.freeze.bind(storage);
+    storage.freeze = async (id, name) => {
+      const frozen = await freeze(id, name);
+      if (name.endsWith('-final')) await interfere();
+      return frozen;
+    };
+    const outcome = await move(busy);
+    expect(outcome.status).toBe('succeeded');
+    expect(new Set(fences)).toEqual(new Set([busy.moveId]));
+    await busy.check(outcome);
+  });
+
   it('ends a copy that hangs before it undoes it', async () => {
     const busy = await started();
     const destination = busy.destination(busy.to.hostId);

@@ -319,6 +319,46 @@ describe('the reconciler', () => {
     expect(await kinds()).toEqual([]);
   });
 
+  /** Other work holds the project while the reconciler plans; its outcome the plan cannot know. */
+  async function planMeanwhile(id: string, task: () => Promise<unknown>): Promise<string[]> {
+    let done!: Promise<string[]>;
+    await service.runtime.exclusively(id, async () => {
+      const records = store.list.bind(store);
+      let planned = false;
+      store.list = async () => {
+        planned = true;
+        return records();
+      };
+      done = kinds();
+      await waitFor('it has planned', () => planned, { timeoutMs: 1000, everyMs: 1 });
+      await task();
+    });
+    return done;
+  }
+
+  it.each([
+    ['a stop of what is wanted again', 'stopped', { desiredState: 'running' }],
+    ['a start of what nobody wants any more', 'running', { desiredState: 'stopped' }],
+    ['a start of what a move has shut out', 'running', { fencedBy: newId() }],
+    ['a start of what a restore has claimed', 'running', { restoringBy: newId() }],
+  ] as const)('does not do what was planned before things changed: %s', async (...row) => {
+    const [, wish, change] = row;
+    const id = await running();
+    await store.change(id, (_record, save) => save({ desiredState: wish }));
+    if (wish === 'running') driver.die(id);
+    const before = [driver.starts, driver.stops];
+    const done = await planMeanwhile(id, () => store.change(id, (_, save) => save(change)));
+    expect(done).toEqual([]);
+    expect([driver.starts, driver.stops]).toEqual(before);
+  });
+
+  it('does not start again what was started while it planned', async () => {
+    const id = await running();
+    driver.die(id);
+    expect(await planMeanwhile(id, () => service.runtime.startNow(id))).toEqual([]);
+    expect(driver.starts).toBe(2);
+  });
+
   it('tries the others when one fails', async () => {
     const [bad, good] = [await running(), await running()];
     driver.die(bad);
