@@ -10,7 +10,8 @@ export const HubErrors = catalogue('hub', {
   },
   CSRF_REFUSED: {
     status: 403,
-    message: 'A change with a session cookie must come from this site’s own pages.',
+    message:
+      'A change with a session cookie must come from the hub’s own pages. Open them directly.',
   },
   LOGIN_TICKET_INVALID: {
     status: 401,

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import { Broker, ConatModule, NatsFabric } from '@rookery/conat';
-import { CachingTokenSource, HubProxy, TokenSource } from '@rookery/proxy';
+import { CachingTokenSource, HubProxy, TokenSource, TrustedProxies } from '@rookery/proxy';
 import { DataSource } from 'typeorm';
 import { AccessChanges } from './access/access-changes.js';
 import { AccessFeed } from './access/access-feed.js';
@@ -10,6 +10,7 @@ import { AccountsApi } from './accounts/accounts.api.js';
 import { AccountsService } from './accounts/accounts.service.js';
 import { AuthService } from './accounts/auth.service.js';
 import { LoginService } from './accounts/login.service.js';
+import { SessionCookie } from './accounts/session-cookie.js';
 import { ApiBinder } from './api/api.binder.js';
 import { ApiParts } from './api/api.parts.js';
 import { ApiController } from './api/api.controller.js';
@@ -61,7 +62,7 @@ const api = [
   ...[ProjectsApi, ProjectWorkApi, SnapshotsApi, ApiParts, IdempotencyService],
 ];
 const services = [
-  ...[AccountsService, LoginService, AccessChanges, PlacementService],
+  ...[AccountsService, LoginService, SessionCookie, AccessChanges, PlacementService],
   ...[OperationsService, OperationStore, OperationWatcher, WorkSignal],
   ...[PostgresChildOperations, PostgresPlacementAuthority],
   ...[ProjectQueries, ProjectRecords, ProjectWork, RestoreWork],
@@ -176,12 +177,13 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     },
     {
       provide: HubProxy,
-      inject: [HubRequestAuthenticator, HubRouteResolver, TokenSource],
+      inject: [HubRequestAuthenticator, HubRouteResolver, TokenSource, TrustedProxies],
       useFactory: (
         authenticator: HubRequestAuthenticator,
         routes: HubRouteResolver,
         tokens: TokenSource,
-      ) => new HubProxy({ authenticator, routes, tokens }),
+        trustedProxies: TrustedProxies,
+      ) => new HubProxy({ authenticator, routes, tokens, trustedProxies }),
     },
   ];
 }

@@ -123,15 +123,26 @@ describe('signing in with a browser', () => {
     const home = await visit('/', { headers: { cookie } });
     expect(home.status).toBe(200);
     expect(await home.text()).toContain('admin@localhost');
+    await opensNothingElse(cookie);
     await refusesForeignChanges(cookie);
   });
 
+  /** Any page that a browser shows could send it along. */
+  async function opensNothingElse(cookie: string): Promise<void> {
+    const headers = { cookie, origin: hub.url, 'sec-fetch-site': 'same-origin' };
+    const own = { token: null, headers };
+    expect(await hub.problem('GET', '/account', own)).toBe('UNAUTHENTICATED');
+    const body = { name: 'k' };
+    expect(await hub.problem('POST', '/api-keys', { ...own, body })).toBe('UNAUTHENTICATED');
+    expect(await hub.problem('POST', '/conat-tokens', { ...own, body: {} })).toBe(
+      'UNAUTHENTICATED',
+    );
+  }
+
   async function refusesForeignChanges(cookie: string): Promise<void> {
-    const change = (headers: Record<string, string>) =>
-      hub.call<{ code?: string }>('POST', '/api-keys', {
-        ...{ token: null, body: { name: 'k' }, headers: { cookie, ...headers } },
-      });
-    const foreign = [
+    const leave = (headers: Record<string, string>) =>
+      visit('/logout', { method: 'POST', headers: { cookie, ...headers } });
+    const foreign: Record<string, string>[] = [
       {},
       { origin: 'http://evil.org' },
       { origin: 'null', 'sec-fetch-site': 'same-origin' },
@@ -139,11 +150,53 @@ describe('signing in with a browser', () => {
       { 'sec-fetch-site': 'cross-site' },
     ];
     for (const headers of foreign) {
-      expect((await change(headers as Record<string, string>)).body.code).toBe('CSRF_REFUSED');
+      const answer = await leave(headers);
+      expect(await answer.json()).toMatchObject({ code: 'CSRF_REFUSED' });
     }
-    expect((await change({ origin: hub.url })).status).toBe(201);
-    expect((await change({ origin: hub.url, 'sec-fetch-site': 'same-origin' })).status).toBe(201);
+    expect((await visit('/', { headers: { cookie } })).status).toBe(200);
+    const own = await leave({ origin: hub.url, 'sec-fetch-site': 'same-origin' });
+    expect(own.headers.get('location')).toBe('/login');
+    expect((await visit('/', { headers: { cookie } })).status).toBe(303);
   }
+
+  it('believes no cookie beside which a neighbour has put another', async () => {
+    const { url } = await hub.ok<{ url: string }>('POST', '/login-tickets', {
+      body: { next: '/' },
+    });
+    const response = await fetch(url, { redirect: 'manual' });
+    const [cookie = ''] = response.headers.get('set-cookie')!.split(';');
+    const home = (header: string) => visit('/', { headers: { cookie: header } });
+    expect((await home(`theme=dark; ${cookie}`)).status).toBe(200);
+    for (const header of [`${cookie}; rookery_session=x`, `rookery_session=x; ${cookie}`]) {
+      expect((await home(header)).status).toBe(303);
+    }
+  });
+
+  it('keeps the cookie to HTTPS and this host behind a TLS terminator that is trusted', async () => {
+    const behind = await TestHub.start(postgres.url, { ROOKERY_TRUSTED_PROXIES: '127.0.0.0/8' });
+    const forwarded = {
+      'x-forwarded-proto': 'https',
+      'x-forwarded-for': '198.51.100.9',
+      'x-forwarded-host': 'rookery.example',
+    };
+    const signIn = (url: string, headers: Record<string, string>) =>
+      fetch(`${url}/login`, {
+        ...{ method: 'POST', redirect: 'manual' as const, headers },
+        body: new URLSearchParams({ token: hub.admin.token }),
+      }).then((answer) => answer.headers.get('set-cookie'));
+    try {
+      const origin = 'https://rookery.example';
+      expect(await signIn(behind.url, { ...forwarded, origin })).toMatch(
+        /^__Host-rookery_session=session_.*; Path=\/;.* HttpOnly; Secure; SameSite=Lax/,
+      );
+      expect(await signIn(behind.url, { origin: behind.url })).toMatch(/^rookery_session=/);
+      // This hub trusts nobody: it is the one that was asked, over HTTP.
+      expect(await signIn(hub.url, { ...forwarded, origin })).toBeNull();
+      expect(await signIn(hub.url, { ...forwarded, origin: hub.url })).toMatch(/^rookery_session=/);
+    } finally {
+      await behind.close();
+    }
+  });
 
   it('takes a pasted token, and leads away only to its own paths', async () => {
     const post = (token: string, next: string) =>

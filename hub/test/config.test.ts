@@ -14,6 +14,17 @@ describe('the hub’s settings', () => {
     expect(() => configFromEnvironment(env)).toThrow(/ROOKERY_METRICS_TOKEN/);
   });
 
+  it('take addresses and networks of trusted proxies, and nothing else', () => {
+    const of = (list: string) =>
+      configFromEnvironment({ ROOKERY_DATA: '/d', ROOKERY_TRUSTED_PROXIES: list }).trustedProxies;
+    expect(of('127.0.0.1, 10.0.0.0/8,2001:db8::/32')).toEqual([
+      ...['127.0.0.1', '10.0.0.0/8', '2001:db8::/32'],
+    ]);
+    expect(() => of('proxy.example')).toThrow(
+      /ROOKERY_TRUSTED_PROXIES: proxy.example is no address/,
+    );
+  });
+
   it('name every unknown name at once', () => {
     const env = { ROOKERY_DATA: '/d', ROOKERY_PROT: '1', ROOKERY_COLOUR: 'x' };
     expect(() => configFromEnvironment(env)).toThrow(/ROOKERY_COLOUR, ROOKERY_PROT/);

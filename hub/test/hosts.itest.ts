@@ -246,6 +246,11 @@ describe('the way to a project', () => {
     const stranger = await hub.createAccount('walker@example.org');
     expect((await get(stranger.token)).status).toBe(403);
     expect((await get()).status).toBe(401);
+    // What opens the way in is what is cut out; this is neither.
+    const odd = `${hub.url}/${id}/port/8080/x?a?rookery_token=${hub.admin.token}`;
+    expect((await fetch(odd)).status).toBe(401);
     expect(seen).toHaveLength(1);
+    const inQuery = `${hub.url}/${id}/port/8080/x?a&rookery_token=${hub.admin.token}`;
+    expect(await (await fetch(inQuery)).text()).toBe(`at /${id}/port/8080/x?a`);
   });
 });

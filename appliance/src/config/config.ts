@@ -1,4 +1,5 @@
 import { CoreErrors, GiB, parseConfig } from '@rookery/core';
+import { TrustedProxyList } from '@rookery/proxy';
 import { z } from 'zod';
 
 const Port = z.coerce.number().int().min(0).max(65535);
@@ -43,6 +44,8 @@ const HostEnvironment = z.object({
   ROOKERY_PUBLIC_URL: WebUrl.optional(),
   /** How the hub and other hosts reach it; default the public one. */
   ROOKERY_INTERNAL_URL: WebUrl.optional(),
+  /** TLS terminators before this host, whose X-Forwarded-* are believed. */
+  ROOKERY_TRUSTED_PROXIES: TrustedProxyList.default([]),
   /** Size of the loopback volume; 0: the data folder's own btrfs is used. */
   ROOKERY_VOLUME_BYTES: z.coerce
     .number()
@@ -97,6 +100,7 @@ export interface HostConfig {
   readonly listen: string;
   readonly publicUrl: string;
   readonly internalUrl: string;
+  readonly trustedProxies: readonly string[];
   readonly volumeBytes: number;
   readonly storageDriver: 'auto' | 'btrfs' | 'directory';
   readonly btrfsProgram: string;
@@ -163,6 +167,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     listen,
     publicUrl,
     internalUrl: parsed.ROOKERY_INTERNAL_URL ?? publicUrl,
+    trustedProxies: parsed.ROOKERY_TRUSTED_PROXIES,
     volumeBytes: parsed.ROOKERY_VOLUME_BYTES,
     storageDriver: parsed.ROOKERY_STORAGE_DRIVER,
     btrfsProgram: parsed.ROOKERY_BTRFS_PROGRAM,

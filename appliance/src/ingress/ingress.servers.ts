@@ -4,7 +4,13 @@ import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/
 import { relayUpgrade, UpgradeDispatcher } from '@rookery/conat';
 import { AccessTokenVerifier, type Logger } from '@rookery/core';
 import type { TransferReceiver as MoveReceiver } from '@rookery/move';
-import { attachProxy, createIngressServer, HostIngress, SshIngress } from '@rookery/proxy';
+import {
+  attachProxy,
+  createIngressServer,
+  HostIngress,
+  SshIngress,
+  TrustedProxies,
+} from '@rookery/proxy';
 import type { HostConfig } from '../config/config.js';
 import { IngressBooks, SqliteRouteTable } from './ingress-books.js';
 
@@ -33,7 +39,8 @@ export class IngressServers implements OnApplicationBootstrap, BeforeApplication
     this.keys = verificationKeys;
     this.verifier = new AccessTokenVerifier(verificationKeys);
     const routes = new SqliteRouteTable(books);
-    this.http = new HostIngress({ hostId, verifier: this.verifier, routes });
+    const trustedProxies = new TrustedProxies(parts.config.trustedProxies);
+    this.http = new HostIngress({ hostId, verifier: this.verifier, routes, trustedProxies });
     this.server = createIngressServer();
     this.server.on('request', (req, res) => void this.http.handleOrRefuse(req, res));
     attachProxy(this.server, this.http, { upgrades: 'none' });

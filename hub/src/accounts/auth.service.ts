@@ -17,7 +17,6 @@ export interface Caller {
   readonly credentialId: string;
 }
 
-export const sessionCookie = 'rookery_session';
 const tokenPattern = /^rookery_[A-Za-z0-9_-]{43}$/;
 const sessionPattern = /^session_[A-Za-z0-9_-]{43}$/;
 /** `lastUsedAt` is written at most this often. */
@@ -29,34 +28,18 @@ export const newApiToken = (): string => newSecret('rookery');
 /** `account:<id>` as audit rows and token subjects name it. */
 export const actorOf = (caller: Pick<Caller, 'accountId'>): string => `account:${caller.accountId}`;
 
-/** Tells who a request comes from: an API key, or a browser's session cookie. */
+/** Tells who shows an API key, or the secret of a session. */
 @Injectable()
 export class AuthService {
   constructor(private readonly dataSource: DataSource) {}
 
   /**
-   * The caller, or undefined for a request that carries no credentials at all.
-   * @throws UNAUTHENTICATED for credentials that are wrong, CSRF_REFUSED.
+   * Who calls the API. Cookies are not looked at: a browser sends them for any page.
+   * @throws UNAUTHENTICATED
    */
-  async callerOf(request: IncomingMessage): Promise<Caller | undefined> {
-    const { authorization } = request.headers;
-    if (authorization !== undefined) {
-      const [, token] = /^Bearer +(\S+) *$/i.exec(authorization) ?? [];
-      const caller = token === undefined ? undefined : await this.byToken(token);
-      if (!caller) throw HubErrors.UNAUTHENTICATED();
-      return caller;
-    }
-    const cookie = cookieOf(request, sessionCookie);
-    if (cookie === undefined) return undefined;
-    const caller = await this.bySession(cookie);
-    if (!caller) throw HubErrors.UNAUTHENTICATED();
-    refuseForeignChange(request);
-    return caller;
-  }
-
-  /** @throws UNAUTHENTICATED */
   async require(request: IncomingMessage): Promise<Caller> {
-    const caller = await this.callerOf(request);
+    const [, token] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
+    const caller = token === undefined ? undefined : await this.byToken(token);
     if (!caller) throw HubErrors.UNAUTHENTICATED();
     return caller;
   }
@@ -108,24 +91,3 @@ const toCaller = (row: CallerRow, via: Caller['via']): Caller => ({
   via,
   credentialId: row.credential_id,
 });
-
-export function cookieOf(request: IncomingMessage, name: string): string | undefined {
-  for (const part of (request.headers.cookie ?? '').split(';')) {
-    const [key, ...value] = part.split('=');
-    if (key?.trim() === name) return value.join('=').trim();
-  }
-  return undefined;
-}
-
-/**
- * A cookie is sent by every page of the world; SameSite=Lax keeps most of them out and this the
- * rest (same-site subdomains, where projects may live).
- */
-export function refuseForeignChange(request: IncomingMessage): void {
-  if (['GET', 'HEAD', 'OPTIONS'].includes(request.method ?? 'GET')) return;
-  const { origin, host } = request.headers;
-  const site = request.headers['sec-fetch-site'];
-  const ownOrigin = origin !== undefined && URL.parse(origin)?.host === host;
-  const trusted = site === undefined ? ownOrigin : site === 'same-origin' && origin !== 'null';
-  if (!trusted || (origin !== undefined && !ownOrigin)) throw HubErrors.CSRF_REFUSED();
-}

@@ -57,7 +57,6 @@ export function openApiDocument(serverUrl: string): Json {
       schemas: schemas.components(),
       securitySchemes: {
         apiKey: { type: 'http', scheme: 'bearer' },
-        session: { type: 'apiKey', in: 'cookie', name: 'rookery_session' },
       },
     },
   };
@@ -73,7 +72,7 @@ function operationOf(operationId: string, route: Route, schemas: SchemaWriter): 
   const media = route.kind === 'events' ? 'text/event-stream' : 'application/json';
   return {
     ...{ operationId, summary: route.summary, tags: [route.tag] },
-    security: route.authenticated ? [{ apiKey: [] }, { session: [] }] : [],
+    security: route.authenticated ? [{ apiKey: [] }] : [],
     parameters: [
       ...schemas.parameters(route.params, 'path'),
       ...schemas.parameters(route.query, 'query'),

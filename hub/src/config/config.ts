@@ -1,5 +1,6 @@
 import { NatsFabricOptions } from '@rookery/conat';
 import { parseConfig, CoreErrors } from '@rookery/core';
+import { TrustedProxyList } from '@rookery/proxy';
 import { z } from 'zod';
 
 const Role = z.enum(['api', 'worker', 'proxy']);
@@ -22,6 +23,8 @@ const HubEnvironment = z.object({
     .url({ protocol: /^https?$/ })
     .transform((url) => url.replace(/\/+$/, ''))
     .optional(),
+  /** TLS terminators and load balancers whose X-Forwarded-* are believed. */
+  ROOKERY_TRUSTED_PROXIES: TrustedProxyList.default([]),
   /** Absent: Postgres runs in the data folder. */
   ROOKERY_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
   ROOKERY_ROLES: Roles,
@@ -54,6 +57,7 @@ export interface HubConfig {
   readonly port: number;
   readonly listen: string;
   readonly publicUrl: string;
+  readonly trustedProxies: readonly string[];
   readonly databaseUrl: string | undefined;
   readonly roles: readonly HubRole[];
   readonly conatUrl: string | undefined;
@@ -88,6 +92,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
     port: parsed.ROOKERY_PORT,
     listen: parsed.ROOKERY_LISTEN,
     publicUrl: parsed.ROOKERY_PUBLIC_URL ?? `http://${host}:${parsed.ROOKERY_PORT}`,
+    trustedProxies: parsed.ROOKERY_TRUSTED_PROXIES,
     databaseUrl: parsed.ROOKERY_DATABASE_URL,
     roles: parsed.ROOKERY_ROLES,
     conatUrl: parsed.ROOKERY_CONAT_URL,

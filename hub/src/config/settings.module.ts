@@ -1,5 +1,6 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import type { Logger } from '@rookery/core';
+import { TrustedProxies } from '@rookery/proxy';
 import { HUB_CONFIG, type HubConfig } from './config.js';
 import { HUB_LOGGER, HUB_TUNING, type HubTuning } from './tuning.js';
 
@@ -20,8 +21,13 @@ export class SettingsModule {
         { provide: HUB_CONFIG, useValue: settings.config },
         { provide: HUB_TUNING, useValue: settings.tuning },
         { provide: HUB_LOGGER, useValue: settings.log },
+        // Who a request comes from: `clientOf(request)`, for everything that asks.
+        {
+          provide: TrustedProxies,
+          useValue: new TrustedProxies(settings.config.trustedProxies),
+        },
       ],
-      exports: [HUB_CONFIG, HUB_TUNING, HUB_LOGGER],
+      exports: [HUB_CONFIG, HUB_TUNING, HUB_LOGGER, TrustedProxies],
     };
   }
 }

@@ -3,13 +3,9 @@ import { CodedError } from '@rookery/core';
 import type { Request, Response } from 'express';
 import { DataSource } from 'typeorm';
 import { z } from 'zod';
-import {
-  AuthService,
-  cookieOf,
-  refuseForeignChange,
-  sessionCookie,
-} from '../accounts/auth.service.js';
-import { LoginService, sessionSeconds } from '../accounts/login.service.js';
+import { AuthService } from '../accounts/auth.service.js';
+import { LoginService } from '../accounts/login.service.js';
+import { SessionCookie } from '../accounts/session-cookie.js';
 import { formBytesMax, readBody } from '../api/body.js';
 import { HubErrors } from '../hub.errors.js';
 import { homePage, loginPage, sendPage, type HomeProject } from './pages.js';
@@ -27,6 +23,7 @@ export class PagesController {
   constructor(
     private readonly login: LoginService,
     private readonly auth: AuthService,
+    private readonly cookie: SessionCookie,
     private readonly dataSource: DataSource,
   ) {}
 
@@ -52,7 +49,7 @@ export class PagesController {
 
   @Post('/login')
   async signInWithToken(@Req() request: Request, @Res() response: Response): Promise<void> {
-    refuseForeignChange(request);
+    this.cookie.refuseForeignChange(request);
     const body = await readBody(request, formBytesMax);
     const form = new URLSearchParams(body.toString('utf8'));
     const next = OwnPath.parse(form.get('next') ?? '/');
@@ -68,18 +65,17 @@ export class PagesController {
 
   @Post('/logout')
   async signOut(@Req() request: Request, @Res() response: Response): Promise<void> {
-    refuseForeignChange(request);
-    const session = cookieOf(request, sessionCookie);
+    this.cookie.refuseForeignChange(request);
+    const session = this.cookie.read(request);
     if (session !== undefined) await this.login.end(session);
-    response.clearCookie(sessionCookie, { path: '/' }).redirect(303, '/login');
+    this.cookie.clear(response);
+    response.redirect(303, '/login');
   }
 
   @Get('/')
   async home(@Req() request: Request, @Res() response: Response): Promise<void> {
-    const caller = await this.auth.callerOf(request).catch((error: unknown) => {
-      if (CodedError.is(error, 'UNAUTHENTICATED')) return undefined;
-      throw error;
-    });
+    const session = this.cookie.read(request);
+    const caller = session === undefined ? undefined : await this.auth.bySession(session);
     if (!caller) {
       response.redirect(303, '/login');
       return;
@@ -109,11 +105,7 @@ export class PagesController {
   }
 
   private open(response: Response, session: string, next: string): void {
-    const secure = response.req.secure;
-    response.cookie(sessionCookie, session, {
-      ...{ httpOnly: true, sameSite: 'lax', path: '/', secure },
-      maxAge: sessionSeconds * 1000,
-    });
+    this.cookie.set(response, session);
     response.set('cache-control', 'no-store').redirect(303, next);
   }
 }

@@ -5,10 +5,12 @@ import {
   RequestAuthenticator,
   RouteResolver,
   type Principal,
+  type ProjectPath,
   type ProjectRoute,
 } from '@rookery/proxy';
 import { DataSource } from 'typeorm';
-import { AuthService, cookieOf, sessionCookie, type Caller } from '../accounts/auth.service.js';
+import { AuthService, type Caller } from '../accounts/auth.service.js';
+import { SessionCookie } from '../accounts/session-cookie.js';
 
 /** Changes of access empty the caches at once; this is for what changes by itself (expiry). */
 const cacheMs = 10_000;
@@ -49,12 +51,15 @@ class MomentCache<T> {
 export class HubRequestAuthenticator extends RequestAuthenticator {
   private readonly cache = new MomentCache<Caller | undefined>();
 
-  constructor(private readonly auth: AuthService) {
+  constructor(
+    private readonly auth: AuthService,
+    private readonly sessions: SessionCookie,
+  ) {
     super();
   }
 
-  authenticate(request: IncomingMessage): Promise<Principal> | Principal {
-    const [via, secret] = credentialOf(request);
+  authenticate(request: IncomingMessage, path: ProjectPath): Promise<Principal> | Principal {
+    const [via, secret] = this.credentialOf(request, path);
     if (via === undefined || secret === undefined) return {};
     const caller = this.cache.get(`${via === 'cookie' ? 'c' : 't'} ${secret}`, () =>
       via === 'cookie' ? this.auth.bySession(secret) : this.auth.byToken(secret),
@@ -66,21 +71,21 @@ export class HubRequestAuthenticator extends RequestAuthenticator {
   forget(): void {
     this.cache.forget();
   }
+
+  private credentialOf(
+    request: IncomingMessage,
+    { queryToken }: ProjectPath,
+  ): [NonNullable<Principal['via']> | undefined, string | undefined] {
+    const [, bearer] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
+    if (bearer !== undefined) return ['bearer', bearer];
+    if (queryToken !== undefined) return ['query', queryToken];
+    const cookie = this.sessions.read(request);
+    return cookie === undefined ? [undefined, undefined] : ['cookie', cookie];
+  }
 }
 
 function principalOf(caller: Caller | undefined, via: NonNullable<Principal['via']>): Principal {
   return caller ? { accountId: caller.accountId, sessionId: caller.credentialId, via } : {};
-}
-
-function credentialOf(
-  request: IncomingMessage,
-): [NonNullable<Principal['via']> | undefined, string | undefined] {
-  const [, bearer] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
-  if (bearer !== undefined) return ['bearer', bearer];
-  const [, query] = /[?&]rookery_token=([^&]*)/.exec(request.url ?? '') ?? [];
-  if (query !== undefined && query !== '') return ['query', query];
-  const cookie = cookieOf(request, sessionCookie);
-  return cookie === undefined ? [undefined, undefined] : ['cookie', cookie];
 }
 
 interface RouteRow {

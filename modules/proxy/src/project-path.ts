@@ -15,8 +15,6 @@ export interface ProjectPath {
   readonly fullUrl: string;
   /** Value of `rookery_token` in the query. */
   readonly queryToken: string | undefined;
-  /** As it came, with our own token parameter. */
-  readonly originalUrl: string;
 }
 
 /** The address lacks its trailing slash: relative links of the page would break. */
@@ -67,7 +65,6 @@ export function parseProjectPath(url: string): ProjectPath | ProjectPathRedirect
     upstreamUrl: mode === 'port' ? fullUrl : `/${tail}${kept}`,
     fullUrl,
     queryToken: token,
-    originalUrl: url,
   };
 }
 
@@ -98,7 +95,10 @@ function parsePort(text: string): number {
   return port;
 }
 
-/** The token opens the way in; it is none of the project's business. */
+/**
+ * The token opens the way in; it is none of the project's business. The only reader of it: what is
+ * taken for a token is what is cut out. The first of several counts, none goes on.
+ */
 function takeToken(query: string): { kept: string; token: string | undefined } {
   // An escaped name is the same name to whoever decodes the query.
   if (!query.includes(queryTokenName) && !query.includes('%')) {
@@ -110,7 +110,7 @@ function takeToken(query: string): { kept: string; token: string | undefined } {
     .split('&')
     .filter((pair) => {
       if (!isTokenPair(pair)) return true;
-      token ??= pair.slice(queryTokenName.length + 1);
+      token ??= pair.slice(pair.indexOf('=') + 1 || pair.length);
       return false;
     })
     .join('&');

@@ -18,7 +18,21 @@ describe('parseProjectPath', () => {
       { upstreamUrl: '/a?x=1&y=2', fullUrl: `/${id}/server/80/a?x=1&y=2`, queryToken: 'T.t' },
     ],
     [`/${id}/server/80/?rookery_token=a`, { upstreamUrl: '/', queryToken: 'a' }],
-    [`/${id}/server/80/?rookery%5ftoken=a`, { upstreamUrl: '/' }],
+    [`/${id}/server/80/?rookery%5ftoken=a`, { upstreamUrl: '/', queryToken: 'a' }],
+    [`/${id}/server/80/?rookery_token`, { upstreamUrl: '/', queryToken: undefined }],
+    [
+      `/${id}/server/80/?rookery_token=a&x&rookery_token=b`,
+      { upstreamUrl: '/?x', queryToken: 'a' },
+    ],
+    // All of it is the name of one parameter: neither a token nor cut out.
+    [
+      `/${id}/server/80/?a?rookery_token=a`,
+      { upstreamUrl: '/?a?rookery_token=a', queryToken: undefined },
+    ],
+    [
+      `/${id}/server/80/?a;rookery_token=a`,
+      { upstreamUrl: '/?a;rookery_token=a', queryToken: undefined },
+    ],
     [`/${id}/server/80/?rookery_token=`, { upstreamUrl: '/', queryToken: undefined }],
   ])('reads %s', (url, expected) => {
     expect(parseProjectPath(url)).toMatchObject({ ...path, ...expected });

@@ -13,7 +13,9 @@ import {
   MemoryRouteTable,
   RequestAuthenticator,
   RouteResolver,
+  type HubProxyParts,
   type Principal,
+  type ProjectPath,
   type ProjectRoute,
   type ProxyLimits,
 } from '@rookery/proxy';
@@ -26,10 +28,9 @@ class WordAuthenticator extends RequestAuthenticator {
   /** Words that nobody knows any more. */
   readonly revoked = new Set<string>();
 
-  authenticate(req: IncomingMessage): Principal {
+  authenticate(req: IncomingMessage, { queryToken: query }: ProjectPath): Principal {
     const bearer = /^Bearer (\w+)$/.exec(req.headers.authorization ?? '')?.[1];
     const cookie = /rookery_session=(\w+)/.exec(req.headers.cookie ?? '')?.[1];
-    const query = /rookery_token=(\w+)/.exec(req.url ?? '')?.[1];
     const word = bearer ?? cookie ?? query;
     if (word !== 'owner' && word !== 'stranger') return {};
     if (this.revoked.has(word)) return {};
@@ -92,7 +93,10 @@ export class Rig {
   servicePort = 0;
   serviceServer!: Server;
 
-  constructor(readonly limits: Partial<ProxyLimits> = {}) {
+  constructor(
+    readonly limits: Partial<ProxyLimits> = {},
+    readonly hubParts: Partial<HubProxyParts> = {},
+  ) {
     const { privateKey, publicKey } = generateKeyPairSync('ed25519');
     this.minter = new AccessTokenMinter(privateKey, 'k1');
     const { x = '' } = publicKey.export({ format: 'jwk' });
@@ -105,7 +109,8 @@ export class Rig {
     this.closers.push(() => closeServer(service));
     await this.addHost();
     const tokens = new CachingTokenSource(this.minter);
-    const parts = { authenticator: this.authenticator, routes: this.resolver, tokens };
+    const { authenticator, resolver: routes, hubParts } = this;
+    const parts = { authenticator, routes, tokens, ...hubParts };
     this.hub = new HubProxy(parts, this.limits);
     this.hubServer = createIngressServer(this.limits);
     this.hubServer.on('request', (_req, res) => res.writeHead(418).end('the app behind'));

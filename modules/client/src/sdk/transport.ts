@@ -6,7 +6,7 @@ import { ClientErrors } from './client.errors.js';
 export interface TransportOptions {
   /** Where the hub answers, such as `https://rookery.example.org`. */
   readonly url: string;
-  /** API key. Absent: a browser's session cookie is used. */
+  /** API key. Absent: only what needs no account can be asked for; the API takes no cookies. */
   readonly token?: string;
   /** An attempt without an answer is given up after this. Default 60 s. */
   readonly requestTimeoutMs?: number;

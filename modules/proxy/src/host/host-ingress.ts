@@ -9,6 +9,7 @@ import {
   addForwarded,
   cleanRequestHeaders,
   cleanResponseHeaders,
+  clientToldByHub,
   tokenHeader,
   type HeaderBag,
 } from '../http/headers.js';
@@ -19,6 +20,7 @@ import { queryTokenName, type ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { HoldQueue } from './hold-queue.js';
 import type { HostRoute, RouteTable } from './route-table.js';
+import { TrustedProxies } from '../http/trusted-proxies.js';
 import { TokenGate } from './token-gate.js';
 
 export interface HostIngressParts {
@@ -26,6 +28,8 @@ export interface HostIngressParts {
   readonly verifier: Pick<AccessTokenVerifier, 'verify'>;
   readonly routes: RouteTable;
   readonly clock?: Clock;
+  /** Whose X-Forwarded-* are believed of who comes directly, past the hub. Default: nobody's. */
+  readonly trustedProxies?: TrustedProxies;
 }
 
 /**
@@ -35,9 +39,11 @@ export interface HostIngressParts {
 export class HostIngress extends ProxyRole {
   private readonly gate: TokenGate;
   private readonly holds: HoldQueue;
+  private readonly trusted: TrustedProxies;
 
   constructor(parts: HostIngressParts, limits: z.input<typeof ProxyLimits> = {}) {
     super(limits);
+    this.trusted = parts.trustedProxies ?? new TrustedProxies();
     this.gate = new TokenGate(parts.hostId, parts.verifier, parts.clock);
     this.holds = new HoldQueue(parts.routes, this.limits);
   }
@@ -72,7 +78,7 @@ export class HostIngress extends ProxyRole {
     const known = this.holds.settledRoute(path.projectId, res);
     const address = addressOf(known instanceof Promise ? await known : known, path);
     if (res.destroyed) return;
-    const headers = outgoingHeaders(req, path, claims);
+    const headers = this.outgoingHeaders(req, path, claims);
     await this.forwarder.request(req, res, forwardTo(address, path, headers));
   }
 
@@ -83,7 +89,7 @@ export class HostIngress extends ProxyRole {
     own(connection, claims);
     const address = addressOf(await this.holds.settledRoute(path.projectId, socket), path);
     const headers = {
-      ...outgoingHeaders(req, path, claims),
+      ...this.outgoingHeaders(req, path, claims),
       connection: 'Upgrade',
       upgrade: 'websocket',
     };
@@ -97,7 +103,7 @@ export class HostIngress extends ProxyRole {
   private opensSession(req: IncomingMessage, res: ServerResponse, path: ProjectPath): boolean {
     if (path.queryToken === undefined || req.method !== 'GET') return false;
     if (req.headers['sec-fetch-mode'] !== 'navigate') return false;
-    const secure = 'encrypted' in req.socket ? '; Secure' : '';
+    const secure = this.trusted.clientOf(req).scheme === 'https' ? '; Secure' : '';
     res.writeHead(303, {
       location: path.fullUrl,
       'set-cookie': `${queryTokenName}=${path.queryToken}; Path=/${path.projectId}/; HttpOnly; SameSite=Lax${secure}`,
@@ -107,6 +113,21 @@ export class HostIngress extends ProxyRole {
     });
     res.end();
     return true;
+  }
+
+  private outgoingHeaders(
+    req: IncomingMessage,
+    path: ProjectPath,
+    claims: AccessClaims,
+  ): HeaderBag {
+    // A user's own token opens the project too, but what that user says of himself is not believed.
+    const viaHub = claims.via === 'hub' && req.headers[tokenHeader] !== undefined;
+    const headers = cleanRequestHeaders(req.headers, { dropAuthorization: viaHub });
+    const prefix = path.mode === 'server' ? path.base.slice(0, -1) : undefined;
+    const client = viaHub ? clientToldByHub(req) : this.trusted.clientOf(req);
+    addForwarded(headers, req, { client, prefix });
+    if (client.host !== undefined) headers.host = client.host;
+    return headers;
   }
 }
 
@@ -145,17 +166,6 @@ function forwardTo(address: string, path: ProjectPath, headers: HeaderBag): Forw
 
 function baseUrlOf(address: string, port: number): string {
   return isIPv6(address) ? `http://[${address}]:${port}` : `http://${address}:${port}`;
-}
-
-function outgoingHeaders(req: IncomingMessage, path: ProjectPath, claims: AccessClaims): HeaderBag {
-  // A user's own token opens the project too, but what that user says of himself is not believed.
-  const viaHub = claims.via === 'hub' && req.headers[tokenHeader] !== undefined;
-  const headers = cleanRequestHeaders(req.headers, { dropAuthorization: viaHub });
-  const prefix = path.mode === 'server' ? path.base.slice(0, -1) : undefined;
-  addForwarded(headers, req, { trustIncoming: viaHub, prefix });
-  const host = headers['x-forwarded-host'];
-  if (host !== undefined) headers.host = host;
-  return headers;
 }
 
 function own(connection: RequestExchange['connection'], claims: AccessClaims): void {

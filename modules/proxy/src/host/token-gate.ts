@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { SystemClock, type AccessTokenVerifier, type Clock } from '@rookery/core';
 import type { AccessClaims } from '@rookery/core/contract';
-import { readCookie } from '../http/cookies.js';
+import { cookiesNamed } from '../http/cookies.js';
 import { tokenHeader } from '../http/headers.js';
 import { queryTokenName, type ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
@@ -27,7 +27,8 @@ export class TokenGate {
     const token =
       (typeof header === 'string' ? header : undefined) ??
       path.queryToken ??
-      readCookie(req.headers.cookie, queryTokenName);
+      // The most specific path comes first.
+      cookiesNamed(req.headers.cookie, queryTokenName)[0];
     if (token === undefined || token === '') throw ProxyErrors.PROXY_TOKEN_REQUIRED();
     const known = this.verdicts.get(token);
     if (known && known.exp > this.clock.now() / 1000) return checked(known, path);

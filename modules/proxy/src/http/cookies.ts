@@ -1,12 +1,13 @@
-const ownCookie = /^rookery_/i;
+const ownCookie = /^(?:__host-|__secure-)?rookery_/i;
 
-/** Reads one cookie; the first of its name wins, as the most specific path comes first. */
-export function readCookie(header: string | undefined, name: string): string | undefined {
+/** The values of all cookies of a name: one of another path or domain may stand beside ours. */
+export function cookiesNamed(header: string | undefined, name: string): string[] {
+  const found: string[] = [];
   for (const pair of header?.split(';') ?? []) {
     const at = pair.indexOf('=');
-    if (at > 0 && pair.slice(0, at).trim() === name) return pair.slice(at + 1).trim();
+    if (at > 0 && pair.slice(0, at).trim() === name) found.push(pair.slice(at + 1).trim());
   }
-  return undefined;
+  return found;
 }
 
 /** The Cookie header without the hub's and the host's own cookies; undefined when none is left. */

@@ -1,8 +1,8 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
-import { isIPv6 } from 'node:net';
 import { ProxyErrors } from '../proxy.errors.js';
 import { withoutQueryToken } from '../project-path.js';
 import { confineSetCookie, withoutOwnCookies } from './cookies.js';
+import { peerAddress, type ClientOrigin } from './trusted-proxies.js';
 
 export type HeaderBag = Record<string, string | string[]>;
 
@@ -136,31 +136,34 @@ function confined(
 }
 
 /**
- * Writes the `X-Forwarded-*` of one hop into `headers`: the peer is added to what a trusted hop
- * before us has said.
+ * Writes the `X-Forwarded-*` of one hop into `headers`: who the client is, then the hops that it
+ * came through, the peer last. What the client itself claimed is not among them.
  */
 export function addForwarded(
   headers: HeaderBag,
   req: IncomingMessage,
-  options: { readonly trustIncoming: boolean; readonly prefix: string | undefined },
+  options: { readonly client: ClientOrigin; readonly prefix: string | undefined },
 ): void {
-  const peer = addressOf(req);
-  const before = (name: string): string | undefined => {
-    const value = options.trustIncoming ? req.headers[name] : undefined;
-    return typeof value === 'string' && value !== '' ? value : undefined;
-  };
-  const chain = before('x-forwarded-for');
-  const encrypted = 'encrypted' in req.socket;
-  const host = before('x-forwarded-host') ?? req.headers.host;
-  headers['x-forwarded-for'] = chain === undefined ? peer : `${chain}, ${peer}`;
-  if (host !== undefined) headers['x-forwarded-host'] = host;
-  headers['x-forwarded-proto'] = before('x-forwarded-proto') ?? (encrypted ? 'https' : 'http');
-  if (options.prefix !== undefined) headers['x-forwarded-prefix'] = options.prefix;
+  const { client, prefix } = options;
+  headers['x-forwarded-for'] = [...client.chain, peerAddress(req)].join(', ');
+  if (client.host !== undefined) headers['x-forwarded-host'] = client.host;
+  headers['x-forwarded-proto'] = client.scheme;
+  if (prefix !== undefined) headers['x-forwarded-prefix'] = prefix;
 }
 
-function addressOf(req: IncomingMessage): string {
-  const address = req.socket.remoteAddress ?? 'unknown';
-  return address.startsWith('::ffff:') && isIPv6(address) ? address.slice(7) : address;
+/** What the hub has found out about the client, for the host behind it. */
+export function clientToldByHub(req: IncomingMessage): ClientOrigin {
+  const told = (name: string): string | undefined => {
+    const value = req.headers[name];
+    return typeof value === 'string' && value !== '' ? value : undefined;
+  };
+  const chain = told('x-forwarded-for')?.split(', ') ?? [];
+  return {
+    address: chain[0] ?? peerAddress(req),
+    scheme: told('x-forwarded-proto') === 'https' ? 'https' : 'http',
+    host: told('x-forwarded-host') ?? req.headers.host,
+    chain,
+  };
 }
 
 function nominatedBy(connection: string | undefined): Set<string> | undefined {

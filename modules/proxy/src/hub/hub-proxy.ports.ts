@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { ProjectRole, ProjectState } from '@rookery/core/contract';
+import type { ProjectPath } from '../project-path.js';
 
 /** Who sends a request; no `accountId` means nobody known. */
 export interface Principal {
@@ -12,8 +13,12 @@ export interface Principal {
 
 /** Tells who sends a request, from `rookery_session`, `Authorization: Bearer` or `?rookery_token=`. */
 export abstract class RequestAuthenticator {
-  /** A wrong or expired credential is nobody, not an error. What is known is best given at once. */
-  abstract authenticate(req: IncomingMessage): Promise<Principal> | Principal;
+  /**
+   * A wrong or expired credential is nobody, not an error. What is known is best given at once.
+   * @param req its headers; `url` has lost what is not for the project by then
+   * @param path where it goes; its `queryToken` is what was taken out of the address
+   */
+  abstract authenticate(req: IncomingMessage, path: ProjectPath): Promise<Principal> | Principal;
 }
 
 /** Where a project lives and who may see it. */

@@ -13,6 +13,7 @@ import {
 import type { Forward, Intercepted } from '../http/attempt.js';
 import type { ConnectionFilter, OpenConnection } from '../http/connections.js';
 import { targetOf } from '../http/targets.js';
+import { TrustedProxies } from '../http/trusted-proxies.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';
 import type { ProjectPath } from '../project-path.js';
@@ -30,8 +31,8 @@ export interface HubProxyParts {
   readonly routes: RouteResolver;
   readonly tokens: TokenSource;
   readonly clock?: Clock;
-  /** True for requests of a TLS terminator of ours, whose X-Forwarded-* are believed. Default: none. */
-  readonly trustForwarded?: (req: IncomingMessage) => boolean;
+  /** TLS terminators of ours, whose X-Forwarded-* are believed. Default: none. */
+  readonly trustedProxies?: TrustedProxies;
 }
 
 /** A project on a host, and the right to go there. */
@@ -50,6 +51,7 @@ const rerouteEveryMs = 250;
  */
 export class HubProxy extends ProxyRole {
   private readonly clock: Clock;
+  private readonly trusted: TrustedProxies;
   private sweep: NodeJS.Timeout | undefined;
   private rechecking = false;
 
@@ -59,6 +61,7 @@ export class HubProxy extends ProxyRole {
   ) {
     super(limits);
     this.clock = parts.clock ?? new SystemClock();
+    this.trusted = parts.trustedProxies ?? new TrustedProxies();
   }
 
   /**
@@ -77,7 +80,7 @@ export class HubProxy extends ProxyRole {
 
   protected override async carry(exchange: RequestExchange): Promise<void> {
     const { req, res, path } = exchange;
-    const asked = this.parts.authenticator.authenticate(req);
+    const asked = this.parts.authenticator.authenticate(req, path);
     const principal = asked instanceof Promise ? await asked : asked;
     this.own(exchange.connection, principal);
     const headers = this.outgoingHeaders(req);
@@ -104,7 +107,7 @@ export class HubProxy extends ProxyRole {
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
     const { req, socket, head, path } = exchange;
-    const principal = await this.parts.authenticator.authenticate(req);
+    const principal = await this.parts.authenticator.authenticate(req, path);
     this.own(exchange.connection, principal);
     if (principal.via === 'cookie') checkOrigin(req);
     const grant = await this.grant(path, principal, false);
@@ -136,9 +139,8 @@ export class HubProxy extends ProxyRole {
   private async mayStay({ req, headers, path, subject }: OpenConnection): Promise<boolean> {
     // Who has not been asked yet is about to be.
     if (subject === '') return true;
-    const shown = { headers: { value: headers }, url: { value: path.originalUrl } };
-    const asker = Object.create(req, shown) as IncomingMessage;
-    const principal = await this.parts.authenticator.authenticate(asker);
+    const asker = Object.create(req, { headers: { value: headers } }) as IncomingMessage;
+    const principal = await this.parts.authenticator.authenticate(asker, path);
     if (subjectOf(principal) !== subject) return false;
     const route = await this.parts.routes.resolve(path.projectId);
     if (!route) return false;
@@ -180,9 +182,8 @@ export class HubProxy extends ProxyRole {
   }
 
   private outgoingHeaders(req: IncomingMessage): HeaderBag {
-    const trustIncoming = this.parts.trustForwarded?.(req) ?? false;
     const headers = cleanRequestHeaders(req.headers, { dropAuthorization: true });
-    addForwarded(headers, req, { trustIncoming, prefix: undefined });
+    addForwarded(headers, req, { client: this.trusted.clientOf(req), prefix: undefined });
     return headers;
   }
 
