@@ -1,0 +1,114 @@
+/** Code where an unnoticed break costs a project, and the tests that must notice it. */
+export interface Place {
+  readonly name: string;
+  readonly what: string;
+  readonly files: readonly PlaceFile[];
+}
+
+export interface PlaceFile {
+  /** From the repository's root, as the tests are. */
+  readonly file: string;
+  readonly tests: readonly string[];
+  /** Functions and methods that are meant, when it is not the whole file. */
+  readonly only?: readonly string[];
+  /** Mutants that no test can notice, and why. */
+  readonly equivalent?: readonly Equivalent[];
+}
+
+interface Equivalent {
+  /** What stands there, or the part of it that says which one. */
+  readonly was: string;
+  /** What stands there instead; none: whatever it is. */
+  readonly text?: string;
+  readonly why: string;
+}
+
+const moveTests = ['saga', 'move-project', 'move-hosts'].map(
+  (name) => `modules/move/test/${name}.test.ts`,
+);
+const jetstreamTests = [
+  'account-store.conformance',
+  'account-store-crash',
+  'jetstream-damage',
+  'jetstream-engine',
+].map((name) => `modules/conat/test/${name}.test.ts`);
+
+const saga: Place = {
+  name: 'saga',
+  what: 'the executor of sagas and the steps of a move',
+  files: [
+    { file: 'modules/move/src/move-project.saga.ts', tests: moveTests.slice(1) },
+    ...['saga.run', 'saga.lease', 'saga.executor', 'saga', 'progress-sink'].map((name) => {
+      return { file: `modules/move/src/saga/${name}.ts`, tests: moveTests.slice(0, 2) };
+    }),
+  ],
+};
+
+const fence: Place = {
+  name: 'fence',
+  what: 'what shuts out writers and older attempts while a project moves',
+  files: [
+    { file: 'modules/move/src/move-source.service.ts', tests: moveTests.slice(1) },
+    { file: 'modules/move/src/outgoing-rows.ts', tests: moveTests.slice(1) },
+    {
+      file: 'modules/runner/src/fence-guard.ts',
+      tests: ['modules/runner/test/runner-service.test.ts'],
+    },
+    { file: 'appliance/src/books/move-projects.ts', tests: ['appliance/test/books.test.ts'] },
+  ],
+};
+
+const placement: Place = {
+  name: 'placement',
+  what: 'the transactions that change the owner, and whose reports the hub believes',
+  files: [
+    {
+      file: 'hub/src/operations/postgres-placement-authority.ts',
+      tests: ['hub/test/placement-authority.itest.ts'],
+    },
+    {
+      file: 'hub/src/hosts/host-registry.service.ts',
+      only: ['believe'],
+      tests: ['hub/test/hosts.itest.ts'],
+    },
+  ],
+};
+
+const reconcilers: Place = {
+  name: 'reconcilers',
+  what: 'what repairs containers and volumes by itself, and could destroy them',
+  files: [
+    ...['container.plan', 'container.reconciler'].map((name) => {
+      const tests = ['modules/runner/test/runner-service.test.ts'];
+      return { file: `modules/runner/src/${name}.ts`, tests };
+    }),
+    {
+      file: 'modules/storage/src/btrfs/reconcile-plan.ts',
+      tests: ['modules/storage/test/btrfs.conformance.itest.ts'],
+    },
+  ],
+};
+
+const tail: Place = {
+  name: 'tail',
+  what: "conat's write-ahead log: what was acknowledged is there after a crash",
+  files: [{ file: 'modules/conat/src/jetstream/store/tail.ts', tests: jetstreamTests }],
+};
+
+const permissions: Place = {
+  name: 'permissions',
+  what: 'who may do what, in messages and in the API',
+  files: [
+    ...['auth/permissions', 'broker/permission-check'].map((name) => {
+      const tests = ['permissions', 'rooted'].map((test) => `modules/conat/test/${test}.test.ts`);
+      return { file: `modules/conat/src/${name}.ts`, tests };
+    }),
+    {
+      file: 'hub/src/projects/project.queries.ts',
+      tests: ['hub/test/access.itest.ts', 'hub/test/projects.itest.ts'],
+    },
+    { file: 'hub/src/proxy/proxy-access.ts', tests: ['hub/test/access.itest.ts'] },
+  ],
+};
+
+export const places: readonly Place[] = [saga, fence, placement, reconcilers, tail, permissions];
