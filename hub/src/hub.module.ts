@@ -6,11 +6,14 @@ import { CachingTokenSource, HubProxy, TokenSource, TrustedProxies } from '@rook
 import { DataSource } from 'typeorm';
 import { AccessChanges } from './access/access-changes.js';
 import { AccessFeed } from './access/access-feed.js';
+import { OpenAccess } from './access/open-access.js';
 import { AccountsApi } from './accounts/accounts.api.js';
 import { AccountsService } from './accounts/accounts.service.js';
 import { AuthService } from './accounts/auth.service.js';
 import { LoginService } from './accounts/login.service.js';
 import { SessionCookie } from './accounts/session-cookie.js';
+import { SessionsApi } from './accounts/sessions.api.js';
+import { SessionsService } from './accounts/sessions.service.js';
 import { ApiBinder } from './api/api.binder.js';
 import { ApiParts } from './api/api.parts.js';
 import { ApiController } from './api/api.controller.js';
@@ -59,10 +62,11 @@ import { ProxyAccess } from './proxy/proxy-access.js';
 
 const api = [
   ...[AccountsApi, AuditApi, BackupsApi, CollaboratorsApi, HealthApi, HostsApi, OperationsApi],
-  ...[ProjectsApi, ProjectWorkApi, SnapshotsApi, ApiParts, IdempotencyService],
+  ...[ProjectsApi, ProjectWorkApi, SessionsApi, SnapshotsApi, ApiParts, IdempotencyService],
 ];
 const services = [
-  ...[AccountsService, LoginService, SessionCookie, AccessChanges, PlacementService],
+  ...[AccountsService, LoginService, SessionCookie, SessionsService],
+  ...[AccessChanges, OpenAccess, PlacementService],
   ...[OperationsService, OperationStore, OperationWatcher, WorkSignal],
   ...[PostgresChildOperations, PostgresPlacementAuthority],
   ...[ProjectQueries, ProjectRecords, ProjectWork, RestoreWork],
@@ -114,9 +118,16 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     { provide: APP_FILTER, useFactory: () => new ProblemFilter(log) },
     {
       provide: ApiBinder,
-      inject: [AuthService, IdempotencyService, ApiParts],
-      useFactory: (auth: AuthService, idempotency: IdempotencyService, parts: ApiParts) =>
-        new ApiBinder(auth, idempotency, { checkResponses: tuning.checkResponses }, parts),
+      inject: [AuthService, IdempotencyService, OpenAccess, ApiParts],
+      useFactory: (
+        auth: AuthService,
+        idempotency: IdempotencyService,
+        open: OpenAccess,
+        parts: ApiParts,
+      ) => {
+        const { checkResponses } = tuning;
+        return new ApiBinder(auth, idempotency, open, { checkResponses }, parts);
+      },
     },
     {
       provide: HubConat,
@@ -157,9 +168,13 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     },
     {
       provide: Maintenance,
-      inject: [AuditService, IdempotencyService, AccessFeed],
-      useFactory: (audit: AuditService, idempotency: IdempotencyService, access: AccessFeed) =>
-        new Maintenance(audit, idempotency, access, works, log),
+      inject: [AuditService, IdempotencyService, AccessFeed, SessionsService],
+      useFactory: (
+        audit: AuditService,
+        idempotency: IdempotencyService,
+        access: AccessFeed,
+        sessions: SessionsService,
+      ) => new Maintenance(audit, idempotency, access, sessions, works, log),
     },
     {
       provide: AccessFeed,

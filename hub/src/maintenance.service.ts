@@ -1,10 +1,13 @@
 import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
 import type { Logger } from '@rookery/core';
 import { AccessFeed } from './access/access-feed.js';
+import { SessionsService } from './accounts/sessions.service.js';
 import { IdempotencyService } from './api/idempotency.service.js';
 import { AuditService } from './audit/audit.service.js';
 
 const sealEveryMs = 5000;
+/** What an expired API key or session has open ends within about this. */
+const sweepEveryMs = 2000;
 const forgetEveryMs = 3_600_000;
 
 /** What a worker does now and then. */
@@ -17,12 +20,14 @@ export class Maintenance implements OnApplicationBootstrap, OnModuleDestroy {
     private readonly audit: AuditService,
     private readonly idempotency: IdempotencyService,
     private readonly access: AccessFeed,
+    private readonly sessions: SessionsService,
     private readonly enabled: boolean,
     private readonly log: Logger,
   ) {}
 
   onApplicationBootstrap(): void {
     if (!this.enabled) return;
+    this.every(sweepEveryMs, () => this.sessions.sweep());
     this.every(sealEveryMs, () => this.audit.seal());
     this.every(forgetEveryMs, () => this.idempotency.forgetOld());
     this.every(forgetEveryMs, () => this.access.forgetOld());

@@ -15,6 +15,8 @@ export interface Caller {
   readonly via: 'key' | 'session';
   /** Of the API key or session that was shown. */
   readonly credentialId: string;
+  /** The API key that was shown, or that the session was made with. */
+  readonly keyId: string;
 }
 
 const tokenPattern = /^rookery_[A-Za-z0-9_-]{43}$/;
@@ -47,7 +49,7 @@ export class AuthService {
   async byToken(token: string): Promise<Caller | undefined> {
     if (!tokenPattern.test(token)) return undefined;
     const [found] = await this.dataSource.query<(CallerRow & { stale: boolean })[]>(
-      `SELECT a.*, k.id AS credential_id,
+      `SELECT a.*, k.id AS credential_id, k.id AS key_id,
          k.last_used_at IS NULL OR k.last_used_at < now() - make_interval(secs => $2) AS stale
        FROM api_keys k JOIN accounts a ON a.id = k.account_id
        WHERE k.token_hash = $1 AND a.blocked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())`,
@@ -64,12 +66,21 @@ export class AuthService {
 
   async bySession(secret: string): Promise<Caller | undefined> {
     if (!sessionPattern.test(secret)) return undefined;
-    const [found] = await this.dataSource.query<CallerRow[]>(
-      `SELECT a.*, s.id AS credential_id FROM sessions s JOIN accounts a ON a.id = s.account_id
-       WHERE s.token_hash = $1 AND a.blocked_at IS NULL AND s.expires_at > now()`,
-      [hashOf(secret)],
+    const [found] = await this.dataSource.query<(CallerRow & { stale: boolean })[]>(
+      `SELECT a.*, s.id AS credential_id, s.key_id,
+         s.last_used_at IS NULL OR s.last_used_at < now() - make_interval(secs => $2) AS stale
+       FROM sessions s JOIN accounts a ON a.id = s.account_id JOIN api_keys k ON k.id = s.key_id
+       WHERE s.token_hash = $1 AND a.blocked_at IS NULL AND s.expires_at > now()
+         AND (k.expires_at IS NULL OR k.expires_at > now())`,
+      [hashOf(secret), usedEveryS],
     );
-    return found && toCaller(found, 'session');
+    if (!found) return undefined;
+    if (found.stale) {
+      await this.dataSource.query('UPDATE sessions SET last_used_at = now() WHERE id = $1', [
+        found.credential_id,
+      ]);
+    }
+    return toCaller(found, 'session');
   }
 }
 
@@ -80,6 +91,7 @@ interface CallerRow {
   readonly admin: boolean;
   readonly created_at: Date;
   readonly credential_id: string;
+  readonly key_id: string;
 }
 
 const toCaller = (row: CallerRow, via: Caller['via']): Caller => ({
@@ -90,4 +102,5 @@ const toCaller = (row: CallerRow, via: Caller['via']): Caller => ({
   createdAt: row.created_at,
   via,
   credentialId: row.credential_id,
+  keyId: row.key_id,
 });

@@ -6,18 +6,20 @@ import {
   type OperationName,
   type Route,
 } from '@rookery/client/contract';
-import { CoreErrors, parseInput, toCodedError } from '@rookery/core';
+import { CodedError, CoreErrors, parseInput, toCodedError } from '@rookery/core';
 import type { Request, Response } from 'express';
+import { OpenAccess } from '../access/open-access.js';
 import { AuthService, type Caller } from '../accounts/auth.service.js';
+import { HubErrors } from '../hub.errors.js';
 import { ApiParts } from './api.parts.js';
 import { readJson } from './body.js';
-import type { ApiCall, ApiHandlers } from './handlers.js';
+import type { ApiCall, ApiHandlers, EventHandler } from './handlers.js';
 import { IdempotencyService } from './idempotency.service.js';
 import { problemOf } from './problem.js';
 
 const idempotencyKeyPattern = /^[\x21-\x7e]{1,200}$/;
 
-type AnyHandler = (call: ApiCall<Route>) => Promise<unknown> | AsyncIterable<unknown>;
+type AnyHandler = (call: ApiCall<Route>) => Promise<unknown>;
 
 export interface ApiBinderOptions {
   /** Parse what handlers return, too: for tests. */
@@ -32,6 +34,7 @@ export class ApiBinder {
   constructor(
     private readonly auth: AuthService,
     private readonly idempotency: IdempotencyService,
+    private readonly open: OpenAccess,
     private readonly options: ApiBinderOptions,
     parts: ApiParts,
   ) {
@@ -44,6 +47,7 @@ export class ApiBinder {
       ...parts.hosts.handlers,
       ...parts.operations.handlers,
       ...parts.projects.handlers,
+      ...parts.sessions.handlers,
       ...parts.snapshots.handlers,
       ...parts.work.handlers,
     };
@@ -53,13 +57,13 @@ export class ApiBinder {
     const route: Route = api[name];
     const caller = route.authenticated ? await this.auth.require(request) : undefined;
     const call = await this.parse(name, request, response, caller);
-    const handler = this.handlers[name] as AnyHandler;
     if (route.kind === 'events') {
-      await this.stream(route, handler(call) as AsyncIterable<unknown>, response, call.signal);
+      const events = this.handlers[name] as unknown as EventHandler<Route>;
+      await this.watched(route, events, call, request, response);
       return;
     }
-    const run = async (): Promise<unknown> =>
-      this.checked(route, await (handler(call) as Promise<unknown>));
+    const handler = this.handlers[name] as unknown as AnyHandler;
+    const run = async (): Promise<unknown> => this.checked(route, await handler(call));
     const answer =
       call.idempotencyKey === undefined
         ? { status: route.status, body: await run() }
@@ -95,6 +99,33 @@ export class ApiBinder {
     };
   }
 
+  /** A stream that ends when its caller may not see it any more, or is nobody any more. */
+  private async watched(
+    route: Route,
+    events: EventHandler<Route>,
+    call: ApiCall<Route>,
+    request: Request,
+    response: Response,
+  ): Promise<void> {
+    const { accountId } = call.caller;
+    const refused = new AbortController();
+    const close = await this.open.admit({
+      accountId,
+      check: async () => {
+        const caller = await this.auth.require(request);
+        if (caller.accountId !== accountId) throw HubErrors.UNAUTHENTICATED();
+        await events.allow({ ...call, caller });
+      },
+      end: (reason) => refused.abort(reason),
+    });
+    const signal = AbortSignal.any([call.signal, refused.signal]);
+    try {
+      await this.stream(route, events.views({ ...call, signal }), response, signal);
+    } finally {
+      close();
+    }
+  }
+
   /** Server-sent events, one view each; an error after the first byte is an `error` event. */
   private async stream(
     route: Route,
@@ -105,7 +136,7 @@ export class ApiBinder {
     let begun = false;
     try {
       for await (const view of views) {
-        if (signal.aborted) return;
+        if (signal.aborted) break;
         if (!begun) {
           response.status(route.status).set({
             'content-type': 'text/event-stream',
@@ -116,6 +147,8 @@ export class ApiBinder {
         }
         response.write(`data: ${JSON.stringify(this.checked(route, view))}\n\n`);
       }
+      // A coded reason: the caller may not see more. Anything else: the client has gone.
+      if (CodedError.is(signal.reason)) throw signal.reason;
     } catch (error) {
       if (!begun) throw error;
       const problem = problemOf(toCodedError(error));

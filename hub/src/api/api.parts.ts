@@ -7,6 +7,7 @@ import { HostsApi } from '../hosts/hosts.api.js';
 import { OperationsApi } from '../operations/operations.api.js';
 import { ProjectsApi } from '../projects/projects.api.js';
 import { ProjectWorkApi } from '../projects/project-work.api.js';
+import { SessionsApi } from '../accounts/sessions.api.js';
 import { SnapshotsApi } from '../projects/snapshots.api.js';
 import { HealthApi } from './health.api.js';
 
@@ -22,6 +23,7 @@ export class ApiParts {
     readonly hosts: HostsApi,
     readonly operations: OperationsApi,
     readonly projects: ProjectsApi,
+    readonly sessions: SessionsApi,
     readonly snapshots: SnapshotsApi,
     readonly work: ProjectWorkApi,
   ) {}

@@ -17,8 +17,15 @@ export interface ApiCall<R extends Route> {
 /** Operations that answer with a stream of views; their route says `kind: 'events'`. */
 type EventOperation = 'watchOperation';
 
+/** Who may watch is asked again whenever access changes, as long as the stream is open. */
+export interface EventHandler<R extends Route> {
+  /** @throws what refuses the caller */
+  readonly allow: (call: ApiCall<R>) => Promise<unknown>;
+  readonly views: (call: ApiCall<R>) => AsyncIterable<z.input<R['response']>>;
+}
+
 type ApiHandler<N extends OperationName> = N extends EventOperation
-  ? (call: ApiCall<Api[N]>) => AsyncIterable<z.input<Api[N]['response']>>
+  ? EventHandler<Api[N]>
   : (call: ApiCall<Api[N]>) => Promise<z.input<Api[N]['response']>>;
 
 /** One handler for each operation of the contract: a missing one does not compile. */

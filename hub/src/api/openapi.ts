@@ -13,6 +13,7 @@ import {
   PlacementView,
   Problem,
   ProjectView,
+  SessionView,
   Started,
   type Route,
 } from '@rookery/client/contract';
@@ -34,6 +35,7 @@ const named = {
   Placement: PlacementView,
   Problem,
   Project: ProjectView,
+  Session: SessionView,
   Started,
 };
 

@@ -4,6 +4,7 @@ import { hostRegistration, hostReports, projectRoutes } from '@rookery/conat/con
 import type { DuplexContext, Handlers, ProjectRole } from '@rookery/core/contract';
 import { hostProjects, projectStreams } from '@rookery/runner/contract';
 import { DataSource } from 'typeorm';
+import { OpenAccess } from '../access/open-access.js';
 import { AuditService } from '../audit/audit.service.js';
 import { HostRegistry } from '../hosts/host-registry.service.js';
 import { HubErrors } from '../hub.errors.js';
@@ -24,11 +25,15 @@ export class HubServices implements OnApplicationBootstrap, OnModuleDestroy {
         ...{ actor: `account:${accountId}`, action: 'project.exec' },
         ...{ subject: `project:${projectId}`, details: { command: input.command[0] ?? '' } },
       });
-      return relayDuplex(context, await host.exec({ ...input, projectId }));
+      return this.held(context, 'editor', async (served) =>
+        relayDuplex(served, await host.exec({ ...input, projectId })),
+      );
     },
     logs: async (input, context) => {
       const { host, projectId } = await this.enter(context, 'viewer');
-      return relayDuplex(context, await host.logs({ ...input, projectId }));
+      return this.held(context, 'viewer', async (served) =>
+        relayDuplex(served, await host.logs({ ...input, projectId })),
+      );
     },
   };
 
@@ -39,6 +44,7 @@ export class HubServices implements OnApplicationBootstrap, OnModuleDestroy {
     private readonly queries: ProjectQueries,
     private readonly audit: AuditService,
     private readonly routes: ProjectRoutes,
+    private readonly open: OpenAccess,
   ) {}
 
   async onApplicationBootstrap(): Promise<void> {
@@ -56,18 +62,48 @@ export class HubServices implements OnApplicationBootstrap, OnModuleDestroy {
     await Promise.all(this.servers.map((server) => server.close()));
   }
 
+  /**
+   * Relays for as long as the caller has the role: what is taken away while a command runs ends it.
+   * @throws what refuses the caller, at first or later
+   */
+  private async held<C, O>(
+    context: DuplexContext<C>,
+    role: ProjectRole,
+    relay: (served: DuplexContext<C>) => Promise<O>,
+  ): Promise<O> {
+    const { projectId, accountId } = callerOf(context);
+    const refused = new AbortController();
+    const close = await this.open.admit({
+      accountId,
+      check: () => this.queries.require({ accountId }, projectId, role),
+      end: (reason) => refused.abort(reason),
+    });
+    const signal = AbortSignal.any([context.signal, refused.signal]);
+    try {
+      return await relay({ ...context, signal });
+    } catch (error) {
+      if (refused.signal.aborted) throw refused.signal.reason;
+      throw error;
+    } finally {
+      close();
+    }
+  }
+
   /** Who calls, checked against the collaborators of now, and the host to relay to. */
   private async enter<C>(context: DuplexContext<C>, role: ProjectRole) {
-    const projectId = context.params['projectId'] ?? '';
-    const [, accountId] = /^account-([0-9a-f-]{36})$/.exec(context.caller) ?? [];
-    if (accountId === undefined) {
-      const { caller } = context;
-      throw HubErrors.CALLER_REFUSED({ caller, subject: `project ${projectId}` });
-    }
+    const { projectId, accountId } = callerOf(context);
     const { project } = await this.queries.require({ accountId }, projectId, role);
     const { hostId } = project;
     if (hostId === null) throw HubErrors.PROJECT_ARCHIVED();
     const host = createServiceClient(await this.conat.client(), hostProjects, { hostId });
     return { host, projectId, accountId };
   }
+}
+
+/** @throws CALLER_REFUSED for who is no account */
+function callerOf({ params, caller }: Pick<DuplexContext<unknown>, 'params' | 'caller'>) {
+  const projectId = params['projectId'] ?? '';
+  const [, accountId] = /^account-([0-9a-f-]{36})$/.exec(caller) ?? [];
+  if (accountId !== undefined) return { projectId, accountId };
+  throw HubErrors.CALLER_REFUSED({ caller, subject: `project ${projectId}` });
 }

@@ -8,6 +8,7 @@ import { AuditRow, Backup, SigningKey, UsageRecord } from './entities/record.ent
 import { Tables1700000000001 } from './migrations/0001-tables.js';
 import { AccessChanges1700000000002 } from './migrations/0002-access-changes.js';
 import { AccessOfHosts1700000000003 } from './migrations/0003-access-of-hosts.js';
+import { SessionsOfKeys1700000000005 } from './migrations/0005-sessions-of-keys.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
 const migrationLock = 728_401;
@@ -33,7 +34,12 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       ...[ProjectHost, HostKey, JoinToken, Operation, ProjectMove, IdempotencyRecord],
       ...[PlacementDecision, PlacementReservation, Backup, UsageRecord, AuditRow, SigningKey],
     ],
-    migrations: [Tables1700000000001, AccessChanges1700000000002, AccessOfHosts1700000000003],
+    migrations: [
+      Tables1700000000001,
+      AccessChanges1700000000002,
+      AccessOfHosts1700000000003,
+      SessionsOfKeys1700000000005,
+    ],
   };
 }
 

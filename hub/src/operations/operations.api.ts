@@ -1,8 +1,6 @@
 import { Injectable } from '@nestjs/common';
-import type { OperationView } from '@rookery/client/contract';
 import { SagaErrors } from '@rookery/move';
 import { DataSource, In } from 'typeorm';
-import type { z } from 'zod';
 import { actorOf, type Caller } from '../accounts/auth.service.js';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { pageOfRows } from '../api/pages.js';
@@ -17,7 +15,10 @@ import { WorkSignal } from './work-signal.js';
 
 type Names = 'listOperations' | 'getOperation' | 'watchOperation' | 'cancelOperation';
 
-/** A caller sees what it began, and what happens to its projects; administrators see all. */
+/**
+ * A caller sees what happens to its projects, and what it began; administrators see all. What it
+ * began on a project that others have taken it out of is none of its business any more.
+ */
 @Injectable()
 export class OperationsApi implements ApiPart<Names> {
   readonly handlers: ApiHandlers<Names> = {
@@ -26,8 +27,10 @@ export class OperationsApi implements ApiPart<Names> {
         this.dataSource.manager,
         {
           select: `SELECT o.id, o.created_at FROM operations o
-            WHERE ($1 OR o.created_by = $2 OR EXISTS (SELECT 1 FROM collaborators c
-              WHERE c.project_id = o.project_id AND c.account_id = $2))
+            WHERE ($1 OR EXISTS (SELECT 1 FROM collaborators c
+              WHERE c.project_id = o.project_id AND c.account_id = $2)
+              OR (o.created_by = $2 AND NOT EXISTS (SELECT 1 FROM projects p
+                WHERE p.id = o.project_id AND p.deleted_at IS NULL)))
             AND ($3::uuid IS NULL OR o.project_id = $3) AND ($4::text IS NULL OR o.state = $4)`,
           parameters: [
             ...[caller.admin, caller.accountId, query.projectId ?? null, query.state ?? null],
@@ -46,7 +49,10 @@ export class OperationsApi implements ApiPart<Names> {
     },
     getOperation: async ({ caller, params }) =>
       toOperationView(await this.require(caller, params.operationId)),
-    watchOperation: ({ caller, params, signal }) => this.watch(caller, params.operationId, signal),
+    watchOperation: {
+      allow: ({ caller, params }) => this.require(caller, params.operationId),
+      views: ({ params, signal }) => this.watcher.watch(params.operationId, signal),
+    },
     cancelOperation: async ({ caller, params }) => {
       const operation = await this.require(caller, params.operationId);
       await this.refuseViewer(caller, operation);
@@ -69,15 +75,6 @@ export class OperationsApi implements ApiPart<Names> {
     private readonly signal: WorkSignal,
   ) {}
 
-  private async *watch(
-    caller: Caller,
-    operationId: string,
-    signal: AbortSignal,
-  ): AsyncGenerator<z.input<typeof OperationView>> {
-    await this.require(caller, operationId);
-    yield* this.watcher.watch(operationId, signal);
-  }
-
   /** @throws OPERATION_UNKNOWN also for what the caller may not see. */
   private async require(caller: Caller, operationId: string): Promise<Operation> {
     const operation = await this.dataSource.manager.findOneBy(Operation, { id: operationId });
@@ -86,9 +83,11 @@ export class OperationsApi implements ApiPart<Names> {
   }
 
   private async mayRead(caller: Caller, operation: Operation): Promise<boolean> {
-    if (caller.admin || operation.createdBy === caller.accountId) return true;
-    if (operation.projectId === null) return false;
-    return (await this.queries.roleOf(caller.accountId, operation.projectId)) !== undefined;
+    if (caller.admin) return true;
+    const own = operation.createdBy === caller.accountId;
+    if (operation.projectId === null) return own;
+    const role = await this.queries.roleOf(caller.accountId, operation.projectId);
+    return role !== undefined || (own && !(await this.queries.isThere(operation.projectId)));
   }
 
   private async refuseViewer(caller: Caller, operation: Operation): Promise<void> {

@@ -1,10 +1,11 @@
 import { Controller, Get, Post, Query, Req, Res } from '@nestjs/common';
 import { CodedError } from '@rookery/core';
+import { TrustedProxies } from '@rookery/proxy';
 import type { Request, Response } from 'express';
 import { DataSource } from 'typeorm';
 import { z } from 'zod';
 import { AuthService } from '../accounts/auth.service.js';
-import { LoginService } from '../accounts/login.service.js';
+import { LoginService, type SignInPlace } from '../accounts/login.service.js';
 import { SessionCookie } from '../accounts/session-cookie.js';
 import { formBytesMax, readBody } from '../api/body.js';
 import { HubErrors } from '../hub.errors.js';
@@ -24,6 +25,7 @@ export class PagesController {
     private readonly login: LoginService,
     private readonly auth: AuthService,
     private readonly cookie: SessionCookie,
+    private readonly trusted: TrustedProxies,
     private readonly dataSource: DataSource,
   ) {}
 
@@ -31,6 +33,7 @@ export class PagesController {
   async signIn(
     @Query('ticket') ticket: unknown,
     @Query('next') next: unknown,
+    @Req() request: Request,
     @Res() response: Response,
   ): Promise<void> {
     const path = OwnPath.parse(next);
@@ -39,7 +42,7 @@ export class PagesController {
       return;
     }
     try {
-      const { session, next: target } = await this.login.withTicket(ticket);
+      const { session, next: target } = await this.login.withTicket(ticket, this.placeOf(request));
       this.open(response, session, OwnPath.parse(target));
     } catch (error) {
       if (!CodedError.is(error, 'LOGIN_TICKET_INVALID')) throw error;
@@ -53,8 +56,9 @@ export class PagesController {
     const body = await readBody(request, formBytesMax);
     const form = new URLSearchParams(body.toString('utf8'));
     const next = OwnPath.parse(form.get('next') ?? '/');
+    const token = (form.get('token') ?? '').trim();
     try {
-      const { session } = await this.login.withToken((form.get('token') ?? '').trim());
+      const { session } = await this.login.withToken(token, this.placeOf(request));
       this.open(response, session, next);
     } catch (error) {
       if (!CodedError.is(error, 'UNAUTHENTICATED')) throw error;
@@ -107,5 +111,10 @@ export class PagesController {
   private open(response: Response, session: string, next: string): void {
     this.cookie.set(response, session);
     response.set('cache-control', 'no-store').redirect(303, next);
+  }
+
+  private placeOf(request: Request): SignInPlace {
+    const { address } = this.trusted.clientOf(request);
+    return { address, userAgent: request.headers['user-agent'] ?? '' };
   }
 }

@@ -46,8 +46,10 @@ export class CollaboratorsApi implements ApiPart<Names> {
     },
     deleteCollaborator: async ({ caller, params }) => {
       const { projectId, accountId } = params;
+      // Everybody may leave.
+      const role = accountId === caller.accountId ? 'viewer' : 'owner';
       await this.dataSource.transaction(async (manager) => {
-        await this.queries.require(caller, projectId, 'owner', { manager, lock: true });
+        await this.queries.require(caller, projectId, role, { manager, lock: true });
         await manager.delete(Collaborator, { projectId, accountId });
         await refuseNoOwner(manager, projectId);
         await this.audit.record(manager, {

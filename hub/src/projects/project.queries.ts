@@ -67,6 +67,11 @@ export class ProjectQueries {
     return found?.role;
   }
 
+  /** False for one that was deleted, or never came to be. */
+  isThere(projectId: string): Promise<boolean> {
+    return this.dataSource.manager.existsBy(Project, { id: projectId, deletedAt: IsNull() });
+  }
+
   async view(
     project: Project,
     role: ProjectRole,

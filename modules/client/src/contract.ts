@@ -16,5 +16,6 @@ export {
   Problem,
   ProjectView,
   QuotaInput,
+  SessionView,
   Started,
 } from './contract/views.js';

@@ -9,6 +9,7 @@ import {
   HostView,
   OperationView,
   ProjectView,
+  SessionView,
   Started,
 } from '@rookery/client/contract';
 import { waitFor } from '@rookery/core';
@@ -114,6 +115,12 @@ describe('the command line', () => {
     await json(z.array(ApiKeyView), 'key', 'list');
     await json(z.object({ token: z.string() }), 'key', 'create', 'ci');
     await json(z.object({ deleted: z.literal(true) }), 'key', 'delete', account);
+    await json(z.object({ left: z.literal(true) }), 'share', 'leave', 'web');
+    const [session] = await json(z.array(SessionView), 'session', 'list');
+    await json(z.object({ ended: z.literal(true) }), 'session', 'end', session!.id);
+    await json(z.object({ ended: z.literal(1) }), 'session', 'end', '--all');
+    expect((await run('session', 'end')).exit).toBe(2);
+    expect((await run('session', 'end', session!.id, '--all')).exit).toBe(2);
     await json(z.object({ version: z.string(), hub: z.literal('9.9.9') }), 'version');
   });
 

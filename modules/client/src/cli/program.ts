@@ -18,6 +18,7 @@ import { operationCommands } from './commands/operation.js';
 import { projectCommands } from './commands/project.js';
 import { projectContentCommands } from './commands/project-content.js';
 import { projectWorkCommands } from './commands/project-work.js';
+import { sessionCommands } from './commands/session.js';
 import { shareCommands } from './commands/share.js';
 import { snapshotCommands } from './commands/snapshot.js';
 import { writeTo, type CliIo } from './io.js';
@@ -37,6 +38,7 @@ const commandModules: readonly CommandModule[] = [
   hostCommands,
   operationCommands,
   accountCommands,
+  sessionCommands,
   conatCommands,
   conatStatusCommands,
   conatMessageCommands,

@@ -12,11 +12,10 @@ import { SnapshotView } from '@rookery/storage/contract';
 import { BackupId } from '@rookery/backup/contract';
 import { ContainerStats } from '@rookery/runner/contract';
 import { z } from 'zod';
+import { accounts } from './account-routes.js';
 import { fleet, work } from './fleet-routes.js';
 import { route } from './route.js';
 import {
-  AccountView,
-  ApiKeyView,
   BackupView,
   CollaboratorView,
   pageOf,
@@ -31,85 +30,6 @@ const none = z.object({});
 const ofProject = z.object({ projectId: ProjectId });
 const ofSnapshot = ofProject.extend({ name: SnapshotName });
 const base = { params: none, query: none, body: none } as const;
-
-const accounts = {
-  getAccount: route('GET', '/account', {
-    ...base,
-    summary: 'The caller’s account',
-    tag: 'accounts',
-    response: AccountView,
-  }),
-  createAccount: route('POST', '/accounts', {
-    ...base,
-    summary: 'Make an account with a first API key (administrators)',
-    tag: 'accounts',
-    body: z.object({
-      email: z.email().max(200),
-      name: DisplayName,
-      admin: z.boolean().default(false),
-    }),
-    response: z.object({ account: AccountView, token: z.string() }),
-    status: 201,
-    errors: ['ACCOUNT_EXISTS', 'FORBIDDEN'],
-  }),
-  updateAccount: route('PATCH', '/accounts/{accountId}', {
-    ...base,
-    summary: 'Block an account, or let it in again (administrators)',
-    tag: 'accounts',
-    params: z.object({ accountId: AccountId }),
-    body: z.object({ blocked: z.boolean() }),
-    response: AccountView,
-    errors: ['ACCOUNT_UNKNOWN', 'ACCOUNT_OWN', 'FORBIDDEN'],
-  }),
-  listApiKeys: route('GET', '/api-keys', {
-    ...base,
-    summary: 'The caller’s API keys',
-    tag: 'accounts',
-    query: PageQuery,
-    response: pageOf(ApiKeyView),
-  }),
-  createApiKey: route('POST', '/api-keys', {
-    ...base,
-    summary: 'Make an API key; its token is shown once',
-    tag: 'accounts',
-    body: z.object({ name: DisplayName, expiresInDays: z.int().min(1).max(3650).optional() }),
-    response: z.object({ key: ApiKeyView, token: z.string() }),
-    status: 201,
-  }),
-  deleteApiKey: route('DELETE', '/api-keys/{keyId}', {
-    ...base,
-    summary: 'Revoke an API key',
-    tag: 'accounts',
-    params: z.object({ keyId: z.uuid() }),
-    response: none,
-  }),
-  createLoginTicket: route('POST', '/login-tickets', {
-    ...base,
-    summary: 'A one-time link that signs a browser in',
-    tag: 'accounts',
-    body: z.object({
-      next: z
-        .string()
-        .max(2000)
-        .regex(/^\/(?!\/)/)
-        .default('/'),
-    }),
-    response: z.object({ url: z.url(), expiresAt: z.iso.datetime() }),
-    status: 201,
-  }),
-  createConatToken: route('POST', '/conat-tokens', {
-    ...base,
-    summary: 'A short-lived token for messaging at /conat',
-    tag: 'accounts',
-    response: z.object({
-      url: z.string(),
-      token: z.string(),
-      inboxPrefix: z.string(),
-      expiresAt: z.iso.datetime(),
-    }),
-    status: 201,
-  }),
-};
 
 const projects = {
   listProjects: route('GET', '/projects', {

@@ -47,6 +47,20 @@ export const ApiKeyView = z.object({
 });
 export type ApiKeyView = z.infer<typeof ApiKeyView>;
 
+/** Where a browser is signed in. It ends with the API key that it was made with. */
+export const SessionView = z.object({
+  id: z.uuid(),
+  keyId: z.uuid(),
+  keyName: z.string(),
+  /** Of the client that signed in. */
+  address: z.string(),
+  userAgent: z.string(),
+  createdAt: Time,
+  lastUsedAt: Time.nullable(),
+  expiresAt: Time,
+});
+export type SessionView = z.infer<typeof SessionView>;
+
 /** The move under way, or null. */
 export const MoveView = z.object({
   id: z.uuid(),

@@ -196,6 +196,23 @@ export class HubInMemory {
       }),
       putCollaborator: ({ accountId, role }) => ({ accountId, role, email: 'b@example.org' }),
       deleteCollaborator: () => ({}),
+      listSessions: () => ({
+        items: [
+          {
+            id: '00000000-0000-4000-8000-000000000007',
+            keyId: '00000000-0000-4000-8000-000000000006',
+            keyName: 'laptop',
+            address: '192.0.2.1',
+            userAgent: 'a browser',
+            createdAt: at,
+            lastUsedAt: null,
+            expiresAt: at,
+          },
+        ],
+        nextCursor: null,
+      }),
+      endSession: () => ({}),
+      endSessions: () => ({ ended: 1 }),
       createLoginTicket: ({ next }) => ({
         url: `${this.server.url}/login?ticket=t&next=${next}`,
         expiresAt: at,

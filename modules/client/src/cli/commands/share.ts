@@ -66,4 +66,20 @@ export const shareCommands: CommandModule = (program, cli) => {
         return { json: found, text: `${found.email} may not use it any more` };
       }),
     );
+
+  share
+    .command('leave')
+    .description('give up your own access; the last owner cannot')
+    .argument('<project>')
+    .addHelpText('after', examples('rookery share leave hello --yes'))
+    .action(
+      cli.action(async (run, [name = '']) => {
+        const client = await run.client();
+        const { id, name: title } = await findProject(client, name);
+        await run.confirm(`Give up your access to ${title}?`);
+        const { id: accountId } = await client.getAccount();
+        await client.deleteCollaborator({ projectId: id, accountId });
+        return { json: { projectId: id, accountId, left: true }, text: `you have left ${title}` };
+      }),
+    );
 };
