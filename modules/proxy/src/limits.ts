@@ -13,6 +13,11 @@ export const ProxyLimits = z.object({
   /** Connections to one upstream kept open while idle. */
   idleUpstreamsMax: z.int().min(0).default(64),
   idleUpstreamMs: z.int().min(100).default(15_000),
+  /**
+   * A request that may reach its upstream once only (any but GET, HEAD, OPTIONS, TRACE) takes no
+   * connection that was idle for longer; 0: always a new one.
+   */
+  unsafeIdleMs: z.int().min(0).default(0),
   connectMs: z.int().min(10).default(5_000),
   /** From the last byte sent or received until the first response header. */
   responseMs: z.int().min(10).default(120_000),

@@ -11,10 +11,10 @@ import type { ProxyLimits } from '../limits.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { Attempt, attemptOf, type Forward, type Intercepted } from './attempt.js';
 import { linger, refuseUpgrade } from './error-response.js';
-import { hasBody } from './headers.js';
+import { hasBody, isSafe } from './headers.js';
 import { carryBody } from './response-body.js';
 import { StallWatch } from './stall-watch.js';
-import { UpstreamAgents } from './upstream-agents.js';
+import { UpstreamAgents, type Reuse } from './upstream-agents.js';
 
 /** Stands in for a body that is not there: to pipe an empty stream costs more than our checks. */
 class NoBody extends Stream {
@@ -51,13 +51,17 @@ export class Forwarder {
     res: ServerResponse,
     forward: Forward,
   ): Promise<Intercepted | undefined> {
-    const replayable = !hasBody(req);
-    const first = await this.attempt(req, res, forward, replayable);
+    const bodyless = !hasBody(req);
+    const repeatable = bodyless && isSafe(req);
+    const reuse = repeatable ? 'kept' : 'recent';
+    const first = await this.attempt(req, res, forward, { bodyless, reuse });
     if (first.failure === undefined) return first.intercepted;
-    // An upstream may close an idle connection just as we use it: nothing has happened there yet.
+    // An upstream may close an idle connection just as we use it. Whether it took the request before
+    // that cannot be known, so only a safe one is sent again (RFC 9110, 9.2.2), and over a new
+    // connection: where one idle connection was dead, the next one is too.
     const stale = first.proxyReq?.reusedSocket === true && !first.responded && !first.judged;
-    if (!replayable || !stale || res.headersSent || res.destroyed) throw first.failure;
-    const second = await this.attempt(req, res, forward, replayable);
+    if (!repeatable || !stale || res.headersSent || res.destroyed) throw first.failure;
+    const second = await this.attempt(req, res, forward, { bodyless, reuse: 'fresh' });
     if (second.failure) throw second.failure;
     return second.intercepted;
   }
@@ -89,7 +93,7 @@ export class Forwarder {
     req: IncomingMessage,
     res: ServerResponse,
     forward: Forward,
-    bodyless: boolean,
+    { bodyless, reuse }: { readonly bodyless: boolean; readonly reuse: Reuse },
   ): Promise<Attempt> {
     return new Promise((resolve) => {
       const attempt = new Attempt(req, res, forward, (over) => {
@@ -98,7 +102,7 @@ export class Forwarder {
       });
       const options: ProxyServerOptions = {
         target: forward.target,
-        agent: this.agents.for(forward.target.protocol),
+        agent: this.agents.for(forward.target.protocol, reuse),
         selfHandleResponse: true,
       };
       if (bodyless) options.buffer = noBody;

@@ -83,6 +83,11 @@ export function hasBody(req: IncomingMessage): boolean {
   return req.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
 }
 
+const safeMethods = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+/** True for a method that asks for no change (RFC 9110, 9.2.1): to send it twice does no harm. */
+export const isSafe = ({ method = '' }: IncomingMessage): boolean => safeMethods.has(method);
+
 /** What of a request's headers goes on: no hop-by-hop, nothing of ours, no forwarding claims. */
 export function cleanRequestHeaders(
   headers: IncomingHttpHeaders,

@@ -42,6 +42,9 @@ interface Grant {
   readonly token: string;
 }
 
+/** A host keeps idle connections for much longer, and a new one takes a round trip or three. */
+const hostUnsafeIdleMs = 2_000;
+
 /** Pause between looks for the new host of a project that has just moved. */
 const rerouteEveryMs = 250;
 
@@ -59,7 +62,7 @@ export class HubProxy extends ProxyRole {
     private readonly parts: HubProxyParts,
     limits: z.input<typeof ProxyLimits> = {},
   ) {
-    super(limits);
+    super({ unsafeIdleMs: hostUnsafeIdleMs, ...limits });
     this.clock = parts.clock ?? new SystemClock();
     this.trusted = parts.trustedProxies ?? new TrustedProxies();
   }
@@ -84,6 +87,8 @@ export class HubProxy extends ProxyRole {
     const principal = asked instanceof Promise ? await asked : asked;
     this.own(exchange.connection, principal);
     const headers = this.outgoingHeaders(req);
+    // What is misdirected was turned away by the host's ingress, which says so before the project
+    // hears of the request: it may be sent to the right host, whatever its method is.
     const replayable = !hasBody(req);
     let giveUpAt = 0;
     for (let fresh = false; ; fresh = true) {
