@@ -28,6 +28,7 @@ let access: AccessBook;
 let tokens: ProjectTokens;
 let host: HostBroker;
 let broker: Broker;
+const ownId = process.getuid?.() ?? 0;
 
 /** An account of the rights of now, by its id. */
 class ById extends Authenticator {
@@ -127,8 +128,8 @@ describe('connections of a host', () => {
   });
 
   it('of a project’s programs live as long as its container, agents may change', async () => {
-    const first = await tokens.prepare(P, 1);
-    expect((await tokens.prepare(P, 1)).runFolder).toBe(first.runFolder);
+    const first = await tokens.prepare(P, 1, ownId);
+    expect((await tokens.prepare(P, 1, ownId)).runFolder).toBe(first.runFolder);
     const token = `token of ${P}`;
     await build();
     const program = await enter(token);
@@ -136,21 +137,21 @@ describe('connections of a host', () => {
     await put(P, { state: 'stopped' });
     await program.told(/Revoked/);
     expect((await enter(token)).isIn()).toBe(false);
-    expect((await tokens.prepare(P, 2)).runFolder).not.toBe(first.runFolder);
+    expect((await tokens.prepare(P, 2, ownId)).runFolder).not.toBe(first.runFolder);
   });
 
   it('of a project’s programs wait for a hub that is away', async () => {
     tokens.attach(async () => {
       throw new Error('away');
     });
-    await tokens.prepare(P, 1);
+    await tokens.prepare(P, 1, ownId);
     expect((await enter(`token of ${P}`)).isIn()).toBe(false);
     tokens.attach(async (projectId) => `token of ${projectId}`);
     await tokens.fillMissing();
     expect((await enter(`token of ${P}`)).isIn()).toBe(true);
     // A token for something else is not believed.
     tokens.attach(async () => 'another');
-    await tokens.prepare(Q, 1);
+    await tokens.prepare(Q, 1, ownId);
     expect(tokens.projectOf('another')).toBeUndefined();
   });
 });

@@ -1,5 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { KeyedLock, type AccessTokenVerifier, type Logger } from '@rookery/core';
 import { HostErrors } from '../host.errors.js';
@@ -13,6 +23,8 @@ interface Session {
   readonly projectId: string;
   readonly generation: number;
   readonly folder: string;
+  /** The host's user that is root in the container: it alone reads the token. */
+  readonly rootId: number;
   readonly token: string | undefined;
 }
 
@@ -30,8 +42,8 @@ export interface ProjectTokensOptions {
  * Each container's key to its host's broker: a token that the hub made and this host has checked,
  * in a file that only this container sees. The token itself lives minutes; here it opens the door
  * as long as its container runs, so that programs may keep what they read at their start, also when
- * the hub is away. Nothing else knows it: its folder's name is random, in a folder that others may
- * walk through but not list (container root, nobody on the host, must be able to).
+ * the hub is away. Nothing else knows it: the file is the container's root's, and only the host's
+ * own root gets as far as the folder that holds it.
  */
 export class ProjectTokens extends ContainerExtras {
   private readonly sessions = new Map<string, Session>();
@@ -45,12 +57,14 @@ export class ProjectTokens extends ContainerExtras {
 
   /** Finds the folders of containers that outlived the last process. */
   async open(): Promise<void> {
-    await mkdir(this.options.folder, { recursive: true, mode: 0o711 });
+    await mkdir(this.options.folder, { recursive: true, mode: 0o700 });
+    await chmod(this.options.folder, 0o700);
     for (const name of await readdir(this.options.folder)) {
       const [projectId = '', generation = ''] = name.split('.');
       const folder = join(this.options.folder, name);
       const token = await readFile(join(folder, tokenFile), 'utf8').catch(() => undefined);
-      this.keep({ projectId, generation: Number(generation), folder, token });
+      const { uid: rootId } = await stat(folder);
+      this.keep({ projectId, generation: Number(generation), folder, rootId, token });
     }
   }
 
@@ -71,12 +85,12 @@ export class ProjectTokens extends ContainerExtras {
    * A container that is started anew without having been stopped keeps its key; the container may
    * even turn out to be running. It starts without one when the hub is away.
    */
-  async prepare(projectId: string, generation: number): Promise<ContainerAddition> {
+  async prepare(projectId: string, generation: number, rootId: number): Promise<ContainerAddition> {
     return this.locks.run(projectId, async () => {
       let session = this.sessions.get(projectId);
-      if (session?.generation !== generation) {
+      if (session?.generation !== generation || session.rootId !== rootId) {
         await this.drop(projectId);
-        session = await this.make(projectId, generation);
+        session = await this.make(projectId, generation, rootId);
       }
       if (session.token === undefined) await this.fill(session);
       return {
@@ -103,23 +117,26 @@ export class ProjectTokens extends ContainerExtras {
     await this.locks.run(projectId, () => this.drop(projectId));
   }
 
-  private async make(projectId: string, generation: number): Promise<Session> {
+  private async make(projectId: string, generation: number, rootId: number): Promise<Session> {
     const name = `${projectId}.${generation}.${randomBytes(16).toString('hex')}`;
     const folder = join(this.options.folder, name);
-    await mkdir(folder, { mode: 0o755 });
-    const session: Session = { projectId, generation, folder, token: undefined };
+    await mkdir(folder, { mode: 0o700 });
+    await chown(folder, rootId, rootId);
+    const session: Session = { projectId, generation, folder, rootId, token: undefined };
     this.keep(session);
     return session;
   }
 
   private async fill(session: Session): Promise<void> {
-    const { projectId, generation, folder } = session;
+    const { projectId, generation, folder, rootId } = session;
     if (!this.source || this.sessions.get(projectId) !== session) return;
     try {
       const token = await this.source(projectId, generation);
       await this.check(token, projectId);
       const path = join(folder, tokenFile);
-      await writeFile(`${path}.new`, token, { mode: 0o644 });
+      await rm(`${path}.new`, { force: true });
+      await writeFile(`${path}.new`, token, { mode: 0o600 });
+      await chown(`${path}.new`, rootId, rootId);
       await rename(`${path}.new`, path);
       this.keep({ ...session, token });
     } catch (error) {

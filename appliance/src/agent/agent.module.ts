@@ -18,7 +18,7 @@ import { hostAccess } from '@rookery/conat/contract';
 import { Clock, type Logger } from '@rookery/core';
 import { MoveDestinationService, MoveJournal, MoveSourceService } from '@rookery/move';
 import { moveDestination, moveSource } from '@rookery/move/contract';
-import { createRunnerHandlers, RunnerService } from '@rookery/runner';
+import { ContainerDriver, createRunnerHandlers, RunnerService } from '@rookery/runner';
 import { hostProjects } from '@rookery/runner/contract';
 import { StorageDriver } from '@rookery/storage';
 import { hostSnapshots } from '@rookery/storage/contract';
@@ -107,13 +107,14 @@ const providers: Provider[] = [
   },
   {
     provide: HostStatus,
-    inject: [StorageDriver, ProjectBooks, BACKUP_DRIVER, Clock],
+    inject: [StorageDriver, ContainerDriver, ProjectBooks, BACKUP_DRIVER, Clock],
     useFactory: (
       storage: StorageDriver,
+      containers: ContainerDriver,
       books: ProjectBooks,
       driver: BackupDriver | undefined,
       clock: Clock,
-    ) => new HostStatus(storage, books, driver ? [driver.name] : [], clock),
+    ) => new HostStatus(storage, containers, books, driver ? [driver.name] : [], clock),
   },
   {
     provide: Ownership,

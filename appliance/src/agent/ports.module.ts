@@ -36,6 +36,8 @@ export const runnerModule = RunnerModule.forRootAsync({
         stateDir: paths.containers,
         runDir: paths.containersRun,
         toolsDir: config.toolsDir,
+        volumeDir: paths.volume,
+        ids: config.ids,
         network: { cidr: config.projectCidr, hostPorts: [config.agentPort] },
       },
       images: {

@@ -1,4 +1,5 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Exec } from '@rookery/core';
 
 /**
@@ -6,15 +7,20 @@ import type { Exec } from '@rookery/core';
  * names the data folder, so that whoever removes that folder finds this mount too.
  */
 export async function mountRunFolder(exec: Exec, path: string, dataDir: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o711 });
+  // The folders above stay open: containers' root filesystems are mounted beside this one.
+  await mkdir(dirname(path), { recursive: true, mode: 0o711 });
+  await mkdir(path, { recursive: true, mode: 0o700 });
   const mounts = await readFile('/proc/self/mountinfo', 'utf8');
-  if (mounts.split('\n').some((line) => line.split(' ')[4] === path)) return;
+  if (mounts.split('\n').some((line) => line.split(' ')[4] === path)) {
+    await chmod(path, 0o700);
+    return;
+  }
   await exec.run([
     'mount',
     '-t',
     'tmpfs',
     '-o',
-    'mode=711,nosuid,nodev',
+    'mode=700,nosuid,nodev',
     `rookery:${dataDir}`,
     path,
   ]);

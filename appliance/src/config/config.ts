@@ -61,6 +61,18 @@ const HostEnvironment = z.object({
     .string()
     .regex(/^[a-z0-9]{1,8}$/, 'use 1 to 8 lower case letters and digits')
     .default('r0'),
+  /**
+   * Each project runs as 65,536 user ids of this machine that nobody else has, from this one on;
+   * hosts that share a machine need ranges that do not meet.
+   */
+  ROOKERY_UID_BASE: z.coerce
+    .number()
+    .int()
+    .min(2 ** 20)
+    .max(2 ** 31)
+    .default(2 ** 20),
+  /** How many projects get ids. */
+  ROOKERY_UID_RANGES: z.coerce.number().int().min(1).max(32_752).default(4096),
   /** JSON: image reference → archive file on this machine. */
   ROOKERY_LOCAL_IMAGES: LocalImages.optional(),
   /** The tools bundle that every project gets read-only. */
@@ -106,6 +118,8 @@ export interface HostConfig {
   readonly btrfsProgram: string;
   readonly projectCidr: string;
   readonly hostKey: string;
+  /** User ids of the projects: `count` ranges from `first` on. */
+  readonly ids: { readonly first: number; readonly count: number };
   readonly localImages: Readonly<Record<string, string>>;
   readonly toolsDir: string;
   readonly backup: { readonly repository: string; readonly passwordFile: string } | undefined;
@@ -173,6 +187,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     btrfsProgram: parsed.ROOKERY_BTRFS_PROGRAM,
     projectCidr: parsed.ROOKERY_PROJECT_CIDR,
     hostKey: parsed.ROOKERY_HOST_KEY,
+    ids: { first: parsed.ROOKERY_UID_BASE, count: parsed.ROOKERY_UID_RANGES },
     localImages: parsed.ROOKERY_LOCAL_IMAGES ?? {},
     toolsDir: parsed.ROOKERY_TOOLS_DIR,
     backup: backupOf(parsed),

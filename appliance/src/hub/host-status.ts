@@ -1,6 +1,7 @@
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import type { HostCapabilities, HostCapacity, ProjectReport } from '@rookery/conat/contract';
 import type { Clock } from '@rookery/core';
+import type { ContainerDriver } from '@rookery/runner';
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
@@ -20,6 +21,7 @@ export class HostStatus {
 
   constructor(
     private readonly storage: StorageDriver,
+    private readonly containers: ContainerDriver,
     private readonly books: ProjectBooks,
     private readonly backupDrivers: readonly string[],
     private readonly clock: Clock,
@@ -34,6 +36,7 @@ export class HostStatus {
       sendReceive,
       sendProtocol,
       backupDrivers: [...this.backupDrivers],
+      isolation: this.containers.capabilities.isolation,
     };
   }
 

@@ -51,9 +51,9 @@ export class ApplianceSupervisor {
   /** @throws INVALID_CONFIG when another process uses the data folder */
   async start(): Promise<void> {
     const { dataDir } = this.config;
-    // Containers' users walk through it; what they may not read lies in folders of their own.
-    await mkdir(dataDir, { recursive: true, mode: 0o711 });
-    await chmod(dataDir, 0o711);
+    // Containers get what is theirs by mounts: nobody else has a way through here.
+    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await chmod(dataDir, 0o700);
     this.lockFd = openSync(`${dataDir}/lock`, constants.O_RDWR | constants.O_CREAT, 0o600);
     if (!tryFileLock(this.lockFd)) {
       throw CoreErrors.INVALID_CONFIG({ reason: `another host runs on ${dataDir}` });

@@ -27,7 +27,7 @@ export class Cluster implements AsyncDisposable {
 
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const folder = await mkdtemp(join(tmpdir(), 'rookery-cluster-'));
-    // Postgres and the containers' root are other users and must get in.
+    // Postgres is another user and must get in.
     await chmod(folder, 0o755);
     const cluster = new Cluster(folder, await freePortRange(), options.hosts ?? 2);
     try {

@@ -14,6 +14,15 @@ import {
 } from '@rookery/core/contract';
 import { z } from 'zod';
 
+/**
+ * `idmapped`: every project runs as user ids that no other project of the host has. `shared`: the
+ * host's kernel or file system cannot do that, `reason` says why.
+ */
+const HostIsolation = z.object({
+  kind: z.enum(['idmapped', 'shared']),
+  reason: z.string().max(500).optional(),
+});
+
 /** What a host can do and has; part of registration and of every heartbeat. */
 export const HostCapabilities = z.object({
   storageDriver: z.enum(['btrfs', 'directory', 'memory']),
@@ -22,6 +31,8 @@ export const HostCapabilities = z.object({
   sendReceive: z.boolean(),
   sendProtocol: z.int().min(0).default(0),
   backupDrivers: z.array(z.string()),
+  /** Absent: a host of an earlier release, whose projects share their user ids. */
+  isolation: HostIsolation.optional(),
 });
 export type HostCapabilities = z.infer<typeof HostCapabilities>;
 

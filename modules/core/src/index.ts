@@ -48,3 +48,4 @@ export {
 } from './supervise.js';
 export { fdPath, openBeneath, openPathFlags, withBeneath, type BeneathOptions } from './beneath.js';
 export { ioctl, mkdirAt, renameAt, renameExchange, tryFileLock, unlinkAt } from './syscalls.js';
+export { attachMount, cloneMount, mapMountIds } from './mount-syscalls.js';

@@ -3,10 +3,17 @@ import type { ProjectId, Quota } from '@rookery/core/contract';
 import type { VolumePaths } from '@rookery/storage/contract';
 import type { ContainerStats, ExecInput } from './container.contract.js';
 
+/** Whether every project's container has user ids of its own on this machine. */
+export type Isolation =
+  | { readonly kind: 'idmapped' }
+  /** All containers have the same ids, those of the files on disk. */
+  | { readonly kind: 'shared'; readonly reason: string };
+
 export interface ContainerCapabilities {
   /** Limits that this machine's cgroups really enforce. */
   readonly limits: { readonly memory: boolean; readonly cpu: boolean; readonly pids: boolean };
   readonly network: boolean;
+  readonly isolation: Isolation;
 }
 
 /** Everything a container is made from. */
@@ -35,8 +42,15 @@ export const containerRunFolder = '/run/rookery';
 
 /** Port: what else an app puts into its containers, for example keys. */
 export abstract class ContainerExtras {
-  /** Before each start, also of a container that runs already. */
-  abstract prepare(projectId: ProjectId, generation: number): Promise<ContainerAddition>;
+  /**
+   * Before each start, also of a container that runs already.
+   * @param rootId the host's user that is root in the container: what it alone may read is its own
+   */
+  abstract prepare(
+    projectId: ProjectId,
+    generation: number,
+    rootId: number,
+  ): Promise<ContainerAddition>;
 }
 
 export interface ContainerStatus {
@@ -75,6 +89,14 @@ export abstract class ContainerDriver {
   abstract stop(id: ProjectId, options: { graceMs: number }): Promise<void>;
   /** New limits on a running container. */
   abstract update(id: ProjectId, quota: Quota): Promise<void>;
+
+  /** The user of this host that is, or will be, root in the project's container. */
+  abstract rootIdOf(id: ProjectId): Promise<number>;
+
+  /** Projects of which this driver keeps anything, running or not. */
+  abstract known(): Promise<ProjectId[]>;
+  /** The project was deleted or has left: as {@link stop}, and nothing of it is kept. */
+  abstract forget(id: ProjectId, options: { graceMs: number }): Promise<void>;
 
   abstract list(): Promise<ContainerStatus[]>;
   abstract exec(input: ExecInput): Promise<ExecSession>;

@@ -77,12 +77,12 @@ export class ContainerReconciler {
 
   private async removeStrays(): Promise<void> {
     const { store, driver, runtime, log } = this.parts;
-    for (const { projectId } of await driver.list()) {
+    for (const projectId of await driver.known()) {
       // Its record is asked for under its lock: a project may have come after the list was read.
       await runtime.exclusively(projectId, async () => {
         if (await store.get(projectId)) return;
-        await driver.stop(projectId, { graceMs: stopGraceMs });
-        log.warn({ projectId }, 'removed the container of an unknown project');
+        await driver.forget(projectId, { graceMs: stopGraceMs });
+        log.info({ projectId }, 'removed what was left of a project that is not here');
       });
     }
   }

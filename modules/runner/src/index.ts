@@ -11,7 +11,12 @@ export {
 export { FenceGuard } from './fence-guard.js';
 export { ContainerReconciler, type ReconcilerParts } from './container.reconciler.js';
 export { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';
-export { ContainerExtras, containerRunFolder, type ContainerAddition } from './container.driver.js';
+export {
+  ContainerDriver,
+  ContainerExtras,
+  containerRunFolder,
+  type ContainerAddition,
+} from './container.driver.js';
 export { gatewayOf } from './podman/cidr.js';
 export { PodmanDriver } from './podman/podman.driver.js';
 export { MemoryDriver } from './memory.driver.js';

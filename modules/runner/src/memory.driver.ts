@@ -35,6 +35,7 @@ export class MemoryDriver extends ContainerDriver {
   readonly capabilities: ContainerCapabilities = {
     limits: { memory: false, cpu: false, pids: false },
     network: false,
+    isolation: { kind: 'shared', reason: 'these containers have no processes' },
   };
 
   private readonly containers = new Map<ProjectId, MemoryContainer>();
@@ -54,6 +55,20 @@ export class MemoryDriver extends ContainerDriver {
     const status = { projectId, generation, state: 'running', address, startedAt: 0 } as const;
     this.containers.set(projectId, { spec, quota, status, sessions: new Set() });
     return status;
+  }
+
+  async rootIdOf(): Promise<number> {
+    return process.getuid?.() ?? 0;
+  }
+
+  async known(): Promise<ProjectId[]> {
+    return [...this.containers.keys()];
+  }
+
+  async forget(id: ProjectId): Promise<void> {
+    await this.stop(id);
+    this.containers.delete(id);
+    this.output.delete(id);
   }
 
   async stop(id: ProjectId): Promise<void> {

@@ -78,7 +78,11 @@ export class ProjectRuntime {
     const record = await this.to(id, 'starting', {}, { refuseBusy: options.evenFenced !== true });
     try {
       const { image, volume } = await this.prepare(record, options.onProgress);
-      const extras = await this.parts.extras?.prepare(id, record.generation);
+      const extras = await this.parts.extras?.prepare(
+        id,
+        record.generation,
+        await driver.rootIdOf(id),
+      );
       const status = await driver.start({
         projectId: id,
         generation: record.generation,

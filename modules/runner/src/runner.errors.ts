@@ -66,6 +66,11 @@ export const RunnerErrors = catalogue('runner', {
     message: 'The container of {projectId} did not start: {reason}',
     retryable: true,
   },
+  ID_RANGES_FULL: {
+    status: 507,
+    message:
+      'All {count} ranges of user ids of this host are taken. Raise ROOKERY_UID_RANGES or delete projects.',
+  },
   CONTAINER_RUNTIME_UNUSABLE: {
     status: 500,
     message: 'No container runtime works on this machine: {reason}. Install podman and runc.',

@@ -3,6 +3,14 @@ import { z } from 'zod';
 const MiB = 1024 ** 2;
 const GiB = 1024 ** 3;
 
+const idsInRange = 65_536;
+/** Above what accounts, dynamic users and the first of /etc/subuid have on an ordinary machine. */
+const mappedIdsFirst = 2 ** 20;
+/** Programs that keep ids as signed numbers fail beyond. */
+const idsEnd = 2 ** 31;
+const idRangesDefault = 4096;
+const idRangesMax = idsEnd / idsInRange;
+
 /** A path that podman's `from:to:mode` and mount's options can carry. */
 const PlainPath = z.string().regex(/^\/[^:,\s\\]*$/, 'must be absolute, without : , \\ or blanks');
 
@@ -29,6 +37,20 @@ export const PodmanDriverOptions = z.object({
   stateDir: PlainPath,
   /** Mounts, pids, locks; best on tmpfs. Keep it short. */
   runDir: PlainPath,
+  /** An empty folder to which every user may walk; containers' root filesystems are mounted on it. */
+  rootDir: PlainPath.default('/run/rookery/rootfs'),
+  /** A folder on the file system that holds the projects; absent: `stateDir`. */
+  volumeDir: PlainPath.optional(),
+  /** Each project runs as 65,536 ids of the host's own, in one of `count` ranges from `first` on. */
+  ids: z
+    .object({
+      first: z.int().min(mappedIdsFirst).default(mappedIdsFirst),
+      count: z.int().min(1).max(idRangesMax).default(idRangesDefault),
+    })
+    .refine(({ first, count }) => first + count * idsInRange <= idsEnd, {
+      message: `first + count × 65536 must not pass ${idsEnd}`,
+    })
+    .prefault({}),
   /** The tools bundle that `images/tools/build.sh` assembles. */
   toolsDir: PlainPath,
   runtime: z.enum(['auto', 'runc', 'crun']).default('auto'),

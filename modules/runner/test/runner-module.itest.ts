@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLogger, GiB, SystemExec } from '@rookery/core';
@@ -17,7 +17,6 @@ let options: RunnerModuleOptions;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'rookery-runner-'));
-  await chmod(folder, 0o711);
   volume = await loopbackVolume({ sizeBytes: 2 * GiB });
   storage = new BtrfsStorageDriver(
     new SystemExec(),

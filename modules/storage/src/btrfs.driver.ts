@@ -44,8 +44,8 @@ import { requireFree, spaceErrorOf, spaceOf } from './space.js';
 const sendV2Since: readonly [number, number] = [6, 0];
 /** Making a file system and mounting one that was not unmounted both take a while. */
 const openTimeoutMs = 10 * 60_000;
-/** The volume's own folder: enough to reach a path inside that one knows. */
-const volumeMode = 0o711;
+/** Containers get what is theirs by mounts: nobody but root walks in here. */
+const volumeMode = 0o700;
 
 /** Keeps projects as btrfs subvolumes: snapshots, quotas and streams are the file system's own. */
 export class BtrfsStorageDriver extends StorageDriver {

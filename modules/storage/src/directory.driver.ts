@@ -57,7 +57,7 @@ export class DirectoryStorageDriver extends StorageDriver {
   }
 
   async open(): Promise<void> {
-    await ensureFolder(this.options.volume, 0o711);
+    await ensureFolder(this.options.volume, privateMode);
     for (const { path, mode } of this.layout.folders()) await ensureFolder(path, mode);
   }
 

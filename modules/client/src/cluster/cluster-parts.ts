@@ -15,6 +15,12 @@ export interface ClusterParts {
   readonly btrfsProgram: string;
 }
 
+const uidsFirst = 2 ** 20;
+const uidsPerProject = 65_536;
+/** Projects that one local host can hold at a time. */
+const uidRanges = 1024;
+/** As many hosts fit below 2^31; those beyond share with the first ones. */
+const uidHostsMax = 31;
 const baseImageRef = 'localhost/rookery/debian:13';
 
 /** The repository's root; this file is `modules/client/{src,dist}/cluster/…` in it. */
@@ -90,6 +96,8 @@ export class ClusterCommands {
       ROOKERY_INTERNAL_URL: `http://${dialAddress(cluster.listen)}:${host.port}`,
       ROOKERY_VOLUME_BYTES: String(cluster.volumeBytes),
       ROOKERY_PROJECT_CIDR: host.cidr,
+      ROOKERY_UID_BASE: String(uidBaseOf(cluster, host)),
+      ROOKERY_UID_RANGES: String(uidRanges),
       ROOKERY_HOST_KEY: host.key,
       ROOKERY_LOCAL_IMAGES: JSON.stringify({ [baseImageRef]: parts.baseImage }),
       ROOKERY_TOOLS_DIR: parts.toolsDir,
@@ -111,6 +119,12 @@ export class ClusterCommands {
       logFile: this.paths.log(name),
     };
   }
+}
+
+/** The hosts of a machine run their projects as different users. */
+function uidBaseOf(cluster: ClusterFile, host: ClusterHost): number {
+  const index = cluster.hosts.findIndex(({ name }) => name === host.name);
+  return uidsFirst + (index % uidHostsMax) * uidRanges * uidsPerProject;
 }
 
 /** Where this machine dials what listens there. */

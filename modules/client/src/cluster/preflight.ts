@@ -14,8 +14,7 @@ const freeBytesMin = 6 * GiB;
 const reservedNetworks = ['10.88.0.0/16', '10.96.0.0/12'] as const;
 
 /**
- * Postgres and the containers' root are other users than this one: they must get through every
- * folder above theirs.
+ * Postgres is another user than this one and must get through every folder above its own.
  * @throws DATA_DIR_CLOSED
  */
 export async function checkWayIn(dataDir: string): Promise<void> {

@@ -1,9 +1,10 @@
-import { chmod, chown, mkdir, readlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { waitFor, type Exec, type SpawnedProcess } from '@rookery/core';
-import { mappedIdCount, mappedRootId } from '../podman/runner-id.js';
+import type { Exec } from '@rookery/core';
+import { diskRootId, mappedIdCount } from '../podman/runner-id.js';
+import { withUserNamespace } from '../podman/user-namespace.js';
 import { RunnerErrors } from '../runner.errors.js';
 
 export interface UnpackOptions {
@@ -14,7 +15,6 @@ export interface UnpackOptions {
 
 /** Folders that podman mounts on; it does not make them in a root filesystem that is not its own. */
 const mountPoints = ['proc', 'sys', 'dev', 'run', 'tmp', 'etc', 'root', 'opt', 'scratch'];
-const namespaceMs = 5000;
 
 /**
  * Unpacks a tar as the root filesystem of a container. tar runs inside the containers' user
@@ -28,32 +28,14 @@ export async function unpackRootfs(
   target: string,
   options: UnpackOptions,
 ): Promise<void> {
-  await chown(target, mappedRootId, mappedRootId);
+  await chown(target, diskRootId, diskRootId);
   await chmod(target, 0o755);
-  const holder = exec.spawn(['unshare', '--user', 'cat']);
-  try {
-    await mapIds(holder);
-    await inNamespace(exec, holder, target, options, tar);
+  await withUserNamespace(exec, `0 ${diskRootId} ${mappedIdCount}\n`, async (namespace) => {
+    await inNamespace(exec, namespace, target, options, tar);
     // One call, plain mkdir: what is there stays, a link (to a folder of the host, say) included.
-    const argv = [...enter(holder), 'mkdir', ...mountPoints];
+    const argv = [...enter(namespace), 'mkdir', ...mountPoints];
     await exec.run(argv, { cwd: target, okExits: [0, 1] });
-  } finally {
-    holder.stdin.end();
-    holder.kill('SIGKILL');
-    await holder.ended;
-  }
-}
-
-async function mapIds(holder: SpawnedProcess): Promise<void> {
-  const own = await readlink('/proc/self/ns/user');
-  await waitFor(
-    'the user namespace exists',
-    async () => (await readlink(`/proc/${holder.pid}/ns/user`).catch(() => own)) !== own,
-    { timeoutMs: namespaceMs, everyMs: 2 },
-  );
-  const map = `0 ${mappedRootId} ${mappedIdCount}\n`;
-  await writeFile(`/proc/${holder.pid}/uid_map`, map);
-  await writeFile(`/proc/${holder.pid}/gid_map`, map);
+  });
 }
 
 /** Into the current folder: the namespace's root may not be able to walk the path to it. */
@@ -69,18 +51,18 @@ const tarArgs = [
   '--exclude=./dev/*',
 ];
 
-function enter(holder: SpawnedProcess): string[] {
-  return ['nsenter', `--user=/proc/${holder.pid}/ns/user`, '--setuid', '0', '--setgid', '0'];
+function enter(namespace: string): string[] {
+  return ['nsenter', `--user=${namespace}`, '--setuid', '0', '--setgid', '0'];
 }
 
 async function inNamespace(
   exec: Exec,
-  holder: SpawnedProcess,
+  namespace: string,
   target: string,
   options: UnpackOptions,
   input: Readable,
 ): Promise<void> {
-  const process = exec.spawn([...enter(holder), ...tarArgs], { cwd: target });
+  const process = exec.spawn([...enter(namespace), ...tarArgs], { cwd: target });
   process.stdout.resume();
   let bytes = 0;
   const counter = new Transform({

@@ -1,11 +1,14 @@
 import { containerRunFolder, type ContainerSpec } from '../container.driver.js';
 import type { CgroupLimits } from './cgroups.js';
-import { PodmanCli } from './podman.cli.js';
+import { startFolderAnnotation } from './private-runtime.js';
 import { containerHome } from './runner-id.js';
 
 /** Files and folders that one container is made from, besides its volume. */
 export interface ContainerFiles {
-  readonly merged: string;
+  /** What the host's own OCI runtime adds to it. */
+  readonly startFolder: string;
+  /** An empty folder: the root filesystem is mounted there for the container alone. */
+  readonly rootDir: string;
   readonly pidFile: string;
   readonly idFile: string;
   readonly logFile: string;
@@ -19,6 +22,8 @@ export interface ContainerFiles {
 
 export interface ContainerSettings {
   readonly name: string;
+  /** Parts of the project's volume, with the owners that the container's users are. */
+  readonly volume: Readonly<Record<'home' | 'snapshots' | 'scratch', string>>;
   readonly hostKey: string;
   readonly cgroupParent: string;
   readonly address: string;
@@ -37,6 +42,7 @@ export const labels = {
 
 const cpuPeriodUs = 100_000;
 const runBytes = 64 * 1024 * 1024;
+const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const shmBytes = 64 * 1024 * 1024;
 
 const init = [
@@ -62,7 +68,7 @@ export function runArgs(
     ...label(labels.generation, String(spec.generation)),
     ...label(labels.address, settings.address),
     ...['--hostname', settings.hostname],
-    ...PodmanCli.idMaps,
+    ...['--annotation', `${startFolderAnnotation}=${files.startFolder}`],
     // Its own network namespace, owned by its own user namespace; the link is put in from outside.
     ...['--network', 'none', '--no-hosts'],
     ...['--cgroup-parent', settings.cgroupParent],
@@ -70,15 +76,27 @@ export function runArgs(
     ...['--systemd', 'false'],
     ...limitArgs(spec, settings),
     ...mountArgs(spec, files, settings),
-    ...envArgs({ ...spec.env, HOME: containerHome, ROOKERY_PROJECT_ID: spec.projectId }),
     ...['--workdir', containerHome],
     ...['--log-driver', 'k8s-file', '--log-opt', `path=${files.logFile}`],
     ...['--log-opt', `max-size=${settings.logBytesMax}b`],
     ...['--pidfile', files.pidFile],
     ...['--cidfile', files.idFile],
-    ...['--rootfs', files.merged],
+    ...['--passwd=false', '--rootfs', files.rootDir],
     ...init,
   ];
+}
+
+/** The environment of everything in a container: the usual, the image's, the host's. */
+export function containerEnv(spec: ContainerSpec, hostname: string): Record<string, string> {
+  return {
+    PATH: defaultPath,
+    TERM: 'xterm',
+    container: 'podman',
+    HOSTNAME: hostname,
+    ...spec.env,
+    HOME: containerHome,
+    ROOKERY_PROJECT_ID: spec.projectId,
+  };
 }
 
 /** The same limits as `runc update` and `crun update` take them. */
@@ -100,7 +118,8 @@ function limitArgs(spec: ContainerSpec, settings: ContainerSettings): string[] {
     ...updateArgs(spec.quota, { ...limits, pids: false }),
     // podman sets a limit of its own where none is asked for, and fails where it cannot.
     ...['--pids-limit', limits.pids ? String(spec.quota.pidsMax) : '-1'],
-    ...['--shm-size', String(shmBytes)],
+    // podman would mount /dev/shm on the host, where others see it.
+    ...['--ipc', 'none'],
   ];
 }
 
@@ -109,12 +128,14 @@ function mountArgs(
   files: ContainerFiles,
   settings: ContainerSettings,
 ): string[] {
+  const { volume } = settings;
   return [
     ...['--tmpfs', `/tmp:rw,nosuid,nodev,size=${settings.tmpBytes},mode=1777`],
     ...['--tmpfs', `/run:rw,nosuid,nodev,size=${runBytes},mode=755`],
-    ...bind(spec.volume.home, containerHome),
-    ...bind(spec.volume.snapshots, `${containerHome}/.snapshots`, 'ro'),
-    ...bind(spec.volume.scratch, '/scratch'),
+    ...['--tmpfs', `/dev/shm:rw,nosuid,nodev,noexec,size=${shmBytes},mode=1777`],
+    ...bind(volume.home, containerHome),
+    ...bind(volume.snapshots, `${containerHome}/.snapshots`, 'ro'),
+    ...bind(volume.scratch, '/scratch'),
     ...bind(files.toolsDir, '/opt/rookery', 'ro'),
     // Read-only, and in place of podman's own writable ones: they lie on the host's tmpfs, which
     // a project could fill.
@@ -132,10 +153,6 @@ function bind(from: string, to: string, mode = 'rw'): string[] {
 
 function label(name: string, value: string): string[] {
   return ['--label', `${name}=${value}`];
-}
-
-function envArgs(env: Readonly<Record<string, string>>): string[] {
-  return Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
 }
 
 function cpuQuota(cpus: number): number {

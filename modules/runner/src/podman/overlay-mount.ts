@@ -2,38 +2,42 @@ import { chown, lstat, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Exec } from '@rookery/core';
 import { RunnerErrors } from '../runner.errors.js';
-import { mappedRootId } from './runner-id.js';
+import { diskRootId } from './runner-id.js';
 
 export interface OverlayLayers {
   /** The image: read-only. */
   readonly lower: string;
-  /** Folder in the project's volume that holds `upper` and `work`. */
+  /** Holds `upper` and `work`. */
   readonly layer: string;
-  readonly merged: string;
 }
 
-/** Mounts a project's root filesystem: its changes over the shared image. */
-export async function mountOverlay(exec: Exec, layers: OverlayLayers): Promise<void> {
-  const upper = join(layers.layer, 'upper');
-  const work = join(layers.layer, 'work');
-  await realFolder(layers.layer, 0);
-  await realFolder(upper, mappedRootId);
-  await realFolder(work, 0);
-  await mkdir(layers.merged, { recursive: true, mode: 0o755 });
-  if (await isMountPoint(layers.merged)) await unmount(exec, layers.merged);
-  // Without nosuid, although the volume has it: sudo must work. What redirect_dir, metacopy and
-  // index write into the upper would bind it to this very copy of the image and this kernel.
-  const options = [
+/**
+ * Makes the folders of a project's changes, in its volume.
+ * @param layer in the project's volume, as it is on disk
+ */
+export async function prepareLayer(layer: string): Promise<void> {
+  await realFolder(layer, 0);
+  await realFolder(join(layer, 'upper'), diskRootId);
+  await realFolder(join(layer, 'work'), 0);
+}
+
+/**
+ * Options of a project's root filesystem: its changes over the shared image. Without nosuid,
+ * although the volume has it: sudo must work inside; so this is mounted where nobody else sees it.
+ * What redirect_dir, metacopy and index write into the upper would bind it to this very copy of the
+ * image and this kernel.
+ */
+export function overlayOptions(layers: OverlayLayers): string {
+  return [
     `lowerdir=${escaped(layers.lower)}`,
-    `upperdir=${escaped(upper)}`,
-    `workdir=${escaped(work)}`,
+    `upperdir=${escaped(join(layers.layer, 'upper'))}`,
+    `workdir=${escaped(join(layers.layer, 'work'))}`,
     'redirect_dir=off',
     'metacopy=off',
     'index=off',
     'xino=off',
     'nodev',
   ].join(',');
-  await exec.run(['mount', '-t', 'overlay', 'overlay', '-o', options, layers.merged]);
 }
 
 /** Not mounted: nothing to do. A busy mount disappears from sight now and ends with its last user. */

@@ -2,7 +2,6 @@ import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CodedError, CoreErrors } from '@rookery/core';
 import type { Exec, ExecOptions, ExecResult, SpawnedProcess, SpawnOptions } from '@rookery/core';
-import { mappedIdCount, mappedRootId } from './runner-id.js';
 
 export interface PodmanPaths {
   /** podman's own storage; survives a reboot. */
@@ -35,23 +34,16 @@ export class PodmanCli {
   constructor(
     private readonly exec: Exec,
     private readonly paths: PodmanPaths,
-    readonly runtime: string,
+    private readonly runtime: string,
   ) {
     this.configPath = join(paths.stateDir, 'containers.conf');
     this.imageTmpDir = join(paths.stateDir, 'image-tmp');
     this.containerTmpDir = join(paths.runDir, 'tmp');
   }
 
-  static readonly idMaps = [
-    '--uidmap',
-    `0:${mappedRootId}:${mappedIdCount}`,
-    '--gidmap',
-    `0:${mappedRootId}:${mappedIdCount}`,
-  ];
-
   async prepare(): Promise<void> {
     await mkdir(this.imageTmpDir, { recursive: true, mode: 0o700 });
-    await mkdir(this.containerTmpDir, { recursive: true, mode: 0o711 });
+    await mkdir(this.containerTmpDir, { recursive: true, mode: 0o700 });
     await writeFile(this.configPath, containersConf);
   }
 
@@ -99,10 +91,7 @@ export class PodmanCli {
     ];
   }
 
-  /**
-   * podman 5 mounts a root filesystem on its way to the container beneath TMPDIR, where the
-   * container's root must be able to walk; images are fetched to disk, not to a tmpfs.
-   */
+  /** Images are fetched to disk, not to a tmpfs. */
   private env(
     [verb]: readonly string[],
     more: Readonly<Record<string, string>> | undefined,

@@ -1,4 +1,4 @@
-import { access, chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import {
@@ -25,13 +25,22 @@ import type { ContainerStats, ExecInput } from '../contract.js';
 import { RunnerErrors } from '../runner.errors.js';
 import { PodmanDriverOptions } from '../runner.options.js';
 import { probeLimits, readStats, removeCgroupParent } from './cgroups.js';
-import { labels, runArgs, updateArgs, type ContainerFiles } from './container-args.js';
+import {
+  containerEnv,
+  labels,
+  runArgs,
+  updateArgs,
+  type ContainerFiles,
+} from './container-args.js';
+import { ContainerFolders, hostnameOf, layerOf } from './container-files.js';
+import { ContainerIds, rootIdOfProcess } from './container-ids.js';
 import { readContainerLog, type LogOptions } from './container-log.js';
-import { mountOverlay, mountPoints, unmount } from './overlay-mount.js';
+import { attachMapped, detachMapped } from './mapped-mounts.js';
+import { overlayOptions, prepareLayer } from './overlay-mount.js';
 import { PodmanCli } from './podman.cli.js';
+import { writePrivateRuntime, writePrivateStart } from './private-runtime.js';
 import { isAlive } from './processes.js';
 import { ProjectNetwork, systemResolvers } from './project-network.js';
-import { overlayKey } from './runner-id.js';
 import { endLeftSessions, execIn } from './runtime-exec.js';
 import { chooseRuntime } from './runtime-probe.js';
 import { seccompProfile } from './seccomp.js';
@@ -57,8 +66,16 @@ interface ContainerHandle {
   readonly pid: number;
 }
 
+interface OpenedParts {
+  readonly cli: PodmanCli;
+  /** `runc` or `crun`, without what the host adds to a start. */
+  readonly runtime: string;
+  readonly network: ProjectNetwork;
+  readonly resolvers: readonly string[];
+}
+
 /**
- * Runs containers with podman as root, each in the fixed user namespace.
+ * Runs containers with podman as root, each in a user namespace of its own.
  *
  * The driver keeps nothing in memory that matters: podman's labels say which container is whose,
  * links of the network carry the project's name, files under `runDir` are gone after a reboot as
@@ -68,8 +85,9 @@ export class PodmanDriver extends ContainerDriver {
   private readonly options: z.output<typeof PodmanDriverOptions>;
   private readonly tag: string;
   private readonly locks = new KeyedLock();
-  private opened:
-    { cli: PodmanCli; network: ProjectNetwork; resolvers: readonly string[] } | undefined;
+  private readonly folders: ContainerFolders;
+  private readonly ids: ContainerIds;
+  private opened: OpenedParts | undefined;
   private limits = { memory: false, cpu: false, pids: false };
 
   constructor(
@@ -80,10 +98,19 @@ export class PodmanDriver extends ContainerDriver {
     super();
     this.options = parseConfig(PodmanDriverOptions, options);
     this.tag = hostTag(this.options.hostKey);
+    this.folders = new ContainerFolders(this.options);
+    const { ids, stateDir, volumeDir = stateDir } = this.options;
+    this.ids = new ContainerIds(commands, {
+      folder: this.folders.idRanges,
+      firstId: ids.first,
+      count: ids.count,
+      volumeDir,
+      log,
+    });
   }
 
   get capabilities(): ContainerCapabilities {
-    return { limits: this.limits, network: true };
+    return { limits: this.limits, network: true, isolation: this.ids.isolation };
   }
 
   /** For the image store, which pulls into the same podman root. */
@@ -92,19 +119,16 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   async open(): Promise<void> {
-    const { stateDir, runDir, toolsDir, network } = this.options;
+    const { stateDir, runDir, rootDir, toolsDir, network } = this.options;
     await access(join(toolsDir, 'bin/rookery-init'));
-    await assertWalkable(runDir);
-    await mkdir(join(stateDir, 'logs'), { recursive: true, mode: 0o700 });
-    await mkdir(join(runDir, 'projects'), { recursive: true, mode: 0o711 });
-    await chmod(runDir, 0o711);
-    const cli = new PodmanCli(
-      this.commands,
-      { stateDir, runDir },
-      await chooseRuntime(this.commands, this.options.runtime),
-    );
+    await assertWalkable(rootDir);
+    await this.folders.open();
+    const runtime = await chooseRuntime(this.commands, this.options.runtime);
+    const privateRuntime = await writePrivateRuntime(stateDir, runtime, rootDir);
+    const cli = new PodmanCli(this.commands, { stateDir, runDir }, privateRuntime);
     await cli.prepare();
-    await writeFile(join(stateDir, 'seccomp.json'), await seccompProfile());
+    await this.ids.open();
+    await writeFile(this.folders.seccomp, await seccompProfile());
     this.limits = await probeLimits(this.tag);
     const resolvers = network.resolvers ?? (await systemResolvers());
     const projectNetwork = new ProjectNetwork(this.commands, {
@@ -113,8 +137,10 @@ export class PodmanDriver extends ContainerDriver {
       resolvers,
     });
     await projectNetwork.open();
-    this.opened = { cli, network: projectNetwork, resolvers };
-    for (const id of await this.knownFolders()) await endLeftSessions(this.sessionDir(id));
+    this.opened = { cli, runtime, network: projectNetwork, resolvers };
+    for (const id of await this.folders.known()) {
+      await endLeftSessions(this.folders.sessions(id));
+    }
     if (!this.limits.memory || !this.limits.cpu || !this.limits.pids) {
       this.log.warn({ limits: this.limits }, 'this machine does not enforce every limit');
     }
@@ -142,7 +168,7 @@ export class PodmanDriver extends ContainerDriver {
     if (!handle) return;
     const args = updateArgs(quota, this.limits);
     if (args.length === 0) return;
-    await this.commands.run([this.parts.cli.runtime, 'update', ...args, handle.id]);
+    await this.commands.run([this.parts.runtime, 'update', ...args, handle.id]);
   }
 
   async list(): Promise<ContainerStatus[]> {
@@ -188,15 +214,16 @@ export class PodmanDriver extends ContainerDriver {
       throw RunnerErrors.PROJECT_NOT_RUNNING({ projectId: input.projectId, state: 'stopped' });
     }
     const target = {
-      runtime: this.parts.cli.runtime,
+      runtime: this.parts.runtime,
       containerId: handle.id,
-      sessionDir: this.sessionDir(input.projectId),
+      configuration: this.folders.configuration(handle.id),
+      sessionDir: this.folders.sessions(input.projectId),
     };
     return execIn(this.commands, target, input);
   }
 
   logs(id: ProjectId, options: LogOptions): Readable {
-    return readContainerLog(this.logFile(id), options);
+    return readContainerLog(this.folders.log(id), options);
   }
 
   async stats(id: ProjectId): Promise<ContainerStats> {
@@ -206,16 +233,37 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   async removeStrays(keep: readonly ProjectId[]): Promise<ProjectId[]> {
+    const strays = (await this.onMachine()).filter((id) => !keep.includes(id));
+    for (const id of strays) await this.forget(id, { graceMs: strayGraceMs });
+    for (const id of this.ids.known()) if (!keep.includes(id)) await this.ids.release(id);
+    return strays;
+  }
+
+  async known(): Promise<ProjectId[]> {
+    return [...new Set([...(await this.onMachine()), ...this.ids.known()])];
+  }
+
+  /** Projects of which there is a container, a mount, a file or a link. */
+  private async onMachine(): Promise<ProjectId[]> {
     const found = new Set([
       ...(await this.list()).map((status) => status.projectId),
-      ...(await this.knownFolders()),
+      ...(await this.folders.known()),
       ...(await this.parts.network.links()).map((link) => link.projectId),
     ]);
-    const strays = [...found].filter((id) => id !== '' && !keep.includes(id));
-    for (const id of strays) {
-      await this.locks.run(id, () => this.removeContainer(id, strayGraceMs));
-    }
-    return strays;
+    return [...found].filter((id) => id !== '');
+  }
+
+  async forget(id: ProjectId, options: { graceMs: number }): Promise<void> {
+    await this.locks.run(id, async () => {
+      await this.removeContainer(id, options.graceMs);
+      await this.ids.release(id);
+    });
+  }
+
+  async rootIdOf(id: ProjectId): Promise<number> {
+    const handle = await this.handle(id);
+    const running = handle && (await rootIdOfProcess(handle.pid));
+    return running ?? (await this.ids.claim(id)).firstId;
   }
 
   /** Takes everything of this host off the machine: containers, rules, mounts, podman's storage. */
@@ -224,18 +272,14 @@ export class PodmanDriver extends ContainerDriver {
     await this.parts.network.destroy();
     await removeCgroupParent(this.cgroupName);
     const { stateDir, runDir } = this.options;
-    const inside = (path: string): boolean =>
-      path.startsWith(`${stateDir}/`) || path.startsWith(`${runDir}/`);
-    for (const path of (await mountPoints()).filter(inside).reverse()) {
-      await unmount(this.commands, path);
-    }
+    for (const folder of [stateDir, runDir]) await detachMapped(this.commands, folder);
     await rm(runDir, { recursive: true, force: true });
     await rm(stateDir, { recursive: true, force: true });
   }
 
   private async startFresh(spec: ContainerSpec): Promise<ContainerStatus> {
     await using revert = new Reverter();
-    const files = this.files(spec.projectId);
+    const files = this.folders.files(spec.projectId);
     revert.add(() => this.removeContainer(spec.projectId, 0));
     try {
       const status = await this.makeContainer(spec, files);
@@ -250,16 +294,14 @@ export class PodmanDriver extends ContainerDriver {
     spec: ContainerSpec,
     files: ContainerFiles,
   ): Promise<ContainerStatus> {
-    const { network, cli } = this.parts;
-    await this.writeFiles(spec.projectId, files);
-    await mountOverlay(this.commands, {
-      lower: spec.imagePath,
-      layer: join(spec.volume.overlay, overlayKey(spec.imageRef)),
-      merged: files.merged,
-    });
+    const { network, cli, resolvers } = this.parts;
+    const { projectId, generation } = spec;
+    await this.folders.write(projectId, { resolvers, gateway: network.gateway });
+    const volume = await this.prepareRoot(spec, files);
     const address = await network.reserve(spec.projectId);
     const args = runArgs(spec, files, {
       name: this.containerName(spec.projectId),
+      volume,
       hostKey: this.options.hostKey,
       cgroupParent: `/${this.cgroupName}`,
       address,
@@ -269,6 +311,7 @@ export class PodmanDriver extends ContainerDriver {
       logBytesMax: this.options.logBytesMax,
     });
     await cli.run(args, { timeoutMs: startTimeoutMs });
+    await detachMapped(this.commands, this.folders.mounts(projectId));
     const handle = await this.handle(spec.projectId);
     if (!handle) {
       throw RunnerErrors.CONTAINER_START_FAILED({
@@ -277,8 +320,28 @@ export class PodmanDriver extends ContainerDriver {
       });
     }
     await network.attach(spec.projectId, address, handle.pid);
-    const { projectId, generation } = spec;
     return { projectId, generation, state: 'running', address, startedAt: Date.now() };
+  }
+
+  /** @returns the parts of its volume as the container's users own them */
+  private async prepareRoot(
+    spec: ContainerSpec,
+    files: ContainerFiles,
+  ): Promise<Record<'home' | 'snapshots' | 'scratch', string>> {
+    const { projectId, volume } = spec;
+    const range = await this.ids.claim(projectId);
+    const layer = layerOf(spec);
+    await prepareLayer(layer);
+    const { home, snapshots, scratch } = volume;
+    const sources = { home, snapshots, scratch, layer, lower: spec.imagePath };
+    const folder = this.folders.mounts(projectId);
+    const mounts = await attachMapped(this.commands, folder, sources, range);
+    await writePrivateStart(files.startFolder, {
+      range,
+      env: containerEnv(spec, hostnameOf(projectId)),
+      overlayOptions: overlayOptions(mounts),
+    });
+    return mounts;
   }
 
   /** Ends the container and all that was made for it; what is not there is skipped. */
@@ -290,29 +353,14 @@ export class PodmanDriver extends ContainerDriver {
       timeoutMs: graceMs + startTimeoutMs,
     });
     await network.release(id);
-    await unmount(this.commands, join(this.projectDir(id), 'merged'));
-    await rm(this.projectDir(id), { recursive: true, force: true });
-  }
-
-  private async writeFiles(id: ProjectId, files: ContainerFiles): Promise<void> {
-    await mkdir(this.projectDir(id), { recursive: true, mode: 0o711 });
-    const hostname = hostnameOf(id);
-    const { resolvers, network } = this.parts;
-    await writeFile(
-      files.resolvConf,
-      resolvers.map((address) => `nameserver ${address}\n`).join(''),
-    );
-    await writeFile(
-      files.hosts,
-      `127.0.0.1 localhost ${hostname}\n::1 localhost ip6-localhost\n${network.gateway} host.rookery\n`,
-    );
-    await writeFile(files.hostname, `${hostname}\n`);
-    await writeFile(files.containerEnv, '');
+    const folder = this.folders.project(id);
+    await detachMapped(this.commands, folder);
+    await rm(folder, { recursive: true, force: true });
   }
 
   /** The running container of a project, found without podman; undefined when there is none. */
   private async handle(id: ProjectId): Promise<ContainerHandle | undefined> {
-    const files = this.files(id);
+    const files = this.folders.files(id);
     const [pidText, containerId] = await Promise.all([
       readFile(files.pidFile, 'utf8').catch(() => ''),
       readFile(files.idFile, 'utf8').catch(() => ''),
@@ -323,38 +371,6 @@ export class PodmanDriver extends ContainerDriver {
     const cgroup = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
     if (!cgroup.includes(containerId.trim()) || !(await isAlive(pid))) return undefined;
     return { id: containerId.trim(), pid };
-  }
-
-  private files(id: ProjectId): ContainerFiles {
-    const folder = this.projectDir(id);
-    return {
-      merged: join(folder, 'merged'),
-      pidFile: join(folder, 'pid'),
-      idFile: join(folder, 'id'),
-      logFile: this.logFile(id),
-      resolvConf: join(folder, 'resolv.conf'),
-      hosts: join(folder, 'hosts'),
-      hostname: join(folder, 'hostname'),
-      containerEnv: join(folder, 'containerenv'),
-      seccomp: join(this.options.stateDir, 'seccomp.json'),
-      toolsDir: this.options.toolsDir,
-    };
-  }
-
-  private async knownFolders(): Promise<string[]> {
-    return readdir(join(this.options.runDir, 'projects')).catch(() => []);
-  }
-
-  private projectDir(id: ProjectId): string {
-    return join(this.options.runDir, 'projects', id);
-  }
-
-  private sessionDir(id: ProjectId): string {
-    return join(this.projectDir(id), 'exec');
-  }
-
-  private logFile(id: ProjectId): string {
-    return join(this.options.stateDir, 'logs', `${id}.log`);
   }
 
   private containerName(id: ProjectId): string {
@@ -372,20 +388,15 @@ export class PodmanDriver extends ContainerDriver {
 }
 
 /** Container root, no one on the host, walks to its root filesystem: every folder must let it. */
-async function assertWalkable(runDir: string): Promise<void> {
-  await mkdir(runDir, { recursive: true, mode: 0o711 });
-  for (let path = dirname(runDir); path !== '/'; path = dirname(path)) {
+async function assertWalkable(rootDir: string): Promise<void> {
+  await mkdir(rootDir, { recursive: true, mode: 0o755 });
+  for (let path = rootDir; path !== '/'; path = dirname(path)) {
     const { mode } = await stat(path);
     if ((mode & 0o001) !== 0) continue;
     throw CoreErrors.INVALID_CONFIG({
-      reason: `runDir: ${path} is closed to others; let them through (chmod o+x) or choose another`,
+      reason: `rootDir: ${path} is closed to others; let them through (chmod o+x) or choose another`,
     });
   }
-}
-
-/** A container's host name: the project's id, short as people read it. */
-function hostnameOf(id: ProjectId): string {
-  return id.slice(0, 8);
 }
 
 function startFailure(projectId: ProjectId, error: unknown): CodedError {

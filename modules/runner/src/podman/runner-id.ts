@@ -1,8 +1,20 @@
 import { createHash } from 'node:crypto';
 
-/** Container root is this unprivileged uid and gid on every host, so moves need no chown. */
-export const mappedRootId = 100_000;
+/**
+ * Owner on disk of what a container's root has made; the container's other ids follow. The same on
+ * every host, so that moves and backups need no chown. As which user of the host a container really
+ * runs is its {@link IdRange}'s matter.
+ */
+export const diskRootId = 100_000;
 export const mappedIdCount = 65_536;
+
+/** The ids of the host that one container's processes have: `firstId` is its root's. */
+export interface IdRange {
+  readonly firstId: number;
+}
+
+/** Where every project's files lie as they are on disk: no mount is mapped, all projects share ids. */
+export const sharedRange: IdRange = { firstId: diskRootId };
 
 /** Where a project finds its home. */
 export const containerHome = '/root';

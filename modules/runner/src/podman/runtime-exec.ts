@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import {
@@ -23,8 +23,15 @@ export interface ExecTarget {
   /** `runc` or `crun`: a third of the time that `podman exec` takes, and the same confinement. */
   readonly runtime: string;
   readonly containerId: string;
+  /** The OCI configuration that the container was made from. */
+  readonly configuration: string;
   /** Holds one pid file a session, so that a restarted host finds sessions nobody listens to. */
   readonly sessionDir: string;
+}
+
+interface SessionFiles {
+  readonly pid: string;
+  readonly process: string;
 }
 
 /** Starts a command inside a running container. */
@@ -34,12 +41,12 @@ export async function execIn(
   input: ExecInput,
 ): Promise<ExecSession> {
   await mkdir(target.sessionDir, { recursive: true, mode: 0o700 });
-  const pidFile = join(target.sessionDir, `${newId()}.pid`);
-  const argv = execArgv(target, input, pidFile);
-  if (input.tty) {
-    return new TerminalSession(spawnPty(argv, { size: input.tty }), pidFile);
-  }
-  return new PipeSession(exec.spawn(argv), pidFile);
+  const session = join(target.sessionDir, newId());
+  const files = { pid: `${session}.pid`, process: `${session}.json` };
+  await writeProcess(target, input, files.process);
+  const argv = execArgv(target, input, files);
+  if (input.tty) return new TerminalSession(spawnPty(argv, { size: input.tty }), files);
+  return new PipeSession(exec.spawn(argv), files);
 }
 
 /** Ends sessions that an earlier process of this host left behind. */
@@ -55,19 +62,42 @@ export async function endLeftSessions(sessionDir: string): Promise<void> {
 }
 
 /**
- * A shell of our own changes the folder and looks the command up, so that a missing folder or
- * command is an exit status (1, 126, 127) and a line on stderr, as people know it.
+ * What the runtime is told goes by a file that only the host's root reads: every user of the host
+ * sees a command's arguments. The container's own process says what the rest of it is confined to.
  */
-function execArgv(target: ExecTarget, input: ExecInput, pidFile: string): string[] {
+async function writeProcess(target: ExecTarget, input: ExecInput, path: string): Promise<void> {
+  const configuration = JSON.parse(await readFile(target.configuration, 'utf8')) as {
+    process: { env?: string[] };
+  };
+  const { process } = configuration;
   const env = { ...(input.tty && { TERM: 'xterm-256color' }), ...input.env };
+  const added = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  const more = {
+    terminal: input.tty !== undefined,
+    cwd: '/',
+    env: [...(process.env ?? []), ...added],
+    args: commandLine(input),
+  };
+  await writeFile(path, JSON.stringify({ ...process, ...more }), { mode: 0o600 });
+}
+
+function execArgv(target: ExecTarget, input: ExecInput, files: SessionFiles): string[] {
   return [
     target.runtime,
     'exec',
-    ...['--pid-file', pidFile],
-    ...['--cwd', '/'],
-    ...Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
+    ...['--process', files.process],
+    ...['--pid-file', files.pid],
     ...(input.tty ? ['--tty'] : []),
     target.containerId,
+  ];
+}
+
+/**
+ * A shell of our own changes the folder and looks the command up, so that a missing folder or
+ * command is an exit status (1, 126, 127) and a line on stderr, as people know it.
+ */
+function commandLine(input: ExecInput): string[] {
+  return [
     '/opt/rookery/bin/busybox',
     'sh',
     '-c',
@@ -97,14 +127,15 @@ abstract class RuntimeSession {
   private ended = false;
   private hungUp = false;
 
-  protected constructor(private readonly pidFile: string) {}
+  protected constructor(private readonly files: SessionFiles) {}
 
   protected abstract killRuntime(): void;
 
   protected track(end: Promise<{ exit: number | null }>): Promise<number> {
     return end.then(async ({ exit }) => {
       this.ended = true;
-      await rm(this.pidFile, { force: true });
+      await rm(this.files.pid, { force: true });
+      await rm(this.files.process, { force: true });
       return exit ?? statusWhenLost;
     });
   }
@@ -135,7 +166,7 @@ abstract class RuntimeSession {
 
   /** The command's process as the host sees it; the runtime writes it once the command runs. */
   private async pid(): Promise<number | undefined> {
-    return waitFor('the command runs', async () => this.ended || readPid(this.pidFile), {
+    return waitFor('the command runs', async () => this.ended || readPid(this.files.pid), {
       timeoutMs: pidFileWaitMs,
       everyMs: 5,
     }).then(
@@ -153,9 +184,9 @@ class PipeSession extends RuntimeSession implements ExecSession {
 
   constructor(
     private readonly process: SpawnedProcess,
-    pidFile: string,
+    files: SessionFiles,
   ) {
-    super(pidFile);
+    super(files);
     this.stdin = process.stdin;
     this.stdout = process.stdout;
     this.stderr = process.stderr;
@@ -179,9 +210,9 @@ class TerminalSession extends RuntimeSession implements ExecSession {
 
   constructor(
     private readonly process: PtyProcess,
-    pidFile: string,
+    files: SessionFiles,
   ) {
-    super(pidFile);
+    super(files);
     this.stdin = process.input;
     this.stdout = process.output;
     this.exit = this.track(process.ended);

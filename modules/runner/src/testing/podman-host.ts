@@ -1,4 +1,4 @@
-import { access, chmod, mkdtemp, rm } from 'node:fs/promises';
+import { access, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLogger, SystemExec, type Exec } from '@rookery/core';
@@ -41,8 +41,6 @@ export async function testHost(options: TestHostOptions): Promise<TestHost> {
   const archive = join(cache, 'images/debian-13.tar');
   await access(archive);
   const folder = await mkdtemp(join(tmpdir(), 'rookery-host-'));
-  // Container root walks this path as an unprivileged user.
-  await chmod(folder, 0o711);
   hosts += 1;
   const driverOptions: PodmanDriverOptions = {
     hostKey: `test-${process.pid}-${hosts}`,

@@ -136,10 +136,17 @@ function hostFields(host: HostView): string {
     Memory: `${size(capacity.memoryFreeBytes)} free of ${size(capacity.memoryBytes)}`,
     Cpus: String(capacity.cpus),
     Storage: `${capabilities.storageDriver}, ${capabilities.quota} quotas`,
+    Isolation: isolation(capabilities),
     Backups: capabilities.backupDrivers.join(', ') || '-',
     Url: host.publicUrl,
     Version: host.version,
     Seen: relativeTime(host.lastSeenAt),
     Joined: relativeTime(host.createdAt),
   });
+}
+
+function isolation({ isolation: known }: HostView['capabilities']): string {
+  if (known?.kind === 'idmapped') return 'each project has user ids of its own';
+  const reason = known?.reason ?? 'the host runs an earlier release';
+  return `all projects share their user ids (${reason})`;
 }

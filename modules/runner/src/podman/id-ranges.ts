@@ -1,0 +1,129 @@
+import { mkdir, readdir, readFile, readlink, symlink, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ProjectId } from '@rookery/core/contract';
+import { RunnerErrors } from '../runner.errors.js';
+import { mappedIdCount, type IdRange } from './runner-id.js';
+
+export interface IdRangesOptions {
+  /** Holds one link a range that is taken: its name is the range's number, its target the project. */
+  readonly folder: string;
+  readonly firstId: number;
+  readonly count: number;
+  /** Files that say which ids the machine has given to others. For tests. */
+  readonly machineFiles?: Partial<MachineFiles>;
+}
+
+interface MachineFiles {
+  /** subuid(5): `name:first:count`. */
+  readonly subordinate: readonly string[];
+  /** passwd(5) and group(5): the id is the third field. */
+  readonly accounts: readonly string[];
+}
+
+const machineDefaults: MachineFiles = {
+  subordinate: ['/etc/subuid', '/etc/subgid'],
+  accounts: ['/etc/passwd', '/etc/group'],
+};
+
+interface Span {
+  readonly first: number;
+  readonly last: number;
+}
+
+/**
+ * Which ids of this host belong to which project. A range is a project's from its first start until
+ * it is deleted or has left, also across restarts of the host, and never two projects' at once: it
+ * is taken by making a link, which fails where there is one.
+ */
+export class IdRanges {
+  private readonly taken = new Map<ProjectId, number>();
+  private machines: readonly Span[] = [];
+
+  constructor(private readonly options: IdRangesOptions) {}
+
+  async open(): Promise<void> {
+    const { folder } = this.options;
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    this.machines = await machineSpans({ ...machineDefaults, ...this.options.machineFiles });
+    await this.readFolder();
+  }
+
+  /** @throws ID_RANGES_FULL */
+  async claim(projectId: ProjectId): Promise<IdRange> {
+    const before = this.taken.get(projectId);
+    if (before !== undefined) return this.rangeAt(before);
+    const used = new Set(this.taken.values());
+    for (let number = 0; number < this.options.count; number += 1) {
+      if (used.has(number) || this.isMachines(number)) continue;
+      if (await this.take(number, projectId)) return this.rangeAt(number);
+    }
+    throw RunnerErrors.ID_RANGES_FULL({ count: this.options.count });
+  }
+
+  /** Not taken: nothing to do. */
+  async release(projectId: ProjectId): Promise<void> {
+    const number = this.taken.get(projectId);
+    if (number === undefined) return;
+    await unlink(join(this.options.folder, String(number))).catch(ignoreMissing);
+    this.taken.delete(projectId);
+  }
+
+  known(): readonly ProjectId[] {
+    return [...this.taken.keys()];
+  }
+
+  private async take(number: number, projectId: ProjectId): Promise<boolean> {
+    try {
+      await symlink(projectId, join(this.options.folder, String(number)));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      return false;
+    }
+    this.taken.set(projectId, number);
+    return true;
+  }
+
+  private async readFolder(): Promise<void> {
+    const { folder } = this.options;
+    this.taken.clear();
+    for (const name of await readdir(folder)) {
+      // A count that was lowered leaves ranges beyond it with whoever has them.
+      if (/^\d+$/.test(name)) this.taken.set(await readlink(join(folder, name)), Number(name));
+    }
+  }
+
+  private rangeAt(number: number): IdRange {
+    return { firstId: this.options.firstId + number * mappedIdCount };
+  }
+
+  private isMachines(number: number): boolean {
+    const { firstId } = this.rangeAt(number);
+    const lastId = firstId + mappedIdCount - 1;
+    return this.machines.some(({ first, last }) => first <= lastId && last >= firstId);
+  }
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'ENOENT') throw error;
+}
+
+/** Ids that the machine's users, or containers of other programs, have or may take. */
+async function machineSpans(files: MachineFiles): Promise<Span[]> {
+  const fieldsOf = async (path: string): Promise<string[][]> => {
+    const text = await readFile(path, 'utf8').catch(() => '');
+    return text.split('\n').map((line) => line.split(':'));
+  };
+  const spans: Span[] = [];
+  for (const path of files.subordinate) {
+    for (const [, first, count] of await fieldsOf(path)) {
+      if (Number(count) > 0)
+        spans.push({ first: Number(first), last: Number(first) + Number(count) - 1 });
+    }
+  }
+  for (const path of files.accounts) {
+    for (const [, , id] of await fieldsOf(path)) {
+      if (id !== undefined && id !== '') spans.push({ first: Number(id), last: Number(id) });
+    }
+  }
+  return spans;
+}
