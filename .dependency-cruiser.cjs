@@ -55,6 +55,14 @@ module.exports = {
       from: { path: '/src/contract' },
       to: { path: '@nestjs' },
     },
+    {
+      name: 'host-database-has-one-owner',
+      comment:
+        'Whoever writes to the host’s database does it through HostDatabase.write. The ingress reads.',
+      severity: 'error',
+      from: { path: '^appliance/src/', pathNot: '^appliance/src/(database/|ingress/)' },
+      to: { path: 'node_modules/(typeorm|better-sqlite3|@types/better-sqlite3)/' },
+    },
     { name: 'no-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
   ],
   options: {

@@ -13,6 +13,22 @@ export const HostErrors = catalogue('appliance', {
     status: 502,
     message: 'The hub sent a token for the programs of project {projectId} that is not one.',
   },
+  HOST_DATABASE_FULL: {
+    status: 507,
+    message:
+      'The disk with the host’s database is full; nothing was changed. Free space in its data folder.',
+    retryable: true,
+  },
+  HOST_DATABASE_BUSY: {
+    status: 503,
+    message:
+      'Another process holds the host’s database; nothing was changed. Look who has it open.',
+    retryable: true,
+  },
+  HOST_DATABASE_FAILED: {
+    status: 500,
+    message: 'The host’s database refused a change: {reason}. Check its disk.',
+  },
   BACKUPS_NOT_CONFIGURED: {
     status: 409,
     message: 'This host has no backup repository. Set ROOKERY_BACKUP_REPOSITORY.',

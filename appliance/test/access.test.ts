@@ -3,10 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLogger, newId, type Clock } from '@rookery/core';
-import type { DataSource } from 'typeorm';
 import { AccessBook, type AccessNews } from '../src/access/access-book.js';
 import { AccessSync } from '../src/access/access-sync.js';
 import { openDatabase } from '../src/database/database.js';
+import type { HostDatabase } from '../src/database/host-database.js';
 import { FakeAccess } from './fake-access.js';
 
 const [A, B, P, Q] = [newId(), newId(), newId(), newId()] as [string, string, string, string];
@@ -21,7 +21,7 @@ class HandClock {
 }
 
 let folder: string;
-let database: DataSource;
+let database: HostDatabase;
 let clock: HandClock;
 let hub: FakeAccess;
 let news: AccessNews[];
@@ -53,7 +53,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   book.close();
-  await database.destroy();
+  await database.close();
   await rm(folder, { recursive: true });
 });
 

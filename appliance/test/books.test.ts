@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { newId, SystemClock } from '@rookery/core';
 import { ProjectSpec, type Fence } from '@rookery/core/contract';
-import type { DataSource } from 'typeorm';
 import { BookedBackupProjects } from '../src/books/backup-projects.js';
 import { BookedHostProjects, BookedIngressGate } from '../src/books/move-projects.js';
 import { ProjectBooks } from '../src/books/project-books.js';
 import { SqliteBackupJournal, SqliteMoveJournal } from '../src/books/sqlite-journals.js';
 import { openDatabase } from '../src/database/database.js';
+import type { HostDatabase } from '../src/database/host-database.js';
 import { HostRecord } from '../src/hub/host-record.js';
 import { IngressBooks, SqliteRouteTable } from '../src/ingress/ingress-books.js';
 import { loadIdentity } from '../src/identity/identity.js';
@@ -18,7 +18,7 @@ const spec = ProjectSpec.parse({ image: 'x', quota: {} });
 
 describe('the host’s books', () => {
   let folder: string;
-  let database: DataSource;
+  let database: HostDatabase;
   let books: ProjectBooks;
   let moves: BookedHostProjects;
   let gate: BookedIngressGate;
@@ -38,7 +38,7 @@ describe('the host’s books', () => {
     await books.change(id, (_row, save) => save({ spec, generation: 1, state: 'running' }));
   });
   afterEach(async () => {
-    await database.destroy();
+    await database.close();
     await rm(folder, { recursive: true, force: true });
   });
 
@@ -54,13 +54,13 @@ describe('the host’s books', () => {
     backups = new BookedBackupProjects(books, { settle: async () => undefined });
   };
   const reopen = async (): Promise<void> => {
-    await database.destroy();
+    await database.close();
     await open();
   };
 
   it('write every commit through to the disk', async () => {
-    expect(await database.query('PRAGMA synchronous')).toEqual([{ synchronous: 2 }]);
-    expect(await database.query('PRAGMA journal_mode')).toEqual([{ journal_mode: 'wal' }]);
+    expect(database.pragma('synchronous')).toBe(2);
+    expect(database.pragma('journal_mode')).toBe('wal');
   });
 
   it('refuse writers while a move holds the fence, also after a restart', async () => {

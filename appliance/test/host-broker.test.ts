@@ -5,13 +5,13 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Authenticator, Broker, accountPermissions, type ConatIdentity } from '@rookery/conat';
 import { createLogger, newId, SystemClock, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
-import type { DataSource } from 'typeorm';
 import { AccessBook } from '../src/access/access-book.js';
 import { AccessSync } from '../src/access/access-sync.js';
 import { HostBroker } from '../src/access/host-broker.js';
 import { ProjectTokens } from '../src/access/project-tokens.js';
 import { ProjectBooks } from '../src/books/project-books.js';
 import { openDatabase } from '../src/database/database.js';
+import type { HostDatabase } from '../src/database/host-database.js';
 
 const [A, B, P, Q] = [newId(), newId(), newId(), newId()] as [string, string, string, string];
 const spec = ProjectSpec.parse({
@@ -22,7 +22,7 @@ const log = createLogger('test', 'silent');
 const clock = new SystemClock();
 
 let folder: string;
-let database: DataSource;
+let database: HostDatabase;
 let books: ProjectBooks;
 let access: AccessBook;
 let tokens: ProjectTokens;
@@ -67,7 +67,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   access.close();
-  await database.destroy();
+  await database.close();
   await rm(folder, { recursive: true });
 });
 

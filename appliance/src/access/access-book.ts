@@ -1,7 +1,7 @@
 import type { ProjectAccess } from '@rookery/conat';
 import type { Clock } from '@rookery/core';
-import type { DataSource } from 'typeorm';
 import { AccessGrantRow, AccessStateRow } from '../database/entities/access.entity.js';
+import type { HostDatabase } from '../database/host-database.js';
 
 export interface AccountAccess {
   readonly accountId: string;
@@ -28,17 +28,16 @@ export class AccessBook {
   private expiry: NodeJS.Timeout | undefined;
 
   constructor(
-    private readonly database: DataSource,
+    private readonly database: HostDatabase,
     private readonly clock: Clock,
     private readonly offlineMs: number,
   ) {}
 
   /** Reads what was known before. */
   async open(): Promise<void> {
-    const { manager } = this.database;
-    const state = await manager.findOneBy(AccessStateRow, { id: 1 });
+    const state = this.database.findOne(AccessStateRow, { id: 1 });
     if (!state) return;
-    for (const { accountId, projectId, role } of await manager.find(AccessGrantRow)) {
+    for (const { accountId, projectId, role } of this.database.find(AccessGrantRow)) {
       const projects = this.grants.get(accountId) ?? [];
       this.grants.set(accountId, [...projects, { projectId, role }]);
     }
@@ -78,14 +77,15 @@ export class AccessBook {
     this.watchExpiry();
     if (!wasCurrent) this.tell('all');
     if (this.clock.now() - this.writtenAt < Math.min(confirmationMs, this.offlineMs / 4)) return;
-    await this.writeState();
+    const state = this.state;
+    this.database.write((rows) => rows.put(AccessStateRow, { id: 1, ...state }));
+    this.writtenAt = state.confirmedAt;
   }
 
   /** What has changed up to a revision: each of these accounts has these rights, and no others. */
   async apply(revision: number, accounts: readonly AccountAccess[]): Promise<void> {
-    for (const { accountId, projects } of accounts) this.set(accountId, projects);
-    await this.save(revision, accounts);
-    this.tell(new Set(accounts.map(({ accountId }) => accountId)));
+    const news = new Set(accounts.map(({ accountId }) => accountId));
+    this.take(revision, accounts, news);
   }
 
   /** All there is. */
@@ -93,35 +93,40 @@ export class AccessBook {
     const gone = new Set(this.grants.keys());
     for (const { accountId } of accounts) gone.delete(accountId);
     const all = [...accounts, ...[...gone].map((accountId) => ({ accountId, projects: [] }))];
-    for (const { accountId, projects } of all) this.set(accountId, projects);
-    await this.save(revision, all);
-    this.tell('all');
+    this.take(revision, all, 'all');
   }
 
-  private set(accountId: string, projects: readonly ProjectAccess[]): void {
-    if (projects.length > 0) this.grants.set(accountId, projects);
-    else this.grants.delete(accountId);
+  /**
+   * Rights hold, and connections follow them, from now on, even when the disk is full: who was shut
+   * out must not stay in for that. The revision is ours only once it is on disk with its rights;
+   * until then we ask for the same again.
+   */
+  private take(revision: number, accounts: readonly AccountAccess[], news: AccessNews): void {
+    for (const { accountId, projects } of accounts) {
+      if (projects.length > 0) this.grants.set(accountId, projects);
+      else this.grants.delete(accountId);
+    }
+    try {
+      this.save(revision, accounts);
+    } finally {
+      this.tell(news);
+    }
   }
 
-  private async save(revision: number, accounts: readonly AccountAccess[]): Promise<void> {
-    this.state = { revision, confirmedAt: this.clock.now() };
-    this.watchExpiry();
-    await this.database.transaction(async (manager) => {
+  private save(revision: number, accounts: readonly AccountAccess[]): void {
+    const state = { revision, confirmedAt: this.clock.now() };
+    this.database.write((rows) => {
       for (const { accountId, projects } of accounts) {
-        await manager.delete(AccessGrantRow, { accountId });
-        await manager.insert(
-          AccessGrantRow,
-          projects.map(({ projectId, role }) => ({ accountId, projectId, role })),
-        );
+        rows.delete(AccessGrantRow, { accountId });
+        for (const { projectId, role } of projects) {
+          rows.put(AccessGrantRow, { accountId, projectId, role });
+        }
       }
-      await manager.upsert(AccessStateRow, { id: 1, ...this.state }, ['id']);
+      rows.put(AccessStateRow, { id: 1, ...state });
     });
-    this.writtenAt = this.state.confirmedAt;
-  }
-
-  private async writeState(): Promise<void> {
-    await this.database.manager.upsert(AccessStateRow, { id: 1, ...this.state }, ['id']);
-    this.writtenAt = this.state?.confirmedAt ?? 0;
+    this.state = state;
+    this.writtenAt = state.confirmedAt;
+    this.watchExpiry();
   }
 
   private watchExpiry(): void {

@@ -10,8 +10,8 @@ import { Clock, type Logger } from '@rookery/core';
 import { moveClaims, MoveJournal, MoveSourceService } from '@rookery/move';
 import { ContainerReconciler } from '@rookery/runner';
 import { StorageDriver } from '@rookery/storage';
-import { DataSource } from 'typeorm';
 import { ProjectBooks } from '../books/project-books.js';
+import { HostDatabase } from '../database/host-database.js';
 import { HubLink } from '../hub/hub-link.js';
 import { Reconciler } from '../reconcile/reconciler.js';
 import { Services } from './serving.js';
@@ -38,7 +38,7 @@ export class AgentLifecycle
     @Inject(StorageDriver) private readonly storage: StorageDriver,
     @Inject(MoveJournal) private readonly moves: MoveJournal,
     @Inject(ProjectBooks) private readonly books: ProjectBooks,
-    @Inject(DataSource) private readonly database: DataSource,
+    @Inject(HostDatabase) private readonly database: HostDatabase,
     @Inject(Clock) clock: Clock,
     @Inject(LOGGER) private readonly logger: Logger,
   ) {
@@ -83,7 +83,7 @@ export class AgentLifecycle
 
   async onApplicationShutdown(): Promise<void> {
     await this.storage.close();
-    await this.database.destroy();
+    await this.database.close();
   }
 
   private async reconcileStorage(): Promise<void> {

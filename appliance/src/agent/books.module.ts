@@ -12,7 +12,6 @@ import {
 import { NetworkAuthenticator } from '@rookery/conat';
 import { MoveJournal } from '@rookery/move';
 import { StorageDriver } from '@rookery/storage';
-import { DataSource } from 'typeorm';
 import { AccessBook } from '../access/access-book.js';
 import { AccessSync } from '../access/access-sync.js';
 import { RecordedKeysVerifier, hostAuthenticator } from '../access/host-authenticator.js';
@@ -24,6 +23,7 @@ import { ProjectBooks } from '../books/project-books.js';
 import { SqliteBackupJournal, SqliteMoveJournal } from '../books/sqlite-journals.js';
 import { CONFIG, configFromEnvironment, type HostConfig } from '../config/config.js';
 import { openDatabase } from '../database/database.js';
+import { HostDatabase } from '../database/host-database.js';
 import { HostRecord } from '../hub/host-record.js';
 import { loadIdentity, type HostIdentity } from '../identity/identity.js';
 import { openStorage } from '../storage.js';
@@ -45,25 +45,25 @@ const providers: Provider[] = [
     useFactory: ({ logLevel }: HostConfig): Logger => createLogger('agent', logLevel),
   },
   {
-    provide: DataSource,
+    provide: HostDatabase,
     inject: [CONFIG],
     useFactory: ({ paths }: HostConfig) => openDatabase(paths.database),
   },
   {
     provide: IDENTITY,
-    inject: [CONFIG, DataSource],
-    useFactory: ({ paths }: HostConfig, database: DataSource): Promise<HostIdentity> =>
+    inject: [CONFIG, HostDatabase],
+    useFactory: ({ paths }: HostConfig, database: HostDatabase): Promise<HostIdentity> =>
       loadIdentity(paths.keys, database),
   },
   {
     provide: HostRecord,
-    inject: [DataSource],
-    useFactory: (database: DataSource) => new HostRecord(database, nudgeIngress),
+    inject: [HostDatabase],
+    useFactory: (database: HostDatabase) => new HostRecord(database, nudgeIngress),
   },
   {
     provide: ProjectBooks,
-    inject: [DataSource, Clock],
-    useFactory: (database: DataSource, clock: Clock) => {
+    inject: [HostDatabase, Clock],
+    useFactory: (database: HostDatabase, clock: Clock) => {
       const books = new ProjectBooks(database, clock);
       books.onChange(nudgeIngress);
       return books;
@@ -71,8 +71,8 @@ const providers: Provider[] = [
   },
   {
     provide: AccessBook,
-    inject: [CONFIG, DataSource, Clock],
-    useFactory: async ({ offlineMs }: HostConfig, database: DataSource, clock: Clock) => {
+    inject: [CONFIG, HostDatabase, Clock],
+    useFactory: async ({ offlineMs }: HostConfig, database: HostDatabase, clock: Clock) => {
       const access = new AccessBook(database, clock, offlineMs);
       await access.open();
       return access;
@@ -122,13 +122,13 @@ const providers: Provider[] = [
   },
   {
     provide: BackupJournal,
-    inject: [DataSource],
-    useFactory: (database: DataSource) => new SqliteBackupJournal(database),
+    inject: [HostDatabase],
+    useFactory: (database: HostDatabase) => new SqliteBackupJournal(database),
   },
   {
     provide: MoveJournal,
-    inject: [DataSource],
-    useFactory: (database: DataSource) => new SqliteMoveJournal(database, nudgeIngress),
+    inject: [HostDatabase],
+    useFactory: (database: HostDatabase) => new SqliteMoveJournal(database, nudgeIngress),
   },
   {
     provide: BackupProjects,

@@ -24,7 +24,7 @@ export class BookedBackupProjects extends BackupProjects {
 
   async beginRestore(fence: Fence, spec: ProjectSpec): Promise<void> {
     const { projectId, generation, operationId, attempt } = fence;
-    await this.books.change(projectId, async (row, save) => {
+    await this.books.change(projectId, (row, save) => {
       if (row) {
         if (row.generation > generation) {
           throw CoreErrors.STALE_GENERATION({ given: generation, current: row.generation });
@@ -42,16 +42,16 @@ export class BookedBackupProjects extends BackupProjects {
       }
       // A row that was not there before is marked by generation -1 until it is adopted.
       const fresh = row ? {} : { spec, generation: -1, desiredState: 'stopped' as const };
-      await save({ ...fresh, restoringBy: operationId, operationId, attempt });
+      save({ ...fresh, restoringBy: operationId, operationId, attempt });
     });
     // What a restore replaces must not be written to meanwhile.
     await this.stores.settle(projectId);
   }
 
   async adoptRestored(fence: Fence, spec: ProjectSpec): Promise<void> {
-    await this.books.change(fence.projectId, async (row, save) => {
+    await this.books.change(fence.projectId, (row, save) => {
       if (row && row.generation > fence.generation) return;
-      await save({
+      save({
         generation: fence.generation,
         spec,
         desiredState: 'stopped',
@@ -66,10 +66,10 @@ export class BookedBackupProjects extends BackupProjects {
   }
 
   async abandonRestore({ projectId, operationId }: Fence): Promise<void> {
-    const drop = await this.books.change(projectId, async (row, save) => {
+    const drop = await this.books.change(projectId, (row, save) => {
       if (row?.restoringBy !== operationId) return false;
       if (row.generation === -1) return true;
-      await save({ restoringBy: null });
+      save({ restoringBy: null });
       return false;
     });
     if (drop) await this.books.remove(projectId);

@@ -36,19 +36,19 @@ export class BookedHostProjects extends HostProjects {
   }
 
   async fenceForMove(projectId: ProjectId, moveId: MoveId): Promise<void> {
-    await this.books.change(projectId, async (row, save) => {
+    await this.books.change(projectId, (row, save) => {
       if (!row) throw MoveErrors.MOVE_NOT_OWNER({ projectId });
       if (row.fencedBy === moveId) return;
       if (row.fencedBy !== null || row.restoringBy !== null) throw MoveErrors.PROJECT_MOVING();
-      await save({ fencedBy: moveId });
+      save({ fencedBy: moveId });
     });
     // New writers are refused from here on; those that came before are waited for.
     await this.containers.endWriters(projectId);
   }
 
   async unfence(projectId: ProjectId, moveId: MoveId): Promise<void> {
-    await this.books.change(projectId, async (row, save) => {
-      if (row?.fencedBy === moveId) await save({ fencedBy: null });
+    await this.books.change(projectId, (row, save) => {
+      if (row?.fencedBy === moveId) save({ fencedBy: null });
     });
   }
 
@@ -71,9 +71,9 @@ export class BookedHostProjects extends HostProjects {
     spec: ProjectSpec,
     desiredRunning: boolean,
   ): Promise<void> {
-    await this.books.change(projectId, async (row, save) => {
+    await this.books.change(projectId, (row, save) => {
       if (row && row.generation >= generation) return;
-      await save({
+      save({
         generation,
         spec,
         desiredState: desiredRunning ? 'running' : 'stopped',
@@ -104,14 +104,14 @@ export class BookedIngressGate extends IngressGate {
   }
 
   async hold(projectId: ProjectId): Promise<void> {
-    await this.books.change(projectId, async (row, save) => {
-      if (row && row.ingressState !== 'held') await save({ ingressState: 'held' });
+    await this.books.change(projectId, (row, save) => {
+      if (row && row.ingressState !== 'held') save({ ingressState: 'held' });
     });
   }
 
   async release(projectId: ProjectId): Promise<void> {
-    await this.books.change(projectId, async (row, save) => {
-      if (row && row.ingressState !== 'open') await save({ ingressState: 'open' });
+    await this.books.change(projectId, (row, save) => {
+      if (row && row.ingressState !== 'open') save({ ingressState: 'open' });
     });
   }
 

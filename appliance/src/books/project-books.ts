@@ -1,25 +1,25 @@
-import { KeyedLock, type Clock } from '@rookery/core';
+import type { Clock } from '@rookery/core';
 import type { Fence, ProjectId, ProjectSpec } from '@rookery/core/contract';
 import { emptyRecord, FenceGuard, ProjectStore, type ProjectRecord } from '@rookery/runner';
-import { In, type DataSource } from 'typeorm';
 import { MovedProjectRow, ProjectRow } from '../database/entities/project.entity.js';
+import type { HostDatabase } from '../database/host-database.js';
 
 /** How long a project that left is remembered, so that late requests learn its new address. */
 const movedKeptMs = 24 * 3_600_000;
 
-type Save = (change: Partial<Omit<ProjectRow, 'projectId'>>) => Promise<ProjectRow>;
+type Save = (change: Partial<Omit<ProjectRow, 'projectId'>>) => ProjectRow;
 
 /**
  * The host's books about its projects: the one place that writes their rows, in one process. Every
- * change is on disk when its promise resolves, and then told to listeners (the ingress, the hub).
+ * change is one transaction, on disk when its promise resolves, and told to listeners (the ingress,
+ * the hub) after that alone.
  */
 export class ProjectBooks extends ProjectStore {
-  private readonly locks = new KeyedLock();
   private readonly listeners = new Set<(id: ProjectId) => void>();
   private readonly guard = new FenceGuard(this);
 
   constructor(
-    private readonly database: DataSource,
+    private readonly database: HostDatabase,
     private readonly clock: Clock,
   ) {
     super();
@@ -31,11 +31,11 @@ export class ProjectBooks extends ProjectStore {
   }
 
   async get(projectId: ProjectId): Promise<ProjectRow | undefined> {
-    return (await this.database.manager.findOneBy(ProjectRow, { projectId })) ?? undefined;
+    return this.database.findOne(ProjectRow, { projectId });
   }
 
-  list(): Promise<ProjectRow[]> {
-    return this.database.manager.find(ProjectRow, { order: { projectId: 'ASC' } });
+  async list(): Promise<ProjectRow[]> {
+    return this.database.find(ProjectRow);
   }
 
   /**
@@ -47,67 +47,58 @@ export class ProjectBooks extends ProjectStore {
     return this.guard.admit(fence);
   }
 
-  change<T>(
+  async change<T>(
     projectId: ProjectId,
-    task: (row: ProjectRow | undefined, save: Save) => Promise<T>,
+    task: (row: ProjectRow | undefined, save: Save) => T,
   ): Promise<T> {
-    return this.locks.run(projectId, async () => {
-      const { manager } = this.database;
-      let row = (await manager.findOneBy(ProjectRow, { projectId })) ?? undefined;
-      let changed = false;
-      const save: Save = async (change) => {
+    let changed = false;
+    const result = this.database.write((rows) => {
+      let row = rows.findOne(ProjectRow, { projectId });
+      return task(row, (change) => {
         row = { ...emptyRow(projectId), ...row, ...change, updatedAt: this.clock.now() };
-        await manager.upsert(ProjectRow, row, ['projectId']);
+        rows.put(ProjectRow, row);
         changed = true;
         return row;
-      };
-      try {
-        return await task(row, save);
-      } finally {
-        if (changed) this.tell(projectId);
-      }
+      });
     });
+    if (changed) this.tell(projectId);
+    return result;
   }
 
   async remove(projectId: ProjectId): Promise<void> {
-    await this.locks.run(projectId, () => this.database.manager.delete(ProjectRow, { projectId }));
+    this.database.write((rows) => rows.delete(ProjectRow, { projectId }));
     this.tell(projectId);
   }
 
   /** Drops a project that lives elsewhere now; late requests are told where for a while. */
   async leave(projectId: ProjectId, newUrl: string | undefined): Promise<void> {
-    await this.locks.run(projectId, () =>
-      this.database.transaction(async (manager) => {
-        await manager.delete(ProjectRow, { projectId });
-        await manager.upsert(MovedProjectRow, this.gone(projectId, newUrl), ['projectId']);
-      }),
-    );
+    this.database.write((rows) => {
+      rows.delete(ProjectRow, { projectId });
+      rows.put(MovedProjectRow, this.gone(projectId, newUrl));
+    });
     this.tell(projectId);
   }
 
   /** Requests to a project are sent to its new address, though its files are still here. */
   async redirect(projectId: ProjectId, newUrl: string | undefined): Promise<void> {
-    await this.locks.run(projectId, () =>
-      this.database.transaction(async (manager) => {
-        await manager.upsert(MovedProjectRow, this.gone(projectId, newUrl), ['projectId']);
-        await manager.update(ProjectRow, { projectId }, { ingressState: 'moved' });
-      }),
-    );
+    this.database.write((rows) => {
+      rows.put(MovedProjectRow, this.gone(projectId, newUrl));
+      const row = rows.findOne(ProjectRow, { projectId });
+      if (row) rows.put(ProjectRow, { ...row, ingressState: 'moved' });
+    });
     this.tell(projectId);
   }
 
   /** Forgets those who left long ago, or are back. */
   async expireMoved(): Promise<void> {
-    const rows = await this.database.manager.find(MovedProjectRow);
-    const back = await this.list();
-    const here = new Set(
-      back.filter(({ ingressState }) => ingressState !== 'moved').map((row) => row.projectId),
-    );
     const oldest = this.clock.now() - movedKeptMs;
-    const expired = rows.filter((row) => row.movedAt < oldest || here.has(row.projectId));
-    if (expired.length === 0) return;
-    const projectId = In(expired.map((row) => row.projectId));
-    await this.database.manager.delete(MovedProjectRow, { projectId });
+    this.database.write((rows) => {
+      for (const { projectId, movedAt } of rows.find(MovedProjectRow)) {
+        const row = rows.findOne(ProjectRow, { projectId });
+        const isBack = row !== undefined && row.ingressState !== 'moved';
+        if (movedAt < oldest || isBack) rows.delete(MovedProjectRow, { projectId });
+      }
+    });
   }
 
   private gone(projectId: ProjectId, newUrl: string | undefined): MovedProjectRow {

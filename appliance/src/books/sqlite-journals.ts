@@ -1,28 +1,28 @@
 import { BackupJournal, type BackupJob } from '@rookery/backup';
 import type { MoveId } from '@rookery/core/contract';
 import { IncomingMove, MoveJournal, OutgoingMove } from '@rookery/move';
-import { In, type DataSource } from 'typeorm';
 import { IncomingMoveRow, JobRow, OutgoingMoveRow } from '../database/entities/work.entity.js';
+import type { HostDatabase } from '../database/host-database.js';
 
 /** Backup and restore jobs in the host's database. */
 export class SqliteBackupJournal extends BackupJournal {
-  constructor(private readonly database: DataSource) {
+  constructor(private readonly database: HostDatabase) {
     super();
   }
 
   async get(operationId: string): Promise<BackupJob | undefined> {
-    const row = await this.database.manager.findOneBy(JobRow, { operationId });
+    const row = this.database.findOne(JobRow, { operationId });
     return row?.document;
   }
 
   async put(job: BackupJob): Promise<void> {
     const { operationId, projectId } = job.fence;
     const row = { operationId, projectId, state: job.state, document: job };
-    await this.database.manager.upsert(JobRow, row, ['operationId']);
+    this.database.write((rows) => rows.put(JobRow, row));
   }
 
   async active(): Promise<BackupJob[]> {
-    const rows = await this.database.manager.findBy(JobRow, { state: In(['pending', 'running']) });
+    const rows = this.database.find(JobRow, { state: ['pending', 'running'] });
     return rows.map(({ document }) => document);
   }
 }
@@ -30,7 +30,7 @@ export class SqliteBackupJournal extends BackupJournal {
 /** Moves in the host's database. The ingress process reads the same rows. */
 export class SqliteMoveJournal extends MoveJournal {
   constructor(
-    private readonly database: DataSource,
+    private readonly database: HostDatabase,
     /** Called after a row was saved: the ingress may have to know. */
     private readonly onSaved: () => void = () => undefined,
   ) {
@@ -38,34 +38,34 @@ export class SqliteMoveJournal extends MoveJournal {
   }
 
   async outgoing(moveId: MoveId): Promise<OutgoingMove | undefined> {
-    const row = await this.database.manager.findOneBy(OutgoingMoveRow, { moveId });
+    const row = this.database.findOne(OutgoingMoveRow, { moveId });
     return row ? OutgoingMove.parse(row.document) : undefined;
   }
 
   async listOutgoing(): Promise<OutgoingMove[]> {
-    const rows = await this.database.manager.find(OutgoingMoveRow);
+    const rows = this.database.find(OutgoingMoveRow);
     return rows.map(({ document }) => OutgoingMove.parse(document));
   }
 
   async saveOutgoing(move: OutgoingMove): Promise<void> {
     const row = { moveId: move.moveId, state: move.state, document: move };
-    await this.database.manager.upsert(OutgoingMoveRow, row, ['moveId']);
+    this.database.write((rows) => rows.put(OutgoingMoveRow, row));
     this.onSaved();
   }
 
   async incoming(moveId: MoveId): Promise<IncomingMove | undefined> {
-    const row = await this.database.manager.findOneBy(IncomingMoveRow, { moveId });
+    const row = this.database.findOne(IncomingMoveRow, { moveId });
     return row ? IncomingMove.parse(row.document) : undefined;
   }
 
   async listIncoming(): Promise<IncomingMove[]> {
-    const rows = await this.database.manager.find(IncomingMoveRow);
+    const rows = this.database.find(IncomingMoveRow);
     return rows.map(({ document }) => IncomingMove.parse(document));
   }
 
   async saveIncoming(move: IncomingMove): Promise<void> {
     const row = { moveId: move.moveId, state: move.state, document: move };
-    await this.database.manager.upsert(IncomingMoveRow, row, ['moveId']);
+    this.database.write((rows) => rows.put(IncomingMoveRow, row));
     this.onSaved();
   }
 }

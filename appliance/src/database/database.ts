@@ -1,13 +1,18 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { CoreErrors } from '@rookery/core';
 import type { Database as SqliteDatabase } from 'better-sqlite3';
 import { DataSource, DefaultNamingStrategy } from 'typeorm';
 import { AccessGrantRow, AccessStateRow } from './entities/access.entity.js';
 import { HostRow, KeyRow } from './entities/host.entity.js';
 import { MovedProjectRow, ProjectRow } from './entities/project.entity.js';
 import { IncomingMoveRow, JobRow, OutgoingMoveRow } from './entities/work.entity.js';
+import { HostDatabase } from './host-database.js';
 import { Tables1700000000001 } from './migrations/0001-tables.js';
 import { Access1700000000002 } from './migrations/0002-access.js';
+
+/** Another process of this host reads only: what holds the file is a backup or a person's tool. */
+const busyTimeoutMs = 5_000;
 
 /** Properties are camelCase, columns snake_case. */
 class SnakeNaming extends DefaultNamingStrategy {
@@ -20,9 +25,10 @@ class SnakeNaming extends DefaultNamingStrategy {
  * Opens the host's database and brings its tables up to date. Every commit is on disk when it
  * returns: fences and generations must survive a power cut.
  */
-export async function openDatabase(path: string): Promise<DataSource> {
+export async function openDatabase(path: string): Promise<HostDatabase> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const database = await new DataSource({
+  let connection: SqliteDatabase | undefined;
+  const source = await new DataSource({
     type: 'better-sqlite3',
     database: path,
     namingStrategy: new SnakeNaming(),
@@ -34,17 +40,19 @@ export async function openDatabase(path: string): Promise<DataSource> {
       ...[JobRow, OutgoingMoveRow, IncomingMoveRow],
     ],
     migrations: [Tables1700000000001, Access1700000000002],
-    prepareDatabase: (connection: SqliteDatabase) => {
-      connection.pragma('journal_mode = WAL');
-      connection.pragma('synchronous = FULL');
-      connection.pragma('busy_timeout = 5000');
+    prepareDatabase: (opened: SqliteDatabase) => {
+      opened.pragma('journal_mode = WAL');
+      opened.pragma('synchronous = FULL');
+      opened.pragma(`busy_timeout = ${busyTimeoutMs}`);
+      connection = opened;
     },
   }).initialize();
   try {
-    await database.runMigrations({ transaction: 'each' });
+    await source.runMigrations({ transaction: 'each' });
+    if (!connection) throw CoreErrors.INTERNAL({ reason: 'SQLite gave no connection' });
+    return new HostDatabase(source, connection);
   } catch (error) {
-    await database.destroy();
+    await source.destroy();
     throw error;
   }
-  return database;
 }

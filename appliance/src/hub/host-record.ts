@@ -1,23 +1,23 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { VerificationKey } from '@rookery/core/contract';
-import type { DataSource } from 'typeorm';
 import { HostRow } from '../database/entities/host.entity.js';
+import type { HostDatabase } from '../database/host-database.js';
 
 export type HostFacts = Omit<HostRow, 'id'>;
 
 /** What the hub told this host about itself; kept for the time when the hub is away. */
 export class HostRecord {
   constructor(
-    private readonly database: DataSource,
+    private readonly database: HostDatabase,
     private readonly onChange: () => void,
   ) {}
 
   async get(): Promise<HostFacts | undefined> {
-    return (await this.database.manager.findOneBy(HostRow, { id: 1 })) ?? undefined;
+    return this.database.findOne(HostRow, { id: 1 });
   }
 
   async save(facts: HostFacts): Promise<void> {
-    await this.database.manager.upsert(HostRow, { ...facts, id: 1 }, ['id']);
+    this.database.write((rows) => rows.put(HostRow, { ...facts, id: 1 }));
     this.onChange();
   }
 

@@ -63,16 +63,16 @@ export class Ownership {
     if (row.desiredState === 'stopped' && row.error?.code === 'PROJECT_NOT_OWNED') return;
     this.logger.warn({ projectId, generation: row.generation }, 'a project does not belong here');
     const error = HostErrors.PROJECT_NOT_OWNED({ projectId }).toJSON();
-    await this.books.change(projectId, async (_row, save) => {
-      await save({ desiredState: 'stopped', error });
+    await this.books.change(projectId, (current, save) => {
+      if (current) save({ desiredState: 'stopped', error });
     });
     await this.containers.stop(projectId);
   }
 
   private async clear(row: ProjectRow): Promise<void> {
     if (row.error?.code !== 'PROJECT_NOT_OWNED') return;
-    await this.books.change(row.projectId, async (_row, save) => {
-      await save({ error: null });
+    await this.books.change(row.projectId, (current, save) => {
+      if (current) save({ error: null });
     });
   }
 }

@@ -3,8 +3,8 @@ import { chmod, mkdir, open, readFile, rename, writeFile } from 'node:fs/promise
 import { dirname, join } from 'node:path';
 import { createUser, fromSeed } from '@nats-io/nkeys';
 import { sshPublicKeyOf } from '@rookery/proxy';
-import type { DataSource } from 'typeorm';
 import { KeyRow } from '../database/entities/host.entity.js';
+import type { HostDatabase } from '../database/host-database.js';
 
 /** This host's own keys. Made at the first start; the private parts never leave the machine. */
 export interface HostIdentity {
@@ -24,7 +24,7 @@ interface SshPair {
 }
 
 /** Reads the keys, makes those that are missing (files 0600), and notes the public ones. */
-export async function loadIdentity(folder: string, database: DataSource): Promise<HostIdentity> {
+export async function loadIdentity(folder: string, database: HostDatabase): Promise<HostIdentity> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await chmod(folder, 0o700);
   const seed = await keyFile(join(folder, 'identity.nk'), () =>
@@ -38,7 +38,7 @@ export async function loadIdentity(folder: string, database: DataSource): Promis
     { purpose: 'transfer', publicKey: transferKey.publicKey },
     { purpose: 'ingress', publicKey: ingressKey.publicKey },
   ];
-  await database.manager.upsert(KeyRow, rows, ['purpose']);
+  database.write((table) => rows.forEach((row) => table.put(KeyRow, row)));
   return { identityKey, identitySeed: seed, transferKey, ingressKey };
 }
 

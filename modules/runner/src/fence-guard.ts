@@ -15,7 +15,7 @@ export class FenceGuard {
    */
   async admit(fence: Fence): Promise<ProjectRecord> {
     const { projectId, operationId, attempt } = fence;
-    return this.store.change(projectId, async (record, save) => {
+    return this.store.change(projectId, (record, save) => {
       if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId });
       refuseStale(record, fence);
       refuseBusy(record);
@@ -30,7 +30,7 @@ export class FenceGuard {
    */
   async admitNew(fence: Fence, change: Pick<ProjectRecord, 'spec'>): Promise<ProjectRecord> {
     const { projectId, generation, operationId, attempt } = fence;
-    return this.store.change(projectId, async (record, save) => {
+    return this.store.change(projectId, (record, save) => {
       if (record) {
         if (record.generation >= generation) refuseStale(record, fence);
         refuseBusy(record);
@@ -45,7 +45,7 @@ export class FenceGuard {
    */
   async admitRemoval(fence: Fence): Promise<ProjectRecord> {
     const { projectId, operationId, attempt } = fence;
-    return this.store.change(projectId, async (record, save) => {
+    return this.store.change(projectId, (record, save) => {
       if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId });
       if (record.generation >= fence.generation) refuseStale(record, fence);
       refuseBusy(record);

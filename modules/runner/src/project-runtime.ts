@@ -173,7 +173,7 @@ export class ProjectRuntime {
     change: ProjectChange,
     options: { refuseBusy?: boolean } = {},
   ): Promise<ProjectRecord> {
-    return this.parts.store.change(id, async (record, save) => {
+    return this.parts.store.change(id, (record, save) => {
       if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId: id });
       if (state === 'starting' && record.state === 'archived') {
         throw RunnerErrors.PROJECT_IS_ARCHIVED({ projectId: id });

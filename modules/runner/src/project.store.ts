@@ -36,15 +36,13 @@ export abstract class ProjectStore {
   abstract get(id: ProjectId): Promise<ProjectRecord | undefined>;
   abstract list(): Promise<ProjectRecord[]>;
   /**
-   * Reads and changes one record; no other change of that record runs in between. `save` merges
-   * into what is there, or makes the record (then `spec` and `generation` must be given).
+   * Reads and changes one record in one transaction. `save` merges into what is there, or makes the
+   * record (then `spec` and `generation` must be given). The task has no await: nothing else comes
+   * in between, and what it throws undoes what it saved.
    */
   abstract change<T>(
     id: ProjectId,
-    task: (
-      record: ProjectRecord | undefined,
-      save: (change: ProjectChange) => Promise<ProjectRecord>,
-    ) => Promise<T>,
+    task: (record: ProjectRecord | undefined, save: (change: ProjectChange) => ProjectRecord) => T,
   ): Promise<T>;
   /** Unknown: nothing to do. */
   abstract remove(id: ProjectId): Promise<void>;

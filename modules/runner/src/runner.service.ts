@@ -216,7 +216,7 @@ export class RunnerService {
     projectId: ProjectId,
     change: Parameters<Parameters<Parameters<ProjectStore['change']>[1]>[1]>[0],
   ): Promise<ProjectRecord> {
-    return this.parts.store.change(projectId, async (record, save) => {
+    return this.parts.store.change(projectId, (record, save) => {
       if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId });
       return save(change);
     });

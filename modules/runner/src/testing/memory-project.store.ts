@@ -1,4 +1,4 @@
-import { KeyedLock } from '@rookery/core';
+import { CoreErrors } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
 import {
   emptyRecord,
@@ -10,7 +10,6 @@ import {
 /** Records in memory: what a host's database would keep. */
 export class MemoryProjectStore extends ProjectStore {
   private readonly records = new Map<ProjectId, ProjectRecord>();
-  private readonly locks = new KeyedLock();
   /** Every state that was written, in order. */
   readonly history: string[] = [];
 
@@ -22,22 +21,23 @@ export class MemoryProjectStore extends ProjectStore {
     return [...this.records.values()];
   }
 
-  change<T>(
+  async change<T>(
     id: ProjectId,
-    task: (
-      record: ProjectRecord | undefined,
-      save: (change: ProjectChange) => Promise<ProjectRecord>,
-    ) => Promise<T>,
+    task: (record: ProjectRecord | undefined, save: (change: ProjectChange) => ProjectRecord) => T,
   ): Promise<T> {
-    return this.locks.run(id, () =>
-      task(this.records.get(id), async (change) => {
-        const before = this.records.get(id) ?? { projectId: id, ...emptyRecord };
-        const record = { ...before, ...change } as ProjectRecord;
-        this.records.set(id, record);
-        if (change.state !== undefined) this.history.push(change.state);
-        return record;
-      }),
-    );
+    const before = this.records.get(id);
+    const states: string[] = [];
+    let record = before;
+    const result = task(before, (change) => {
+      record = { projectId: id, ...emptyRecord, ...record, ...change } as ProjectRecord;
+      if (change.state !== undefined) states.push(change.state);
+      return record;
+    });
+    if (result instanceof Promise) throw CoreErrors.INTERNAL({ reason: 'a change that waits' });
+    // What the task throws leaves everything as it was.
+    if (record) this.records.set(id, record);
+    this.history.push(...states);
+    return result;
   }
 
   async remove(id: ProjectId): Promise<void> {
