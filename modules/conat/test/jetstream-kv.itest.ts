@@ -10,6 +10,7 @@ import {
 import { Kvm, type KV, type KvEntry } from '@nats-io/kv';
 import { waitFor } from '@rookery/core';
 import { errorOf, Everywhere, type Program } from './jetstream/everywhere.js';
+import { subjectLengths } from './lengths.js';
 
 let everywhere: Everywhere;
 beforeAll(async () => {
@@ -61,6 +62,25 @@ describe('KV of @nats-io/kv', () => {
       await exercise(bucket, said);
       const { bucket: name, history, values, ttl, replicas, storage } = await bucket.status();
       said({ name, history, values, ttl, replicas, storage });
+      said(await bucket.destroy());
+    });
+  });
+
+  test('keeps keys of all lengths apart', async () => {
+    await sameEverywhere(async (client, said) => {
+      const bucket = await new Kvm(jetstream(client)).create('lengths');
+      // What the key is within its subject, here and in a project.
+      const keys = subjectLengths
+        .filter((bytes) => bytes < 1_900)
+        .map((bytes) => 'k'.repeat(bytes));
+      for (const [n, key] of keys.entries()) {
+        await bucket.put('balance', `before ${n}`);
+        await bucket.put(key, `long ${n}`);
+        await bucket.put('balance', `behind ${n}`);
+        said((await bucket.get('balance'))?.string());
+        said((await bucket.get(key))?.string());
+      }
+      said(await all(await bucket.history()));
       said(await bucket.destroy());
     });
   });

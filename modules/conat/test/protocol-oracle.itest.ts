@@ -116,6 +116,23 @@ const scripts: Record<string, string> = {
   'closes on UNSUB with three words': connect() + 'UNSUB 1 2 3\r\n',
   'closes on a line that never ends': connect() + `SUB ${'a'.repeat(5_000)}`,
   'closes on a line that is too long': connect() + `SUB ${'a'.repeat(5_000)} 1\r\n`,
+  // Our bound of subjects is lower than that of lines: the rest of the line is its queue or reply.
+  'takes a line of 4,096 bytes':
+    connect() + `SUB ${'a'.repeat(2_000)} ${'q'.repeat(2_093)} 1\r\n${ping}`,
+  'closes on a line of 4,097 bytes':
+    connect() + `SUB ${'a'.repeat(2_000)} ${'q'.repeat(2_094)} 1\r\n${ping}`,
+  'takes a publication’s line of 4,096 bytes':
+    connect() +
+    `SUB > 1\r\nPUB ${'a'.repeat(2_046)} ${'b'.repeat(2_047)} 1\r\nx\r\n${ping}` +
+    `PUB \t ${'a'.repeat(2_046)} ${'b'.repeat(2_047)} 1\r\nx\r\n${ping}`,
+  'closes on a publication’s line of 4,097 bytes':
+    connect() + `PUB ${'a'.repeat(2_047)} ${'b'.repeat(2_047)} 1\r\nx\r\n${ping}`,
+  'takes HPUB’s line of 4,096 bytes':
+    connect(modern) +
+    `SUB > 1\r\nHPUB ${'a'.repeat(2_045)} ${'b'.repeat(2_044)} 12 14\r\nNATS/1.0\r\n\r\nhi\r\n${ping}`,
+  'closes on HPUB’s line of 4,097 bytes':
+    connect(modern) +
+    `HPUB ${'a'.repeat(2_046)} ${'b'.repeat(2_044)} 12 14\r\nNATS/1.0\r\n\r\nhi\r\n${ping}`,
   'refuses bad subjects of subscriptions':
     connect() + `SUB a..b 1\r\nSUB a.>.b 2\r\nSUB .a 3\r\nSUB a. 4\r\nSUB > 5\r\n${ping}`,
   'takes odd subjects of subscriptions':

@@ -40,6 +40,10 @@ export interface ParserSink {
 
 /** Longer subjects are not compared with the one before. */
 const rememberedSubjectBytes = 128;
+/** `CONNECT`; what goes on behind it is none. */
+const verbBytesMax = 7;
+/** Between a verb and its words: they are kept as long as the line is not whole. */
+const spacesBytesMax = 64;
 const space = 32;
 const tab = 9;
 const cr = 13;
@@ -149,10 +153,11 @@ export class Parser {
   /** Handles the op at `at`; gives the start of the next one, or -1 when it is not whole yet. */
   private next(buffer: Buffer, at: number): number {
     const newline = buffer.indexOf(lf, at);
-    if (newline < 0) {
-      return buffer.length - at > this.controlLineBytesMax ? this.fail('control line') : -1;
+    const lineEnd = newline < 0 ? buffer.length : newline;
+    if (lineEnd - at > this.controlLineBytesMax && this.isTooLong(buffer, at, lineEnd)) {
+      return this.fail('control line');
     }
-    if (newline - at > this.controlLineBytesMax) return this.fail('control line');
+    if (newline < 0) return -1;
     const end = newline > at && buffer[newline - 1] === cr ? newline - 1 : newline;
     // Verbs are told apart by their letters with the case bit off.
     const first = buffer[at]! & 0xdf;
@@ -160,6 +165,15 @@ export class Parser {
     if (first === 0x50 && second === 0x55) return this.publish(buffer, at, at + 3, end, newline);
     if (first === 0x48) return this.publish(buffer, at, at + 4, end, newline);
     return this.rest(buffer, at, end, newline + 1);
+  }
+
+  /** As nats-server, which counts what stands behind the verb, without the line's end. */
+  private isTooLong(buffer: Buffer, at: number, lineEnd: number): boolean {
+    const end = buffer[lineEnd - 1] === cr ? lineEnd - 1 : lineEnd;
+    let start = at;
+    while (start < end && start < at + verbBytesMax && !isSpace(buffer[start]!)) start += 1;
+    while (start < end && isSpace(buffer[start]!)) start += 1;
+    return end - start > this.controlLineBytesMax || start - at > verbBytesMax + spacesBytesMax;
   }
 
   private rest(buffer: Buffer, at: number, end: number, next: number): number {
@@ -243,11 +257,14 @@ export class Parser {
       while (same < length && buffer[start + same] === lastBytes[same]) same += 1;
       if (same === length) return this.lastSubject;
     }
+    const subject = buffer.toString('latin1', start, end);
+    // The bytes and the string that stands for them: both change, or neither does.
     if (length <= lastBytes.length) {
       buffer.copy(lastBytes, 0, start, end);
       this.lastLength = length;
+      this.lastSubject = subject;
     }
-    return (this.lastSubject = buffer.toString('latin1', start, end));
+    return subject;
   }
 
   /** Finds the words between `from` and `to`; more than five are of no use to anyone. */
@@ -284,6 +301,8 @@ function canonicalize(op: PublishOp): void {
   op.tailEnd = op.buffer.length;
   op.bodyStart = head.length;
 }
+
+const isSpace = (byte: number): boolean => byte === space || byte === tab;
 
 const words = (text: string): string[] => text.split(/[ \t]+/).filter((word) => word !== '');
 

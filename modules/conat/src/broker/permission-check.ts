@@ -18,7 +18,7 @@ export class PermissionCheck {
   private readonly noQueue: PatternSet;
   private readonly noAnswer: PatternSet;
   private readonly inboxPrefix: string;
-  private lastAllowed = '';
+  private lastAllowed: string | null = null;
   private readonly verdicts = new Map<string, boolean>();
   readonly allInboxes: boolean;
   readonly responses: ConatPermissions['responses'];

@@ -276,8 +276,10 @@ export class NatsLink implements WireOwner {
       this.say(`UNSUB ${sid} ${Math.max(1, subscription.max - base)}\r\n`);
   }
 
-  private isSayable(line: string, { subject, reply }: PublishOp): boolean {
-    const bytes = line.length + reply.length + sizesBytesMax;
+  private isSayable(line: string, op: PublishOp): boolean {
+    const { subject, reply } = op;
+    // As a node counts: what stands behind the verb, without the line's end.
+    const bytes = line.length - verbOf(op).length - 1 + (op.bodyStart - 2 - op.tailStart);
     if (
       bytes <= this.options.controlLineBytesMax &&
       !separators.test(subject) &&
@@ -366,12 +368,12 @@ export class NatsLink implements WireOwner {
   }
 }
 
-/** Sizes of a message, and line ends. */
-const sizesBytesMax = 32;
+const verbOf = ({ withHeaders }: PublishOp): string => (withHeaders ? 'HPUB' : 'PUB');
 
 /** The line up to where the publisher's own can be copied. */
-function lineOf({ subject, reply, withHeaders, tailStart, sizesStart }: PublishOp): string {
-  const verb = withHeaders ? 'HPUB' : 'PUB';
+function lineOf(op: PublishOp): string {
+  const { subject, reply, tailStart, sizesStart } = op;
+  const verb = verbOf(op);
   // The reply subject is not in the buffer when it is another one here.
   return reply !== '' && tailStart === sizesStart
     ? `${verb} ${subject} ${reply} `

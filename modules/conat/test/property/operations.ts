@@ -1,3 +1,4 @@
+import { bodyLengths, bodyOf, headersOf, subjectLengths, subjectOf } from '../lengths.js';
 import type { Random } from '../random.js';
 
 /** CONNECT options of the clients that take part: each differs in what it asks of the server. */
@@ -25,6 +26,12 @@ interface Known {
 }
 
 const tokens = ['a', 'b', 'c', 'aa', 'A', 'é'];
+const longSubjects = subjectLengths.flatMap((bytes) => [
+  subjectOf(bytes, 'a'),
+  subjectOf(bytes, 'b.é'),
+]);
+/** Subject, reply subject and sizes; a longer line ends the connection. */
+const lineBytesMax = 4_096 - ' 65537 131074'.length;
 const strangeSubjects = ['a.*', 'a..b', '.a', 'a.', '>', 'a.>.b', '*', 'a*.b', 'a.b>'];
 
 /** Makes random operations; it knows which subscriptions there are, so that most of them hit. */
@@ -112,19 +119,36 @@ export class Operations {
     return `UNSUB ${one!.sid}\r\n`;
   }
 
-  private publish(client: number, reply: string): string {
+  private publish(client: number, asked: string): string {
     const { random } = this;
-    const payload = random.chance(0.1) ? '' : `${(this.lastPayload += 1)}\r\nMSG é`;
+    const payload = this.payload();
     const subject = random.chance(0.02) ? random.pick(strangeSubjects) : this.literal();
+    const reply = Buffer.byteLength(subject + asked) <= lineBytesMax ? asked : '';
     const size = Buffer.byteLength(payload);
     if (!optionsOf(client).headers || random.chance(0.7)) {
       return `PUB ${subject}${reply} ${size}\r\n${payload}\r\n`;
     }
-    const headers = `NATS/1.0\r\nK: ${random.below(9)}\r\nk:v \r\nK:  two\r\n\r\n`;
+    const headers = random.chance(0.8)
+      ? `NATS/1.0\r\nK: ${random.below(9)}\r\nk:v \r\nK:  two\r\n\r\n`
+      : headersOf(random.pick(bodyLengths));
     return `HPUB ${subject}${reply} ${headers.length} ${headers.length + size}\r\n${headers}${payload}\r\n`;
   }
 
+  private payload(): string {
+    this.lastPayload += 1;
+    switch (this.random.weighted({ usual: 80, empty: 10, long: 10 })) {
+      case 'usual':
+        return `${this.lastPayload}\r\nMSG é`;
+      case 'empty':
+        return '';
+      case 'long':
+        return bodyOf(this.random.pick(bodyLengths), this.lastPayload);
+    }
+  }
+
   private literal(): string {
+    // Mostly short, so that what is long comes between two that are the same.
+    if (this.random.chance(0.15)) return this.random.pick(longSubjects);
     return Array.from({ length: 1 + this.random.below(4) }, () => this.random.pick(tokens)).join(
       '.',
     );
