@@ -151,6 +151,19 @@ describe('an account’s file that was never closed', () => {
       expect(() => afterCrash(counts)).toThrow(StoreCorruptError);
     });
 
+    it('goes on when a process ended while it removed them', () => {
+      store.flush();
+      rmSync(tail('0'));
+      const found = afterCrash((again) => {
+        for (let n = 0; n < 120; n += 1) {
+          append(again.stream('S')!, 'a');
+          again.commit();
+        }
+        return counts(again);
+      });
+      expect(found).toBe(240);
+    });
+
     it('keeps messages with headers and expiry, and those too large for it, in order', () => {
       const message = { timeNs: 100n, headers: Buffer.from('NATS/1.0\r\nA: b\r\n\r\n') };
       for (const bytes of [1_500, 3_000, 20_000, 10]) {

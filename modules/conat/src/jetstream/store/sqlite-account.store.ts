@@ -47,7 +47,7 @@ export class SqliteAccountStore extends AccountStore {
   private readonly consumerTable: ConsumerTable;
   private readonly host: StreamHost;
   private byName = new Map<string, SqliteStreamStore>();
-  private readonly tail: Tail | null;
+  private tail: Tail | null = null;
   /** Something was done since the last commit; more than adding messages, if `structural`. */
   private open = false;
   private structural = false;
@@ -65,14 +65,12 @@ export class SqliteAccountStore extends AccountStore {
    */
   constructor(file: string, options: SqliteAccountStoreOptions = {}) {
     super();
-    const synchronous = options.synchronous !== 'off';
-    this.tail = file === ':memory:' ? null : new Tail(`${file}-tail`, synchronous);
-    const unclean = endedUncleanly(file) || this.tail?.isLeft === true;
     const fresh = !requireHeader(file);
     this.database = new Sqlite(file, { timeout: lockWaitMs });
     try {
       this.prepare(fresh, options);
-      if (unclean) this.check(file);
+      // Behind the lock: until it was given, another process may have gone on writing.
+      if (file !== ':memory:') this.takeOver(file, options.synchronous !== 'off');
       migrate(this.database);
       this.statements = new Statements(this.database, () => this.writeAdded());
       this.consumerTable = new ConsumerTable(this.statements);
@@ -180,9 +178,12 @@ export class SqliteAccountStore extends AccountStore {
 
   /** Closes it so that the one file holds everything. */
   fold(): void {
+    if (this.open) this.rollback();
+    this.flush();
     this.checkpoint('TRUNCATE');
-    this.close();
+    // While the file is locked: whoever opens it next writes a tail of its own.
     this.tail?.remove();
+    this.abandon();
   }
 
   private checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): void {
@@ -221,6 +222,14 @@ export class SqliteAccountStore extends AccountStore {
     database.pragma('foreign_keys = ON');
     database.pragma('temp_store = MEMORY');
     database.pragma('cell_size_check = ON');
+    // Locked from here on, until it is closed.
+    database.exec('BEGIN IMMEDIATE; COMMIT');
+  }
+
+  /** What a process before this one left. */
+  private takeOver(file: string, synchronous: boolean): void {
+    this.tail = new Tail(`${file}-tail`, synchronous);
+    if (endedUncleanly(file) || this.tail.isLeft) this.check(file);
   }
 
   private check(file: string): void {
@@ -347,7 +356,7 @@ export class SqliteAccountStore extends AccountStore {
 
 /** A store that was closed has no log. */
 const endedUncleanly = (file: string): boolean =>
-  file !== ':memory:' && (statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0;
+  (statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0;
 
 const header = 'SQLite format 3\0';
 

@@ -6,7 +6,6 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
-  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -54,18 +53,18 @@ export class Tail {
   private current: OpenFile | null = null;
   /** The next file to be used: from here on all are empty. */
   private next = 0;
-  /** The files that are there. */
-  private files = 0;
+  /** The folder is there. */
+  private made: boolean;
   private serial = 0;
 
+  /** To be made by who holds the lock of the account's file alone: it looks at what is left. */
   constructor(
     private readonly folder: string,
     private readonly synchronous: boolean,
   ) {
-    if (!existsSync(folder)) return;
-    this.files = readdirSync(folder).length;
+    this.made = existsSync(folder);
     // Behind what was left: it stays until it is committed.
-    this.next = this.used();
+    if (this.made) this.next = this.used();
   }
 
   /** True when there may be something to {@link read}. */
@@ -77,7 +76,7 @@ export class Tail {
   read(): TailRecord[] {
     const found: (TailRecord & { serial: number })[] = [];
     for (let index = 0; index < this.next; index += 1) {
-      found.push(...records(readFileSync(this.path(index))));
+      if (this.sizeOf(index) > 0) found.push(...records(readFileSync(this.path(index))));
     }
     found.sort((a, b) => a.serial - b.serial);
     this.serial = Math.max(this.serial, found.at(-1)?.serial ?? 0);
@@ -119,7 +118,7 @@ export class Tail {
   remove(): void {
     this.clear();
     quietly(() => rmSync(this.folder, { recursive: true, force: true }));
-    this.files = 0;
+    this.made = existsSync(this.folder);
   }
 
   close(): void {
@@ -136,14 +135,12 @@ export class Tail {
   }
 
   private turnOver(): OpenFile {
-    const isNew = this.next >= this.files;
-    if (isNew && this.files === 0) this.makeFolder();
+    if (!this.made) this.makeFolder();
     const path = this.path(this.next);
     // A file whose name may not last is not gone on with: its messages would not be found.
-    if (isNew) {
+    if (!existsSync(path)) {
       closeSync(openSync(path, 'w', 0o600));
       this.persistNames(this.folder);
-      this.files += 1;
     }
     this.current = { fd: openSync(path, 'r+'), at: 0 };
     this.next += 1;
@@ -153,6 +150,7 @@ export class Tail {
   private makeFolder(): void {
     mkdirSync(this.folder, { recursive: true, mode: 0o700 });
     this.persistNames(dirname(this.folder));
+    this.made = true;
   }
 
   private persistNames(folder: string): void {
@@ -182,10 +180,15 @@ export class Tail {
     return buffer;
   }
 
+  /** Some may be missing: a process that ended while it removed them leaves others. */
   private used(): number {
-    let used = this.files;
-    while (used > 0 && statSync(this.path(used - 1)).size === 0) used -= 1;
+    let used = filesMax;
+    while (used > 0 && this.sizeOf(used - 1) === 0) used -= 1;
     return used;
+  }
+
+  private sizeOf(index: number): number {
+    return statSync(this.path(index), { throwIfNoEntry: false })?.size ?? 0;
   }
 
   private path(index: number): string {

@@ -76,6 +76,8 @@ export class AccountSlot {
     if (!existsSync(file)) return;
     const opened = this.open();
     if (opened?.engine.idle && !this.wakesSoon()) this.close();
+    // Another process may hold it still: nobody would know what its streams listen to.
+    if (!opened && !this.refusing) this.wakeAtMs = this.clock.now() + wakeRetryMs;
   }
 
   /** Works through the mailbox, at most one batch. @returns whether there is more */
@@ -128,14 +130,16 @@ export class AccountSlot {
     while (this.mailbox.length > 0) this.work();
     const opened = this.opened;
     // Opened for its log alone: after this the one file must hold everything.
+    let store = opened?.store ?? null;
     this.opened = null;
     try {
-      const store = opened?.store ?? this.openToFold();
+      store ??= this.openToFold();
       opened?.engine.flush();
       store?.flush();
       store?.fold();
     } catch (error) {
-      opened?.store.abandon();
+      // It must not stay locked, whoever opened it.
+      store?.abandon();
       // On a full disk the log stays beside the file, and both together hold everything.
       if (storeFailure(error) === 'corrupt') this.putAside(String(error));
       else this.output.problem(this.handle, String(error));
