@@ -98,6 +98,7 @@ export class AgentLifecycle
         .map(({ projectId, spec }) => ({ projectId, quotaBytes: spec.quota.diskBytes })),
       moves: moves.moves,
       frozen: [...moves.frozen, ...(backups?.frozen ?? [])],
+      stagedPaths: backups?.stagedPaths ?? [],
       retired: [],
     });
     const expected = new Set([

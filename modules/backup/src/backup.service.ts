@@ -105,6 +105,7 @@ export class BackupService implements Handlers<typeof hostBackups> {
   /** What storage's reconciler must leave alone: pictures and volumes of jobs under way. */
   async claims(): Promise<{
     frozen: { projectId: ProjectId; name: string }[];
+    stagedPaths: { projectId: ProjectId; name: string }[];
     volumes: ProjectId[];
   }> {
     const jobs = await this.parts.journal.active();
@@ -112,6 +113,9 @@ export class BackupService implements Handlers<typeof hostBackups> {
       frozen: jobs
         .filter(({ kind }) => kind === 'backup')
         .map(({ fence }) => ({ projectId: fence.projectId, name: pictureOf(fence) })),
+      stagedPaths: jobs
+        .filter(({ kind }) => kind === 'restore-path')
+        .map(({ fence }) => ({ projectId: fence.projectId, name: fence.operationId })),
       volumes: jobs.flatMap(({ stagingId }) => (stagingId === undefined ? [] : [stagingId])),
     };
   }

@@ -1,17 +1,6 @@
-import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
 import { lstat, mkdir, rm } from 'node:fs/promises';
-import { basename, dirname, join, posix } from 'node:path';
-import {
-  CoreErrors,
-  GiB,
-  mkdirAt,
-  newId,
-  openBeneath,
-  renameAt,
-  renameExchange,
-  Reverter,
-  type Exec,
-} from '@rookery/core';
+import { join, posix } from 'node:path';
+import { CoreErrors, GiB, newId, Reverter, type Exec } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
 import type { Volume } from '@rookery/storage/contract';
 import type { z } from 'zod';
@@ -60,6 +49,8 @@ export async function restoreWhole(
     const reason = `it is of project ${about.projectId}`;
     throw BackupErrors.BACKUP_CONTENT_INVALID({ backupId: backup.id, reason });
   }
+  // From the note on this goes only forward: what it says is whole must be on disk before it.
+  await storage.flush();
   tools.signal.throwIfAborted();
   const { bytes, files } = about;
   const finishing = { spec, bytes, files };
@@ -139,65 +130,31 @@ export async function placePath(
   const into = cleanPath(input.into ?? input.path);
   const volume = await parts.storage.volume(input.fence.projectId);
   if (!volume) throw CoreErrors.NOT_FOUND({ what: 'project', id: input.fence.projectId });
-  const staging = join(volume.paths.root, `.restore-${input.fence.operationId}`);
-  await rm(staging, { recursive: true, force: true });
-  await mkdir(staging, { mode: 0o700 });
+  await using staging = await parts.storage.stagePath(
+    input.fence.projectId,
+    input.fence.operationId,
+  );
   try {
     await parts.driver.restore({
       id: backup.id,
-      folders: { project: staging },
+      folders: { project: staging.folder },
       include: `/project/home/${from}`,
       onProgress: progress,
       signal,
     });
-    const found = join(staging, 'home', from);
-    await lstat(found).catch((cause: unknown) => {
+    const found = posix.join('home', from);
+    await lstat(join(staging.folder, found)).catch((cause: unknown) => {
       const details = { backupId: backup.id, path: from };
       throw BackupErrors.BACKUP_PATH_NOT_FOUND(details, { cause });
     });
-    const { bytes, files } = await survey(parts.exec, { path: found }, signal);
+    const folders = { path: join(staging.folder, found) };
+    const { bytes, files } = await survey(parts.exec, folders, signal);
     signal.throwIfAborted();
-    swapIn(volume.paths.home, into, found);
+    await staging.place(found, into);
     return { result: { bytes, files } };
   } catch (error) {
     if (!isFull(error)) throw error;
     throw BackupErrors.RESTORE_DISK_FULL({}, { cause: error });
-  } finally {
-    await rm(staging, { recursive: true, force: true });
-  }
-}
-
-/** Everything beneath home may be hostile: folders are opened one by one without following links. */
-function swapIn(home: string, into: string, found: string): void {
-  const parents = dirname(into) === '.' ? [] : dirname(into).split('/');
-  const fds = [openSync(home, constants.O_RDONLY | constants.O_DIRECTORY)];
-  const foundFd = openSync(dirname(found), constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    const { uid, gid } = fstatSync(fds[0] ?? -1);
-    for (const part of parents) fds.push(enterFolder(fds.at(-1) ?? -1, part, { uid, gid }));
-    const parentFd = fds.at(-1) ?? -1;
-    try {
-      renameExchange(foundFd, basename(found), parentFd, basename(into));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      renameAt(foundFd, basename(found), parentFd, basename(into));
-    }
-  } finally {
-    closeSync(foundFd);
-    for (const fd of fds) closeSync(fd);
-  }
-}
-
-function enterFolder(parentFd: number, name: string, owner: { uid: number; gid: number }): number {
-  const flags = constants.O_RDONLY | constants.O_DIRECTORY;
-  try {
-    return openBeneath(parentFd, name, flags);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    mkdirAt(parentFd, name, 0o755);
-    const fd = openBeneath(parentFd, name, flags);
-    fchownSync(fd, owner.uid, owner.gid);
-    return fd;
   }
 }
 

@@ -5,7 +5,6 @@ import {
   mkdir,
   mkdtemp,
   open,
-  rename,
   rm,
   symlink,
   truncate,
@@ -18,10 +17,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { BackupService, ResticDriver } from '@rookery/backup';
 import { MemoryBackupJournal, MemoryBackupProjects } from '@rookery/backup/testing';
-import { newId, SystemExec } from '@rookery/core';
+import { MiB, newId, parseConfig, SystemExec } from '@rookery/core';
 import { ProjectSpec, type Fence, type JobContext } from '@rookery/core/contract';
 import { diffManifests, FaultyExec, manifestOf, writeXattr } from '@rookery/core/testing';
-import type { StorageDriver } from '@rookery/storage/contract';
+import { BtrfsStorageDriver, StorageOptions } from '@rookery/storage';
+import type { VolumePaths } from '@rookery/storage/contract';
+import { loopbackVolume, type TestVolume } from '@rookery/storage/testing';
 
 const exec = new SystemExec();
 const spec = ProjectSpec.parse({ image: 'localhost/rookery/debian:13', quota: {} });
@@ -36,70 +37,12 @@ const fenceOf = (projectId: string, more: Partial<Fence> = {}): Fence => ({
   ...more,
 });
 
-/** Folders in place of subvolumes: what the service asks of a storage, and nothing else. */
-class FolderStorage {
-  readonly capabilities = { snapshots: true };
-  readonly frozen = new Set<string>();
-  quotas = new Map<string, number>();
-  constructor(readonly root: string) {}
-  at(id: string) {
-    const root = join(this.root, `project-${id}`);
-    return {
-      projectId: id,
-      paths: {
-        root,
-        home: join(root, 'home'),
-        overlay: join(root, '.local/share/overlay'),
-        snapshots: join(root, '.snapshots'),
-        persistence: join(this.root, 'sync', id),
-        scratch: join(this.root, 'scratch', id),
-      },
-    };
-  }
-  async createVolume(id: string, { quotaBytes }: { quotaBytes: number }) {
-    const volume = this.at(id);
-    for (const path of Object.values(volume.paths)) await mkdir(path, { recursive: true });
-    this.quotas.set(id, quotaBytes);
-    return volume;
-  }
-  async volume(id: string) {
-    return stat(this.at(id).paths.root).then(
-      () => this.at(id),
-      () => undefined,
-    );
-  }
-  async deleteVolume(id: string) {
-    const { paths } = this.at(id);
-    await rm(paths.root, { recursive: true, force: true });
-    await rm(paths.persistence, { recursive: true, force: true });
-  }
-  async replaceVolume(from: string, to: string) {
-    await this.deleteVolume(to);
-    await rename(this.at(from).paths.root, this.at(to).paths.root);
-    await rename(this.at(from).paths.persistence, this.at(to).paths.persistence);
-  }
-  async setQuota(id: string, bytes: number) {
-    this.quotas.set(id, bytes);
-  }
-  async freeze(id: string, name: string) {
-    const picture = join(this.root, '_frozen', name);
-    const { paths } = this.at(id);
-    await mkdir(join(this.root, '_frozen'), { recursive: true });
-    await exec.run(['cp', '-a', '--sparse=always', paths.root, picture]);
-    await exec.run(['cp', '-a', paths.persistence, `${picture}.persistence`]);
-    this.frozen.add(name);
-    const release = async () => {
-      await rm(picture, { recursive: true, force: true });
-      await rm(`${picture}.persistence`, { recursive: true, force: true });
-      this.frozen.delete(name);
-    };
-    return { root: picture, persistence: `${picture}.persistence`, release };
-  }
-}
+const quotaBytes = 256 * MiB;
 
 describe('backup service over restic', () => {
   let folder: string;
-  let storage: FolderStorage;
+  let disk: TestVolume;
+  let storage: BtrfsStorageDriver;
   let journal: MemoryBackupJournal;
   let projects: MemoryBackupProjects;
   let faulty: FaultyExec;
@@ -112,27 +55,44 @@ describe('backup service over restic', () => {
       workFolder: join(folder, 'work'),
     });
     const parts = { driver, journal, projects, workFolder: join(folder, 'work'), exec: faulty };
-    return new BackupService({ ...parts, storage: storage as unknown as StorageDriver });
+    return new BackupService({ ...parts, storage });
   };
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'rookery-backup-service-'));
     await writeFile(join(folder, 'password'), 'secret\n');
     await mkdir(join(folder, 'work'));
-    storage = new FolderStorage(join(folder, 'storage'));
+    disk = await loopbackVolume();
+    const { volume, btrfsProgram } = disk;
+    const options = parseConfig(StorageOptions, { volume, btrfsProgram, minFreeBytes: 0 });
+    storage = new BtrfsStorageDriver(exec, options);
+    await storage.open();
     journal = new MemoryBackupJournal();
     projects = new MemoryBackupProjects();
     faulty = new FaultyExec();
     service = newService();
   });
   afterAll(async () => {
+    await disk?.destroy();
     await rm(folder, { recursive: true, force: true });
   });
+
+  const pathsOf = async (id: string): Promise<VolumePaths> => {
+    const volume = await storage.volume(id);
+    if (!volume) throw new Error(`no volume of ${id}`);
+    return volume.paths;
+  };
+  const temporary = async (): Promise<string[]> => {
+    const lists = (await storage.listVolumes()).map(({ projectId }) =>
+      storage.listFrozen(projectId),
+    );
+    return (await Promise.all(lists)).flat().map(({ name }) => name);
+  };
 
   /** A project with everything that is easily lost. */
   const project = async () => {
     const id = newId();
-    const { paths } = await storage.createVolume(id, { quotaBytes: 1 });
+    const { paths } = await storage.createVolume(id, { quotaBytes });
     const { home } = paths;
     await mkdir(join(home, 'deep', 'er'), { recursive: true });
     await writeFile(join(home, 'note.txt'), 'first');
@@ -170,7 +130,7 @@ describe('backup service over restic', () => {
     expect(before.find(({ path }) => path === 'home/sparse')?.sparse).toBe(true);
     const record = await run(id);
     expect(record).toMatchObject({ projectId: id, driver: 'restic', files: 5 });
-    expect(storage.frozen.size).toBe(0);
+    expect(await temporary()).toEqual([]);
     expect((await service.list({ projectId: id })).backups).toMatchObject([
       { backupId: record.backupId, bytes: record.bytes, files: record.files },
     ]);
@@ -179,11 +139,10 @@ describe('backup service over restic', () => {
     const input = { fromProjectId: id, backupId: record.backupId, spec, replace: false };
     const result = await service.restore({ ...input, fence: fenceOf(copy) }, context());
     expect(result).toEqual({ bytes: record.bytes, files: record.files });
-    await same(before, storage.at(copy).paths.root);
-    expect(await readFile(join(storage.at(copy).paths.persistence, 'store.db'), 'utf8')).toBe(
-      'rows',
-    );
-    expect(storage.quotas.get(copy)).toBe(spec.quota.diskBytes);
+    const copied = await pathsOf(copy);
+    await same(before, copied.root);
+    expect(await readFile(join(copied.persistence, 'store.db'), 'utf8')).toBe('rows');
+    expect((await storage.usage(copy)).limitBytes).toBe(spec.quota.diskBytes);
     expect(projects.generations.get(copy)).toBe(1);
   });
 
@@ -225,7 +184,7 @@ describe('backup service over restic', () => {
       { ...context(abort.signal), progress: () => abort.abort() },
     );
     await expect(call).rejects.toMatchObject({ code: 'CANCELED' });
-    expect(storage.frozen.size).toBe(0);
+    expect(await temporary()).toEqual([]);
     expect((await service.list({ projectId: id })).backups).toEqual([]);
   });
 
@@ -258,15 +217,14 @@ describe('backup service over restic', () => {
     await service.restore({ ...input, fence, replace: true }, context());
     await same(before, paths.root);
     expect(projects.generations.get(id)).toBe(2);
-    const left = (await exec.run(['ls', storage.root])).stdout.match(/project-/g);
     const known = [...projects.generations.keys()].length;
-    expect(left).toHaveLength(known);
+    expect(await storage.listVolumes()).toHaveLength(known);
   });
 
   it('takes away what a crash left of a restore', async () => {
     const fence = fenceOf(newId());
     await projects.beginRestore(fence);
-    await storage.createVolume(fence.projectId, { quotaBytes: 1 });
+    await storage.createVolume(fence.projectId, { quotaBytes });
     await journal.put({
       ...{ fence, kind: 'restore', state: 'running', startedAt: 1, stagingId: fence.projectId },
     });

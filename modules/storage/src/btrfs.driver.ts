@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
 import { release } from 'node:os';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
-import { KeyedLock, SystemClock, toCodedError, type Clock, type Exec } from '@rookery/core';
+import { KeyedLock, SystemClock, type Clock, type Exec } from '@rookery/core';
 import { BtrfsProgram } from './btrfs/btrfs-program.js';
 import { FrozenVolumes } from './btrfs/frozen.js';
 import { Images } from './btrfs/images.js';
@@ -19,12 +19,14 @@ import { Volumes } from './btrfs/volumes.js';
 import { ensureFolder, namesIn, withFolderLock } from './files.js';
 import { projectOfFolder, VolumeLayout } from './layout.js';
 import { LoopbackVolume } from './loopback.js';
+import { PathStagings } from './path-staging.js';
 import { restorePath } from './restore-path.js';
 import { SidecarStore } from './sidecar.js';
 import {
   StorageDriver,
   type ActivationPlan,
   type FrozenVolume,
+  type PathStaging,
   type ReceivedSubvolume,
   type SendOptions,
   type Snapshot,
@@ -38,7 +40,7 @@ import {
 } from './storage.driver.js';
 import { StorageErrors } from './storage.errors.js';
 import type { ResolvedStorageOptions } from './storage.options.js';
-import { requireFree, spaceErrorOf, spaceOf } from './space.js';
+import { requireFree, spaceOf } from './space.js';
 
 /** Send protocol 2 (compressed data) came with Linux 6.0 and btrfs-progs 6.0. */
 const sendV2Since: readonly [number, number] = [6, 0];
@@ -62,6 +64,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   private readonly loopback: LoopbackVolume | undefined;
   private readonly locks = new KeyedLock();
   private readonly sender: Sender;
+  private readonly pathStagings: PathStagings;
 
   constructor(
     private readonly exec: Exec,
@@ -97,6 +100,7 @@ export class BtrfsStorageDriver extends StorageDriver {
       this.frozen,
       this.landings,
     );
+    this.pathStagings = new PathStagings(exec, this.layout, () => this.btrfs.sync());
     this.loopback = loopback && new LoopbackVolume(exec, { ...loopback, volume, btrfsProgram });
   }
 
@@ -137,6 +141,10 @@ export class BtrfsStorageDriver extends StorageDriver {
   /** Makes a loopback volume larger; others grow with their disk. */
   async growTo(sizeBytes: number): Promise<void> {
     await this.loopback?.growTo(sizeBytes);
+  }
+
+  flush(): Promise<void> {
+    return this.btrfs.sync();
   }
 
   space(): Promise<StorageSpace> {
@@ -258,18 +266,18 @@ export class BtrfsStorageDriver extends StorageDriver {
   restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void> {
     return this.lockedVolume(id, async () => {
       await this.snapshots.get(id, name);
-      try {
-        await restorePath(this.exec, {
-          snapshotName: name,
-          snapshotHome: `${this.layout.snapshot(id, name)}/home`,
-          liveRoot: this.layout.live(id),
-          path,
-        });
-      } catch (error) {
-        const text = String(toCodedError(error).details['stderr'] ?? (error as Error).message);
-        throw spaceErrorOf(text, this.options.volume, error) ?? error;
-      }
+      await restorePath(this.exec, this.pathStagings, {
+        projectId: id,
+        snapshotName: name,
+        path,
+        volume: this.options.volume,
+        snapshotHome: `${this.layout.snapshot(id, name)}/home`,
+      });
     });
+  }
+
+  stagePath(id: ProjectId, name: string): Promise<PathStaging> {
+    return this.lockedVolume(id, () => this.pathStagings.open(id, name));
   }
 
   freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
@@ -367,9 +375,11 @@ export class BtrfsStorageDriver extends StorageDriver {
       landings: this.landings,
       volumes: this.volumes,
       sidecars: this.sidecars,
+      pathStagings: this.pathStagings,
       clock: this.clock,
       graceMs: this.options.reconcileGraceMs,
       locked: (id, task) => this.locked(id, task),
+      isLocked: (id) => this.locks.isHeld(id),
     });
     await this.qgroups.settle({ wait: false });
     return reconciler.reconcile(desired);

@@ -67,6 +67,7 @@ export {
   StorageDriver,
   type ActivationPlan,
   type FrozenVolume,
+  type PathStaging,
   type ReceivedSubvolume,
   type SendOptions,
   type Snapshot,

@@ -13,10 +13,12 @@ import {
   rootOwnedMode,
   VolumeLayout,
 } from './layout.js';
+import { PathStagings } from './path-staging.js';
 import { requireFree, spaceErrorOf, spaceOf } from './space.js';
 import {
   StorageDriver,
   type FrozenVolume,
+  type PathStaging,
   type ReceivedSubvolume,
   type Snapshot,
   type StagedImage,
@@ -47,6 +49,7 @@ export class DirectoryStorageDriver extends StorageDriver {
   private readonly layout: VolumeLayout;
   private readonly locks = new KeyedLock();
   private readonly staged = new Set<string>();
+  private readonly pathStagings: PathStagings;
 
   constructor(
     private readonly exec: Exec,
@@ -54,6 +57,7 @@ export class DirectoryStorageDriver extends StorageDriver {
   ) {
     super();
     this.layout = new VolumeLayout(options.volume);
+    this.pathStagings = new PathStagings(exec, this.layout, () => this.flush());
   }
 
   async open(): Promise<void> {
@@ -63,6 +67,10 @@ export class DirectoryStorageDriver extends StorageDriver {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  async flush(): Promise<void> {
+    await this.exec.run(['sync', '-f', this.options.volume], { timeoutMs: copyTimeoutMs });
   }
 
   space(): Promise<StorageSpace> {
@@ -214,6 +222,11 @@ export class DirectoryStorageDriver extends StorageDriver {
     return Promise.reject(StorageErrors.SNAPSHOTS_UNSUPPORTED());
   }
 
+  async stagePath(id: ProjectId, name: string): Promise<PathStaging> {
+    await this.require(id);
+    return this.locks.run(id, () => this.pathStagings.open(id, name));
+  }
+
   async freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
     parseInput(FrozenName, name);
     await this.require(id);
@@ -294,7 +307,7 @@ export class DirectoryStorageDriver extends StorageDriver {
     const commit = async (digest: string): Promise<void> => {
       const target = this.layout.image(digest);
       if (!(await exists(target))) {
-        await this.exec.run(['sync', '-f', path], { timeoutMs: copyTimeoutMs });
+        await this.flush();
         await rename(path, target).catch(async (error: unknown) => {
           if (!(await exists(target))) throw error;
         });
@@ -336,6 +349,7 @@ export class DirectoryStorageDriver extends StorageDriver {
         repairs.push({ kind: 'unknown-volume-found', subject: projectId });
       }
     }
+    repairs.push(...(await this.dropStagedPaths(desired)));
     for (const name of await namesIn(this.layout.staging(''))) {
       // A half-made volume is removed by its next try; it may be under way now.
       if (!name.startsWith('trash-')) continue;
@@ -346,6 +360,22 @@ export class DirectoryStorageDriver extends StorageDriver {
       if (!name.startsWith(stagingPrefix) || this.staged.has(name)) continue;
       await this.remove(join(this.imagesFolder, name));
       repairs.push({ kind: 'staged-image-dropped', subject: name });
+    }
+    return repairs;
+  }
+
+  private async dropStagedPaths(desired: StorageDesired): Promise<StorageRepair[]> {
+    const claimed = desired.stagedPaths ?? [];
+    const repairs: StorageRepair[] = [];
+    for (const { projectId } of await this.listVolumes()) {
+      for (const name of await this.pathStagings.names(projectId)) {
+        const wanted = claimed.some((each) => each.projectId === projectId && each.name === name);
+        if (wanted || this.locks.isHeld(projectId)) continue;
+        const drop = (): Promise<boolean> => this.pathStagings.drop(projectId, name);
+        if (await this.locks.run(projectId, drop)) {
+          repairs.push({ kind: 'staged-path-dropped', subject: `${projectId}/${name}` });
+        }
+      }
     }
     return repairs;
   }

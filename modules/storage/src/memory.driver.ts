@@ -3,7 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
-import { formatBytes, KeyedLock, newId, parseInput, SystemClock, type Clock } from '@rookery/core';
+import {
+  formatBytes,
+  KeyedLock,
+  newId,
+  parseInput,
+  SystemClock,
+  SystemExec,
+  type Clock,
+} from '@rookery/core';
 import { StoredSnapshotName, VolumeLayout } from './layout.js';
 import { copy, copyLive, copyPath, sizeOf } from './memory/files.js';
 import { packFolder } from './memory/folder-stream.js';
@@ -11,11 +19,14 @@ import { freezeCopy, releaseCopy } from './memory/frozen.js';
 import { MemoryImages } from './memory/images.js';
 import { MemoryLandings } from './memory/landings.js';
 import { reconcileMemory, type MemoryVolume } from './memory/reconcile.js';
+import { findSource } from './memory/sources.js';
+import { PathStagings } from './path-staging.js';
 import { spaceOf } from './space.js';
 import {
   StorageDriver,
   type ActivationPlan,
   type FrozenVolume,
+  type PathStaging,
   type ReceivedSubvolume,
   type SendOptions,
   type Snapshot,
@@ -48,6 +59,7 @@ export class MemoryStorageDriver extends StorageDriver {
   private readonly clock: Clock;
   private readonly snapshotsMax: number;
   private layout = new VolumeLayout('/nonexistent');
+  private pathStagings = this.stagingsIn(this.layout);
   private generation = 0;
 
   constructor(options: { snapshotsPerProjectMax?: number; clock?: Clock } = {}) {
@@ -59,12 +71,21 @@ export class MemoryStorageDriver extends StorageDriver {
   async open(): Promise<void> {
     this.layout = new VolumeLayout(await mkdtemp(join(tmpdir(), 'rookery-memory-')));
     this.images = new MemoryImages(this.layout);
+    this.pathStagings = this.stagingsIn(this.layout);
     this.landings = new MemoryLandings(this.layout);
     for (const { path } of this.layout.folders()) await mkdir(path, { recursive: true });
   }
 
   async close(): Promise<void> {
     await rm(this.layout.volume, { recursive: true, force: true });
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  private stagingsIn(layout: VolumeLayout): PathStagings {
+    return new PathStagings(new SystemExec(), layout, () => this.flush());
   }
 
   space(): Promise<StorageSpace> {
@@ -227,6 +248,13 @@ export class MemoryStorageDriver extends StorageDriver {
     });
   }
 
+  stagePath(id: ProjectId, name: string): Promise<PathStaging> {
+    return this.locked(id, async () => {
+      this.get(id);
+      return this.pathStagings.open(id, name);
+    });
+  }
+
   freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
     return this.locked(id, () =>
       freezeCopy(id, name, this.get(id).frozen, { layout: this.layout, clock: this.clock }),
@@ -272,27 +300,14 @@ export class MemoryStorageDriver extends StorageDriver {
   }
 
   private async *pack(source: StreamSource, options: SendOptions): AsyncGenerator<Buffer> {
-    const { uuid, path } = this.find(source);
-    const parentUuid = options.parent && this.find(options.parent).uuid;
+    const sources = {
+      layout: this.layout,
+      imageUuid: (digest: string) => this.images.uuid(digest),
+      volume: (id: ProjectId) => this.get(id),
+    };
+    const { uuid, path } = findSource(source, sources);
+    const parentUuid = options.parent && findSource(options.parent, sources).uuid;
     yield await packFolder(path, { uuid, ...(parentUuid !== undefined && { parentUuid }) });
-  }
-
-  private find(source: StreamSource): { uuid: string; path: string } {
-    if (source.kind === 'image') {
-      const uuid = this.images.uuid(source.digest);
-      if (uuid === undefined) throw StorageErrors.IMAGE_NOT_FOUND({ digest: source.digest });
-      return { uuid, path: this.layout.image(source.digest) };
-    }
-    const { kind, projectId, name } = source;
-    if (kind === 'snapshot') {
-      const { uuid } = this.snapshotOf(projectId, name);
-      return { uuid, path: this.layout.snapshot(projectId, name) };
-    }
-    const frozen = this.get(projectId).frozen.get(name);
-    if (!frozen) throw StorageErrors.SNAPSHOT_NOT_FOUND({ name });
-    return kind === 'frozen'
-      ? { uuid: frozen.uuid, path: this.layout.frozen(projectId, name) }
-      : { uuid: frozen.persistenceUuid, path: this.layout.frozenPersistence(projectId, name) };
   }
 
   async prepareLanding(moveId: MoveId, id: ProjectId): Promise<void> {
@@ -370,6 +385,8 @@ export class MemoryStorageDriver extends StorageDriver {
 
   reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
     return reconcileMemory(desired, this.volumes, this.landings.ids, {
+      stagedPaths: (id) => this.pathStagings.names(id),
+      dropStagedPath: (id, name) => this.locked(id, () => this.pathStagings.drop(id, name)),
       deleteVolume: (id) => this.deleteVolume(id),
       releaseFrozen: (id, name) => releaseCopy(id, name, this.volumes.get(id)?.frozen, this.layout),
       dropLanding: (moveId) => this.dropLanding(moveId),

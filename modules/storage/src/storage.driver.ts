@@ -63,6 +63,21 @@ export interface FrozenVolume extends AsyncDisposable {
   release(): Promise<void>;
 }
 
+/** A folder of a project's volume where one path is laid down before it takes its place. */
+export interface PathStaging extends AsyncDisposable {
+  /** Empty at first, charged to the project, out of reach of its processes. */
+  readonly folder: string;
+  /**
+   * Puts `item`, relative to the folder, at `into` under home in one step: on disk when it
+   * resolves. What stood there lies in the folder then, and goes with it.
+   * @param options.like a home that says whose missing parent folders are
+   * @throws PATH_OUTSIDE
+   */
+  place(item: string, into: string, options?: { like?: string }): Promise<void>;
+  /** Removes the folder. Repeating does no harm. */
+  release(): Promise<void>;
+}
+
 /** What a stream carries: a user's snapshot, a frozen picture, its persistence, or an image. */
 export type StreamSource =
   | {
@@ -128,6 +143,8 @@ export abstract class StorageDriver {
   /** Mounts what has to be mounted and finds out the capabilities. */
   abstract open(): Promise<void>;
   abstract close(): Promise<void>;
+  /** All that anybody wrote to the volume before is on disk when it resolves. */
+  abstract flush(): Promise<void>;
   abstract space(): Promise<StorageSpace>;
 
   // Volumes: one a project, plus its persistence and scratch.
@@ -160,6 +177,13 @@ export abstract class StorageDriver {
   abstract restoreSnapshot(id: ProjectId, name: string): Promise<{ previous: string }>;
   /** Replaces one path under home; never follows a link out of it. */
   abstract restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void>;
+
+  /**
+   * A place for a path that is to be restored, until it is released. Name it in `reconcile` for as
+   * long as it is wanted; one that a dead process left and no one names is dropped.
+   * @throws VOLUME_NOT_FOUND
+   */
+  abstract stagePath(id: ProjectId, name: string): Promise<PathStaging>;
 
   // Pictures for a backup or a move.
   /** `name` must start with `backup-` or `move-`; freezing twice gives the first picture again. */
@@ -220,6 +244,8 @@ export interface StorageDesired {
   readonly moves: readonly MoveId[];
   /** Names of pictures that running backups and moves still need. */
   readonly frozen: readonly { readonly projectId: ProjectId; readonly name: string }[];
+  /** Names of path stagings that running restores still need. */
+  readonly stagedPaths?: readonly { readonly projectId: ProjectId; readonly name: string }[];
   /**
    * Volumes of unknown projects are only reported, never deleted, unless named here: the hub said
    * that they belong elsewhere.
@@ -232,6 +258,7 @@ export interface StorageRepair {
     | 'landing-dropped'
     | 'half-received-dropped'
     | 'frozen-dropped'
+    | 'staged-path-dropped'
     | 'qgroup-dropped'
     | 'quota-set'
     | 'staged-image-dropped'

@@ -1,12 +1,21 @@
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { MiB, newId, parseConfig, SystemExec, waitFor } from '@rookery/core';
+import {
+  MiB,
+  newId,
+  parseConfig,
+  SystemExec,
+  waitFor,
+  type Exec,
+  type ExecOptions,
+  type ExecResult,
+} from '@rookery/core';
 import { FaultyExec } from '@rookery/core/testing';
 import { BtrfsStorageDriver, LoopbackVolume, StorageOptions } from '@rookery/storage';
 import { findBtrfsProgram, loopbackVolume, type TestVolume } from '@rookery/storage/testing';
@@ -17,9 +26,9 @@ const nothing = { projects: [], moves: [], frozen: [], retired: [] };
 
 let volume: TestVolume;
 let exec: FaultyExec;
-const driverOf = (overrides: object = {}): BtrfsStorageDriver =>
+const driverOf = (overrides: object = {}, by: Exec = exec): BtrfsStorageDriver =>
   new BtrfsStorageDriver(
-    exec,
+    by,
     parseConfig(StorageOptions, {
       volume: volume.volume,
       driver: 'btrfs',
@@ -185,6 +194,71 @@ describe('what ends half way', () => {
       },
       { timeoutMs: 60_000, everyMs: 500 },
     );
+  });
+});
+
+/** Does something else right after the first command that matches, before its caller goes on. */
+class Meanwhile extends SystemExec {
+  constructor(
+    private readonly matches: (argv: readonly string[]) => boolean,
+    private task: (() => Promise<void>) | undefined,
+  ) {
+    super();
+  }
+
+  override async run(argv: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+    const result = await super.run(argv, options);
+    if (!this.task || !this.matches(argv)) return result;
+    const { task } = this;
+    this.task = undefined;
+    await task();
+    return result;
+  }
+}
+
+describe('what takes longer than the reconciler waits', () => {
+  /** A driver that reconciles in the middle of its own work, when that is old enough to be dropped. */
+  async function slowAt(matches: (argv: readonly string[]) => boolean, id: string) {
+    let reconciled = false;
+    const projects = [{ projectId: id, quotaBytes }];
+    const slow: BtrfsStorageDriver = driverOf(
+      {},
+      new Meanwhile(matches, async () => {
+        await slow.reconcile({ ...nothing, projects });
+        reconciled = true;
+      }),
+    );
+    await slow.open();
+    return { slow, reconciled: () => reconciled };
+  }
+
+  it('restores a path with all its files', async () => {
+    const id = newId();
+    await driver.createVolume(id, { quotaBytes });
+    const folder = join(await homeOf(id), 'deep');
+    await mkdir(folder);
+    for (let n = 0; n < 20; n += 1) await writeFile(join(folder, `${n}`), `${n}`);
+    await driver.createSnapshot(id, 'then');
+    await rm(folder, { recursive: true });
+    const { slow, reconciled } = await slowAt(isCommand('cp'), id);
+    await slow.restoreSnapshotPath(id, 'then', 'deep');
+    expect(reconciled()).toBe(true);
+    expect(await readdir(folder)).toHaveLength(20);
+    expect((await driver.listSnapshots(id)).map(({ name }) => name)).toEqual(['then']);
+    await driver.deleteVolume(id);
+  });
+
+  it('clones a project', async () => {
+    const [id, to] = [newId(), newId()];
+    await driver.createVolume(id, { quotaBytes });
+    await writeFile(join(await homeOf(id), 'a'), 'kept');
+    const landing = (argv: readonly string[]): boolean =>
+      isCommand('create')(argv) && argv.some((word) => word.endsWith(`clone-${to}`));
+    const { slow, reconciled } = await slowAt(landing, id);
+    await slow.cloneVolume({ projectId: id }, to, { quotaBytes });
+    expect(reconciled()).toBe(true);
+    expect(await readFile(join(await homeOf(to), 'a'), 'utf8')).toBe('kept');
+    for (const each of [id, to]) await driver.deleteVolume(each);
   });
 });
 

@@ -115,6 +115,7 @@ describe('the plan of a reconcile', () => {
     restores: [],
     landings: [],
     frozen: [],
+    stagedPaths: [],
     leftovers: [],
     stagedImages: [],
   };
@@ -182,6 +183,19 @@ describe('the plan of a reconcile', () => {
         ],
       },
       ['drop-frozen'],
+    ],
+    [
+      'staged paths',
+      { stagedPaths: [{ projectId: a, name: '1' }] },
+      {
+        stagedPaths: [
+          { projectId: a, name: '1', createdAt: 0, busy: false },
+          { projectId: a, name: '2', createdAt: 0, busy: true },
+          { projectId: a, name: '3', createdAt: 99_999, busy: false },
+          { projectId: a, name: '4', createdAt: 0, busy: false },
+        ],
+      },
+      ['drop-staged-path'],
     ],
     ['trash', {}, { leftovers: [{ path: '/v/x', createdAt: 0 }] }, ['drop-leftover']],
     ['staged images', {}, { stagedImages: ['.staging-1'] }, ['drop-staged-image']],

@@ -25,6 +25,13 @@ export interface StorageActual {
     readonly name: string;
     readonly createdAt: number;
   }[];
+  readonly stagedPaths: readonly {
+    readonly projectId: ProjectId;
+    readonly name: string;
+    readonly createdAt: number;
+    /** A restore of this process fills it, or the project is being changed now. */
+    readonly busy: boolean;
+  }[];
   /** Half-built and half-removed subvolumes that no one waits for. */
   readonly leftovers: readonly { readonly path: string; readonly createdAt: number }[];
   readonly stagedImages: readonly string[];
@@ -39,6 +46,7 @@ export interface StorageActions {
   'drop-landing': { moveId: MoveId };
   'drop-half-received': { moveId: MoveId };
   'drop-frozen': { projectId: ProjectId; name: string };
+  'drop-staged-path': { projectId: ProjectId; name: string };
   'drop-leftover': { path: string };
   'drop-staged-image': { name: string };
   'set-quota': { projectId: ProjectId; quotaBytes: number };
@@ -63,6 +71,8 @@ export function planStorageRepairs(
   const wanted = new Map(desired.projects.map((project) => [project.projectId, project]));
   const moves = new Set(desired.moves);
   const frozen = new Set(desired.frozen.map(({ projectId, name }) => `${projectId}/${name}`));
+  const claimed = (desired.stagedPaths ?? []).map(({ projectId, name }) => `${projectId}/${name}`);
+  const stagedPaths = new Set(claimed);
   const retired = new Set(desired.retired.filter((id) => !wanted.has(id)));
   const deleting = new Set<ProjectId>();
   const actions: StorageAction[] = [];
@@ -99,6 +109,12 @@ export function planStorageRepairs(
   for (const { projectId, name, createdAt } of actual.frozen) {
     if (deleting.has(projectId) || frozen.has(`${projectId}/${name}`) || !old(createdAt)) continue;
     actions.push({ kind: 'drop-frozen', projectId, name });
+  }
+  for (const { projectId, name, createdAt, busy } of actual.stagedPaths) {
+    const kept = busy || stagedPaths.has(`${projectId}/${name}`) || !old(createdAt);
+    if (!kept && !deleting.has(projectId)) {
+      actions.push({ kind: 'drop-staged-path', projectId, name });
+    }
   }
   for (const { path, createdAt } of actual.leftovers) {
     if (old(createdAt)) actions.push({ kind: 'drop-leftover', path });

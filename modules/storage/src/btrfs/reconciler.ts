@@ -1,10 +1,10 @@
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { MoveId, ProjectId } from '@rookery/core/contract';
 import type { Clock } from '@rookery/core';
 import { ignoreMissing, namesIn } from '../files.js';
 import { projectOfFolder, qgroupOf, type VolumeLayout } from '../layout.js';
-import { restoreStagingPrefix } from '../restore-path.js';
+import type { PathStagings } from '../path-staging.js';
 import type { SidecarStore } from '../sidecar.js';
 import type { StorageDesired, StorageRepair } from '../storage.driver.js';
 import type { FrozenVolumes } from './frozen.js';
@@ -33,10 +33,12 @@ export interface ReconcilerParts {
   readonly landings: Landings;
   readonly volumes: Volumes;
   readonly sidecars: SidecarStore;
+  readonly pathStagings: PathStagings;
   readonly clock: Clock;
   readonly graceMs: number;
   /** Runs with the project's lock; a restore that a crash left open is finished first. */
   readonly locked: <T>(id: ProjectId, task: () => Promise<T>) => Promise<T>;
+  readonly isLocked: (id: ProjectId) => boolean;
 }
 
 type Perform = {
@@ -58,8 +60,8 @@ export class StorageReconciler {
   }
 
   private perform(desired: StorageDesired): Perform {
-    const { qgroups, snapshots, frozen, images, landings, volumes, subvolumes, locked } =
-      this.parts;
+    const { qgroups, snapshots, frozen, images, landings, volumes, subvolumes } = this.parts;
+    const { locked, pathStagings } = this.parts;
     const keep = new Set(desired.projects.map(({ projectId }) => qgroupOf(projectId)));
     return {
       'finish-restore': async ({ projectId }) => {
@@ -93,8 +95,15 @@ export class StorageReconciler {
         await locked(projectId, () => frozen.release(projectId, name));
         return [{ kind: 'frozen-dropped', subject: `${projectId}/${name}` }];
       },
+      'drop-staged-path': async ({ projectId, name }) => {
+        const dropped = await locked(projectId, () => pathStagings.drop(projectId, name));
+        return dropped ? [{ kind: 'staged-path-dropped', subject: `${projectId}/${name}` }] : [];
+      },
       'drop-leftover': async ({ path }) => {
-        await subvolumes.deleteTree(path);
+        const projectId = builtProject(path);
+        // What is being built belongs to whoever holds the lock.
+        if (projectId === undefined) await subvolumes.deleteTree(path);
+        else await locked(projectId, () => subvolumes.deleteTree(path));
         return [{ kind: 'leftover-dropped', subject: path }];
       },
       'drop-staged-image': async ({ name }) => {
@@ -133,7 +142,8 @@ export class StorageReconciler {
         .filter((id) => id !== undefined),
       landings: await this.landings(),
       frozen: await this.frozen(),
-      leftovers: await this.leftovers(ids),
+      stagedPaths: await this.stagedPaths(ids),
+      leftovers: await this.leftovers(),
       stagedImages: await images.orphans(),
     };
   }
@@ -144,11 +154,12 @@ export class StorageReconciler {
   }
 
   private async unfinished(): Promise<StorageActual['unfinished']> {
-    const { layout, sidecars } = this.parts;
+    const { layout, sidecars, isLocked } = this.parts;
     const found: StorageActual['unfinished'][number][] = [];
     for (const name of await namesIn(join(layout.volume, '_meta'))) {
       const id = ProjectId.safeParse(name.replace(/\.json$/, '')).data;
-      if (id === undefined) continue;
+      // Somebody is at it: it need not have died because it takes long.
+      if (id === undefined || isLocked(id)) continue;
       const { state } = await sidecars.read(id);
       const file = await stat(layout.sidecar(id)).catch(ignoreMissing);
       if (state && file) found.push({ projectId: id, state, changedAt: file.mtimeMs });
@@ -174,12 +185,14 @@ export class StorageReconciler {
   }
 
   private async frozen(): Promise<StorageActual['frozen']> {
-    const { layout, frozen } = this.parts;
+    const { layout, frozen, isLocked } = this.parts;
     const found: StorageActual['frozen'][number][] = [];
     for (const name of await namesIn(join(layout.volume, '_frozen'))) {
       const projectId = ProjectId.safeParse(name).data;
       if (projectId === undefined) continue;
       for (const picture of await frozen.names(projectId)) {
+        const clone = picture.startsWith('clone-') ? builtProject(picture) : undefined;
+        if (clone !== undefined && isLocked(clone)) continue;
         const paths = [
           layout.frozen(projectId, picture),
           layout.frozenPersistence(projectId, picture),
@@ -191,25 +204,42 @@ export class StorageReconciler {
     return found;
   }
 
+  private async stagedPaths(ids: readonly ProjectId[]): Promise<StorageActual['stagedPaths']> {
+    const { pathStagings, isLocked } = this.parts;
+    const found: StorageActual['stagedPaths'][number][] = [];
+    for (const projectId of ids) {
+      for (const name of await pathStagings.names(projectId)) {
+        const stats = await stat(pathStagings.path(projectId, name)).catch(ignoreMissing);
+        // A long restore that holds the project's lock must not hold up everything else here.
+        const busy = pathStagings.isInUse(projectId, name) || isLocked(projectId);
+        if (stats) found.push({ projectId, name, createdAt: stats.mtimeMs, busy });
+      }
+    }
+    return found;
+  }
+
   /** Trash, and half-built parts; a project's own are removed with it or by its next try. */
-  private async leftovers(ids: readonly ProjectId[]): Promise<StorageActual['leftovers']> {
-    const { layout } = this.parts;
+  private async leftovers(): Promise<StorageActual['leftovers']> {
+    const { layout, isLocked } = this.parts;
     const paths = (await namesIn(layout.staging('')))
       .filter((name) => !name.startsWith('restore-'))
       .map((name) => layout.staging(name));
-    for (const id of ids) {
-      const names = await namesIn(layout.live(id));
-      const restores = names.filter((name) => name.startsWith(restoreStagingPrefix));
-      paths.push(...restores.map((name) => join(layout.live(id), name)));
-    }
     const found: StorageActual['leftovers'][number][] = [];
     for (const path of paths) {
+      const projectId = builtProject(path);
+      // A clone may take longer than any grace.
+      if (projectId !== undefined && isLocked(projectId)) continue;
       const createdAt =
         subvolumeAt(path)?.createdAt ?? (await stat(path).catch(ignoreMissing))?.mtimeMs;
       if (createdAt !== undefined) found.push({ path, createdAt });
     }
     return found;
   }
+}
+
+/** The project whose new volume is built at this path, or from this temporary snapshot, if any. */
+function builtProject(path: string): ProjectId | undefined {
+  return ProjectId.safeParse(basename(path).replace(/^(create|clone)-/, '')).data;
 }
 
 function performOne<K extends keyof StorageActions>(

@@ -15,6 +15,8 @@ interface MemoryActs {
   deleteVolume(id: ProjectId): Promise<void>;
   releaseFrozen(id: ProjectId, name: string): Promise<void>;
   dropLanding(moveId: MoveId): Promise<void>;
+  stagedPaths(id: ProjectId): Promise<string[]>;
+  dropStagedPath(id: ProjectId, name: string): Promise<boolean>;
 }
 
 /** As the btrfs driver's plan says, for the few kinds that memory can hold. */
@@ -43,6 +45,12 @@ export async function reconcileMemory(
       if (desired.frozen.some((each) => each.projectId === id && each.name === name)) continue;
       await act.releaseFrozen(id, name);
       repairs.push({ kind: 'frozen-dropped', subject: `${id}/${name}` });
+    }
+    for (const name of await act.stagedPaths(id)) {
+      const claimed = desired.stagedPaths ?? [];
+      if (claimed.some((each) => each.projectId === id && each.name === name)) continue;
+      if (!(await act.dropStagedPath(id, name))) continue;
+      repairs.push({ kind: 'staged-path-dropped', subject: `${id}/${name}` });
     }
   }
   for (const moveId of moves) {

@@ -1,5 +1,5 @@
 import { imagesConform, reconcileConforms } from './conformance/images.js';
-import { snapshotsConform } from './conformance/snapshots.js';
+import { pathStagingsConform, snapshotsConform } from './conformance/snapshots.js';
 import { streamsConform } from './conformance/streams.js';
 import { ConformanceSuite, type ConformanceOptions, type JestKit } from './conformance/suite.js';
 import { picturesConform, quotaConforms, volumesConform } from './conformance/volumes.js';
@@ -19,6 +19,7 @@ export function storageDriverConformance(
 
     volumesConform(suite);
     snapshotsConform(suite);
+    pathStagingsConform(suite);
     picturesConform(suite);
     quotaConforms(suite);
     streamsConform(suite);

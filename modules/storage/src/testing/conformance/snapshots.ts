@@ -1,6 +1,8 @@
-import { readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ConformanceSuite } from './suite.js';
+import { newId } from '@rookery/core';
+import type { StorageDesired, StorageRepair } from '../../storage.driver.js';
+import { nothing, quotaBytes, type ConformanceSuite } from './suite.js';
 
 export function snapshotsConform(suite: ConformanceSuite): void {
   const { describe, it, expect } = suite.jest;
@@ -116,6 +118,58 @@ export function snapshotsConform(suite: ConformanceSuite): void {
           expect.objectContaining({ status: 400 }),
         );
       }
+    });
+  });
+}
+
+/** Where one path of a project is laid down before it takes its place. */
+export function pathStagingsConform(suite: ConformanceSuite): void {
+  const { describe, it, expect } = suite.jest;
+  const { coded, put, get, make } = suite;
+  const desired = (id: string, names: string[]): StorageDesired => ({
+    ...nothing,
+    projects: [{ projectId: id, quotaBytes }],
+    stagedPaths: names.map((name) => ({ projectId: id, name })),
+  });
+
+  describe('path stagings', () => {
+    it('put what is in them in the place of a path, and missing parents around it', async () => {
+      const id = await make();
+      await put(id, 'a/b', 'old');
+      await using staging = await suite.driver.stagePath(id, 'one');
+      await mkdir(join(staging.folder, 'home', 'a'), { recursive: true });
+      await writeFile(join(staging.folder, 'home', 'a', 'b'), 'new');
+      await staging.place('home/a/b', 'a/b');
+      expect(await get(id, 'a/b')).toBe('new');
+      await writeFile(join(staging.folder, 'home', 'a', 'c'), 'beside');
+      await staging.place('home/a/c', 'x/y/c');
+      expect(await get(id, 'x/y/c')).toBe('beside');
+      await expect(staging.place('home/a', '../out')).rejects.toEqual(
+        expect.objectContaining({ status: 400 }),
+      );
+      await expect(suite.driver.stagePath(newId(), 'one')).rejects.toEqual(
+        coded('VOLUME_NOT_FOUND'),
+      );
+    });
+
+    it('stay while they are used or named, and are dropped after that', async () => {
+      const id = await make();
+      const used = await suite.driver.stagePath(id, 'used');
+      await writeFile(join(used.folder, 'a'), 'comes slowly');
+      const mine = (repairs: StorageRepair[]): StorageRepair[] =>
+        repairs.filter(({ kind }) => kind === 'staged-path-dropped');
+      // A process that died left these two.
+      const root = (await suite.driver.volume(id))?.paths.root ?? '';
+      for (const name of ['named', 'left']) await mkdir(join(root, `.restore-${name}`));
+      expect(mine(await suite.driver.reconcile(desired(id, ['named'])))).toEqual([
+        { kind: 'staged-path-dropped', subject: `${id}/left` },
+      ]);
+      expect(await readdir(used.folder)).toEqual(['a']);
+      await used.release();
+      await used.release();
+      expect(await readdir(root)).toContain('.restore-named');
+      expect(mine(await suite.driver.reconcile(desired(id, [])))).toHaveLength(1);
+      expect((await readdir(root)).filter((name) => name.startsWith('.restore-'))).toEqual([]);
     });
   });
 }
