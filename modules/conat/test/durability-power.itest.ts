@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { SystemClock, waitFor } from '@rookery/core';
 import { openTestStore } from '@rookery/conat/testing';
+import { CutVolume } from '@rookery/storage/testing';
 import { BrokerProcess } from './durability/broker-process.js';
-import { CutVolume } from './durability/cut-volume.js';
 import { faultsOf, makeStream, Publishers } from './durability/publishers.js';
 import { Random } from './random.js';
 

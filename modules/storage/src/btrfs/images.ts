@@ -48,6 +48,7 @@ export class Images {
         await rename(path, target).catch(async (error: unknown) => {
           if (!subvolumeAt(target)) throw error;
         });
+        await this.btrfs.sync();
       }
       await abort();
     };

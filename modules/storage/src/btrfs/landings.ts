@@ -21,8 +21,6 @@ import type { Subvolumes } from './subvolumes.js';
  * landing area without it was cut off, whatever flags it carries.
  */
 const wholePrefix = '=';
-/** Small deltas are left to the sync of the activation, for which a client may be waiting. */
-const syncBytesMin = 1024 * 1024;
 /** How long a receive waits for the end of another of the same move (its connection died). */
 const landingLockTimeoutMs = 30_000;
 
@@ -65,13 +63,15 @@ export class Landings {
         await this.dropHalfReceived(moveId);
         throw error;
       }
-      // What is confirmed is on disk. The rename below commits with a later transaction; until then
-      // the item is received again.
-      if (guard.bytes > syncBytesMin) await this.btrfs.sync();
+      // The UUID and the read-only flag are committed without the files' data, which may still lie
+      // in memory: the name that says "whole" comes after the data, and is confirmed when it is on
+      // disk itself. Without the first sync a power cut would leave a whole item of empty files.
+      await this.btrfs.sync();
       const target = this.wholePath(moveId, item);
       // The same item once more (its reply was lost) replaces the first.
       await this.subvolumes.deleteTree(target);
       await rename(received, target);
+      await this.btrfs.sync();
       return landedView(item, target) as ReceivedSubvolume;
     });
   }

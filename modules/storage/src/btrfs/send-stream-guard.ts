@@ -26,7 +26,6 @@ const streamName = /^[A-Za-z0-9][A-Za-z0-9._:+-]{0,149}$/;
 export class SendStreamGuard extends Transform {
   /** Name of the subvolume as the sender gave it; set once its first command passed. */
   name: string | undefined;
-  bytes = 0;
   private pending = Buffer.alloc(0);
   private skip = 0;
   private headerRead = false;
@@ -42,7 +41,6 @@ export class SendStreamGuard extends Transform {
   }
 
   override _transform(chunk: Buffer, _encoding: string, done: TransformCallback): void {
-    this.bytes += chunk.length;
     try {
       this.follow(chunk);
     } catch (error) {

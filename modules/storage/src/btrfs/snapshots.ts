@@ -119,6 +119,8 @@ export class Snapshots {
       });
       this.exchange(staged, this.layout.live(id));
       await this.finishRestore(id);
+      // An exchange alone is committed later: until then a power cut would undo what was confirmed.
+      await this.btrfs.sync();
       return { previous };
     });
   }

@@ -1,4 +1,5 @@
 export { MemoryStorageDriver } from '../memory.driver.js';
+export { CutVolume } from './cut-volume.js';
 export {
   findBtrfsProgram,
   loopbackVolume,

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MiB, Reverter, SystemExec } from '@rookery/core';
-import { findBtrfsProgram, loopbackVolume, type TestVolume } from '@rookery/storage/testing';
+import { findBtrfsProgram, loopbackVolume, type TestVolume } from './loopback.js';
 
 const innerBytes = 384 * MiB;
 
@@ -14,12 +14,16 @@ const innerBytes = 384 * MiB;
 export class CutVolume {
   private readonly exec = new SystemExec();
   private cuts = 0;
+  /** What is mounted now. */
+  private disk: string;
 
   private constructor(
     private readonly outer: TestVolume,
     private readonly folder: string,
     private readonly btrfs: string,
-  ) {}
+  ) {
+    this.disk = join(outer.volume, 'disk.img');
+  }
 
   static async make(): Promise<CutVolume> {
     await using undo = new Reverter();
@@ -40,10 +44,6 @@ export class CutVolume {
   /** Where the volume, or a cut of it, is mounted. */
   get path(): string {
     return join(this.folder, 'volume');
-  }
-
-  private get disk(): string {
-    return join(this.outer.volume, 'disk.img');
   }
 
   /** What the disk holds now. @returns a file for {@link mount} */
@@ -69,6 +69,7 @@ export class CutVolume {
   /** The disk and its cuts say that they are the same file system: only one at a time. */
   async mount(disk: string): Promise<void> {
     await this.run('mount', '-t', 'btrfs', '-o', 'loop', disk, this.path);
+    this.disk = disk;
   }
 
   async unmount(): Promise<void> {
