@@ -16,11 +16,6 @@ export class KeyedLock {
       if (this.tails.get(key) === chained) this.tails.delete(key);
     }
   }
-
-  /** Whether somebody holds the key or waits for it. */
-  isHeld(key: string): boolean {
-    return this.tails.has(key);
-  }
 }
 
 /** Callers that ask for the same key while one run is under way share its result. */

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
 import { release } from 'node:os';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
-import { KeyedLock, SystemClock, type Clock, type Exec } from '@rookery/core';
+import { SystemClock, type Clock, type Exec } from '@rookery/core';
 import { BtrfsProgram } from './btrfs/btrfs-program.js';
 import { FrozenVolumes } from './btrfs/frozen.js';
 import { Images } from './btrfs/images.js';
@@ -40,6 +40,7 @@ import {
 } from './storage.driver.js';
 import { StorageErrors } from './storage.errors.js';
 import type { ResolvedStorageOptions } from './storage.options.js';
+import { ProjectLocks } from './project-locks.js';
 import { requireFree, spaceOf } from './space.js';
 
 /** Send protocol 2 (compressed data) came with Linux 6.0 and btrfs-progs 6.0. */
@@ -62,7 +63,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   private readonly landings: Landings;
   private readonly volumes: Volumes;
   private readonly loopback: LoopbackVolume | undefined;
-  private readonly locks = new KeyedLock();
+  private readonly locks = new ProjectLocks();
   private readonly sender: Sender;
   private readonly pathStagings: PathStagings;
 

@@ -2,7 +2,7 @@ import { lstat, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
-import { KeyedLock, newId, parseInput, type CodedError, type Exec } from '@rookery/core';
+import { newId, parseInput, type CodedError, type Exec } from '@rookery/core';
 import { ensureFolder, exists, ignoreMissing, namesIn } from './files.js';
 import {
   containerRootId,
@@ -14,6 +14,7 @@ import {
   VolumeLayout,
 } from './layout.js';
 import { PathStagings } from './path-staging.js';
+import { ProjectLocks } from './project-locks.js';
 import { requireFree, spaceErrorOf, spaceOf } from './space.js';
 import {
   StorageDriver,
@@ -47,7 +48,7 @@ export class DirectoryStorageDriver extends StorageDriver {
     reflink: false,
   };
   private readonly layout: VolumeLayout;
-  private readonly locks = new KeyedLock();
+  private readonly locks = new ProjectLocks();
   private readonly staged = new Set<string>();
   private readonly pathStagings: PathStagings;
 
