@@ -1,14 +1,17 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import ssh2, { type Connection } from 'ssh2';
 import { CoreErrors, newId, SystemExec, waitFor, type ExecResult } from '@rookery/core';
 import {
   generateSshKeyPair,
   opensshPrivateKey,
+  type ProjectSshHandler,
   SshIngress,
   sshPublicKeyOf,
   TransferAuthorizer,
@@ -356,7 +359,7 @@ describe('SSH ingress', () => {
   describe('towards strangers', () => {
     it('closes a connection that does not log in, and takes only so many of them', async () => {
       await ingress.drain(0);
-      await start({ loginGraceMs: 300, unauthenticatedMax: 3 });
+      await start({ loginGraceMs: 1000, unauthenticatedMax: 3 });
       const ends = Array.from({ length: 5 }, () => {
         const socket = connect(port, '127.0.0.1');
         socket.on('error', () => undefined).resume();
@@ -368,6 +371,78 @@ describe('SSH ingress', () => {
       await Promise.all(ends);
       await waitFor('all are gone', () => ingress.counts().connections === 0, { timeoutMs: 5000 });
       expect((await sender().send(target(), item, Readable.from(['x']))).bytes).toBe(1);
+    });
+
+    /** Opens connections that never say a word, from addresses of this machine's own. */
+    const idle = async (count: number, addresses: number): Promise<Socket[]> => {
+      const sockets = Array.from({ length: count }, (_, n) => {
+        const localAddress = `127.0.0.${2 + (n % addresses)}`;
+        return connect({ port, host: '127.0.0.1', localAddress })
+          .on('error', () => undefined)
+          .resume();
+      });
+      await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+      await waitFor('the port has no place left', () => ingress.counts().connections >= 16, {
+        timeoutMs: 5000,
+      });
+      return sockets;
+    };
+
+    it.each([
+      ['many addresses', 200, 100],
+      ['four addresses', 64, 4],
+      ['the address of the host that sends', 40, 1],
+    ])(
+      'lets a move in though idle connections from %s take every place',
+      async (_, count, many) => {
+        const sockets = await idle(count, many);
+        const localAddress = '127.0.0.2';
+        const socket = connect({ port, host: '127.0.0.1', localAddress });
+        const client = new ssh2.Client();
+        try {
+          await new Promise<void>((resolve, reject) => {
+            const login = { username: `btrfs-${sourceHostId}`, privateKey: transferKey.privateKey };
+            client
+              .once('ready', resolve)
+              .once('error', reject)
+              .connect({ sock: socket, ...login });
+          });
+          expect((await sender().send(target(), item, Readable.from(['x']))).bytes).toBe(1);
+          expect(ingress.counts().connections).toBeLessThanOrEqual(65);
+        } finally {
+          client.destroy();
+          for (const one of sockets) one.destroy();
+        }
+      },
+    );
+
+    it('keeps places for moves that logins to projects cannot take', async () => {
+      await ingress.drain(0);
+      const served = new Set<Connection>();
+      const projects: ProjectSshHandler = {
+        mayLogin: async () => true,
+        serve: (connection) => void served.add(connection),
+      };
+      const limits = { connectionsMax: 10, unauthenticatedMax: 4, transferReserve: 2 };
+      const parts = { hostKey: hostKey.privateKey, authorizer, receiver, projects };
+      ingress = new SshIngress(parts, { ...limits, connectionsPerLoginMax: 3 });
+      port = await ingress.listen(0, '127.0.0.1');
+      const clients: ssh2.Client[] = [];
+      const login = (username: string): Promise<void> =>
+        new Promise((resolve) => {
+          const client = new ssh2.Client().on('error', () => undefined).once('close', resolve);
+          clients.push(client);
+          client.once('ready', resolve);
+          client.connect({ host: '127.0.0.1', port, username, privateKey: transferKey.privateKey });
+        });
+      for (const name of ['a', 'a', 'a', 'a', 'b', 'c', 'd']) await login(name);
+      // Three of `a`, one of `b`: four of ten, two are the reserve and four for those who log in.
+      await waitFor('the rest is gone', () => ingress.counts().connections === 4, {
+        timeoutMs: 5000,
+      });
+      expect(served.size).toBe(4);
+      expect((await sender().send(target(), item, Readable.from(['x']))).bytes).toBe(1);
+      for (const client of clients) client.destroy();
     });
   });
 });

@@ -4,6 +4,7 @@ import { HostId } from '@rookery/core/contract';
 import ssh2, { type AuthContext, type Connection, type Session } from 'ssh2';
 import type { z } from 'zod';
 import { ProxyErrors } from '../proxy.errors.js';
+import { SshAdmission } from './ssh-admission.js';
 import { fail, parseReceiveCommand, runReceive } from './receive-session.js';
 import { sshAlgorithms } from './ssh-algorithms.js';
 import type {
@@ -46,9 +47,7 @@ export class SshIngress {
   private readonly limits: SshLimits;
   private readonly ssh: SshServer;
   private readonly listener: NetServer;
-  private readonly sockets = new Set<Socket>();
-  /** Sockets that have not authenticated yet, with their address. */
-  private readonly strangers = new Map<Socket, string>();
+  private readonly admission: SshAdmission;
   private readonly streams = new Set<Promise<void>>();
   private draining = false;
 
@@ -57,6 +56,7 @@ export class SshIngress {
     limits: z.input<typeof SshLimits> = {},
   ) {
     this.limits = parseConfig(SshLimits, limits);
+    this.admission = new SshAdmission(this.limits);
     const options = {
       hostKeys: [opensshPrivateKey(parts.hostKey)],
       algorithms: sshAlgorithms,
@@ -84,7 +84,7 @@ export class SshIngress {
   }
 
   counts(): { readonly connections: number; readonly streams: number } {
-    return { connections: this.sockets.size, streams: this.streams.size };
+    return { connections: this.admission.all.size, streams: this.streams.size };
   }
 
   /** Takes nothing new, lets streams end, cuts off the rest after `deadlineMs`. */
@@ -97,35 +97,21 @@ export class SshIngress {
       new Promise<void>((resolve) => (timer = setTimeout(resolve, deadlineMs))),
     ]);
     clearTimeout(timer);
-    for (const socket of this.sockets) socket.destroy();
+    for (const socket of this.admission.all) socket.destroy();
     await closed;
     await Promise.all(this.streams);
   }
 
   private admit(socket: Socket): void {
-    const address = socket.remoteAddress ?? '';
-    const { connectionsMax, unauthenticatedMax, unauthenticatedPerAddressMax } = this.limits;
-    const sameAddress = [...this.strangers.values()].filter((other) => other === address).length;
-    if (
-      this.draining ||
-      this.sockets.size >= connectionsMax ||
-      this.strangers.size >= unauthenticatedMax ||
-      sameAddress >= unauthenticatedPerAddressMax
-    ) {
+    socket.on('error', () => socket.destroy());
+    if (this.draining || !this.admission.admit(socket)) {
       socket.destroy();
       return;
     }
-    this.sockets.add(socket);
-    this.strangers.set(socket, address);
     const grace = setTimeout(() => {
-      if (this.strangers.has(socket)) socket.destroy();
+      if (this.admission.isStranger(socket)) socket.destroy();
     }, this.limits.loginGraceMs);
-    socket.on('error', () => socket.destroy());
-    socket.once('close', () => {
-      clearTimeout(grace);
-      this.sockets.delete(socket);
-      this.strangers.delete(socket);
-    });
+    socket.once('close', () => clearTimeout(grace));
     this.ssh.injectSocket(socket);
   }
 
@@ -140,7 +126,7 @@ export class SshIngress {
         socket.destroy();
         return;
       }
-      void this.authenticate(context).then(
+      void this.authenticate(context, socket).then(
         (known) => {
           if (!known) return context.reject(['publickey']);
           login = known;
@@ -150,15 +136,15 @@ export class SshIngress {
       );
     });
     connection.once('ready', () => {
-      this.strangers.delete(socket);
-      if (!login) socket.destroy();
+      const project = login?.kind === 'project' ? login.name : undefined;
+      if (!login || !this.admission.settle(socket, project)) socket.destroy();
       else if (login.kind === 'project') this.parts.projects?.serve(connection, login.name);
       else this.serveTransfers(connection, socket, login);
     });
   }
 
   /** The login, when the key shown is one of its keys and (second round) the signature is right. */
-  private async authenticate(context: AuthContext): Promise<Login | undefined> {
+  private async authenticate(context: AuthContext, socket: Socket): Promise<Login | undefined> {
     if (context.method !== 'publickey' || context.key.algo !== 'ssh-ed25519') return undefined;
     const publicKey = `ssh-ed25519 ${context.key.data.toString('base64')}`;
     if (context.signature) {
@@ -170,6 +156,7 @@ export class SshIngress {
     const sourceHostId = sourceOf(name);
     if (sourceHostId !== undefined) {
       const moves = await this.parts.authorizer.authorize(sourceHostId, publicKey);
+      if (moves !== null && moves.length > 0) this.admission.showedPeerKey(socket);
       return moves === null ? undefined : { kind: 'transfer', name, publicKey, sourceHostId };
     }
     const allowed = (await this.parts.projects?.mayLogin(name, publicKey)) ?? false;
