@@ -2,7 +2,10 @@ import { z } from 'zod';
 
 /** Every limit of the HTTP and WebSocket ways in, with its default. */
 export const ProxyLimits = z.object({
-  /** Requests of one project under way at once; waiting ones count. */
+  /**
+   * Requests of one project under way at once; waiting ones count. Of this and the next number, each
+   * port, account, client address and all strangers together have a share: see `shares.ts`.
+   */
   requestsPerProjectMax: z.int().min(1).default(512),
   /** Requests under way at once in this process. */
   requestsMax: z.int().min(1).default(8192),

@@ -45,6 +45,7 @@ class TableResolver extends RouteResolver {
   /** Times that it was asked at all. */
   askedCount = 0;
   readonly members = new Set<string>([accounts.owner]);
+  readonly editors = new Set<string>();
   away = false;
 
   async resolve(projectId: string, options?: { fresh?: boolean }) {
@@ -53,8 +54,10 @@ class TableResolver extends RouteResolver {
     if (this.away) throw new Error('the database is away');
     const route = this.table.get(projectId);
     if (!route) return undefined;
-    const roleOf = (principal: Principal): ProjectRole | undefined =>
-      this.members.has(principal.accountId ?? '') ? 'owner' : undefined;
+    const roleOf = ({ accountId = '' }: Principal): ProjectRole | undefined => {
+      if (this.members.has(accountId)) return 'owner';
+      return this.editors.has(accountId) ? 'editor' : undefined;
+    };
     return { ...route, roleOf };
   }
 }

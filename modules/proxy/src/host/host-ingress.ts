@@ -20,7 +20,9 @@ import { queryTokenName, type ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { HoldQueue } from './hold-queue.js';
 import type { HostRoute, RouteTable } from './route-table.js';
-import { TrustedProxies } from '../http/trusted-proxies.js';
+import type { OpenConnection } from '../http/connections.js';
+import { standingOf } from '../http/shares.js';
+import { TrustedProxies, type ClientOrigin } from '../http/trusted-proxies.js';
 import { TokenGate } from './token-gate.js';
 
 export interface HostIngressParts {
@@ -73,12 +75,12 @@ export class HostIngress extends ProxyRole {
     const { req, res, path, connection } = exchange;
     const verdict = this.gate.claimsOf(req, path);
     const claims = verdict instanceof Promise ? await verdict : verdict;
-    own(connection, claims);
+    const client = this.own(req, connection, claims);
     if (this.opensSession(req, res, path)) return;
     const known = this.holds.settledRoute(path.projectId, res);
     const address = addressOf(known instanceof Promise ? await known : known, path);
     if (res.destroyed) return;
-    const headers = this.outgoingHeaders(req, path, claims);
+    const headers = outgoingHeaders(req, path, claims, client);
     await this.forwarder.request(req, res, forwardTo(address, path, headers));
   }
 
@@ -86,10 +88,10 @@ export class HostIngress extends ProxyRole {
     const { req, socket, head, path, connection } = exchange;
     const verdict = this.gate.claimsOf(req, path);
     const claims = verdict instanceof Promise ? await verdict : verdict;
-    own(connection, claims);
+    const client = this.own(req, connection, claims);
     const address = addressOf(await this.holds.settledRoute(path.projectId, socket), path);
     const headers = {
-      ...this.outgoingHeaders(req, path, claims),
+      ...outgoingHeaders(req, path, claims, client),
       connection: 'Upgrade',
       upgrade: 'websocket',
     };
@@ -115,20 +117,31 @@ export class HostIngress extends ProxyRole {
     return true;
   }
 
-  private outgoingHeaders(
-    req: IncomingMessage,
-    path: ProjectPath,
-    claims: AccessClaims,
-  ): HeaderBag {
-    // A user's own token opens the project too, but what that user says of himself is not believed.
-    const viaHub = claims.via === 'hub' && req.headers[tokenHeader] !== undefined;
-    const headers = cleanRequestHeaders(req.headers, { dropAuthorization: viaHub });
-    const prefix = path.mode === 'server' ? path.base.slice(0, -1) : undefined;
-    const client = viaHub ? clientToldByHub(req) : this.trusted.clientOf(req);
-    addForwarded(headers, req, { client, prefix });
-    if (client.host !== undefined) headers.host = client.host;
-    return headers;
+  /** Counts it as its owner's, before it waits for anything. @throws PROXY_BUSY */
+  private own(req: IncomingMessage, connection: OpenConnection, claims: AccessClaims) {
+    connection.subject = claims.sub;
+    connection.sessionId = claims.jti;
+    const client = isViaHub(req, claims) ? clientToldByHub(req) : this.trusted.clientOf(req);
+    this.connections.admit(connection, standingOf(claims.role, claims.sub, client.address));
+    return client;
   }
+}
+
+/** A user's own token opens the project too, but what that user says of himself is not believed. */
+const isViaHub = (req: IncomingMessage, claims: AccessClaims): boolean =>
+  claims.via === 'hub' && req.headers[tokenHeader] !== undefined;
+
+function outgoingHeaders(
+  req: IncomingMessage,
+  path: ProjectPath,
+  claims: AccessClaims,
+  client: ClientOrigin,
+): HeaderBag {
+  const headers = cleanRequestHeaders(req.headers, { dropAuthorization: isViaHub(req, claims) });
+  const prefix = path.mode === 'server' ? path.base.slice(0, -1) : undefined;
+  addForwarded(headers, req, { client, prefix });
+  if (client.host !== undefined) headers.host = client.host;
+  return headers;
 }
 
 /** @throws PROXY_PROJECT_HELD, PROXY_PROJECT_NOT_RUNNING, PROXY_PROJECT_MOVED, PROXY_NOT_HERE */
@@ -166,9 +179,4 @@ function forwardTo(address: string, path: ProjectPath, headers: HeaderBag): Forw
 
 function baseUrlOf(address: string, port: number): string {
   return isIPv6(address) ? `http://[${address}]:${port}` : `http://${address}:${port}`;
-}
-
-function own(connection: RequestExchange['connection'], claims: AccessClaims): void {
-  connection.subject = claims.sub;
-  connection.sessionId = claims.jti;
 }

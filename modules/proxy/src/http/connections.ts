@@ -3,6 +3,7 @@ import type { ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import type { ProxyLimits } from '../limits.js';
 import { Roster, type Listed } from './roster.js';
+import { Shares, type Claim, type Standing } from './shares.js';
 
 /** Whose connections are meant; all given properties must match. */
 export interface ConnectionFilter {
@@ -26,10 +27,9 @@ export interface OpenConnection extends ConnectionOwner, Listed {
   readonly req: IncomingMessage;
   readonly headers: IncomingHttpHeaders;
   readonly path: ProjectPath;
+  /** What it takes of the shares; nothing before it is admitted. */
+  claims: readonly Claim[];
 }
-
-/** Projects whose counts are kept while nothing of them is open. */
-const knownProjectsMax = 10_000;
 
 /** Connections asked at once whether they may stay. */
 const askedAtOnceMax = 32;
@@ -37,42 +37,58 @@ const askedAtOnceMax = 32;
 /** What is under way through one proxy: counted, limited, and cut off when access ends. */
 export class Connections {
   private readonly open = new Roster<OpenConnection>();
-  private readonly perProject = new Map<string, { request: number; socket: number }>();
+  private readonly shares: { readonly request: Shares; readonly socket: Shares };
   private readonly total = { request: 0, socket: 0 };
   private idle: (() => void)[] = [];
   private draining = false;
 
-  constructor(private readonly limits: ProxyLimits) {}
+  constructor(private readonly limits: ProxyLimits) {
+    this.shares = {
+      request: new Shares({
+        projectMax: limits.requestsPerProjectMax,
+        processMax: limits.requestsMax,
+        what: 'requests',
+      }),
+      socket: new Shares({
+        projectMax: limits.socketsPerProjectMax,
+        processMax: limits.socketsMax,
+        what: 'WebSockets',
+      }),
+    };
+  }
 
   /**
-   * Counts a connection in; `leave` counts it out.
+   * Counts a connection in, of whomever; `leave` counts it out.
    * @throws PROXY_BUSY, PROXY_DRAINING
    */
   enter(connection: OpenConnection): void {
     if (this.draining) throw ProxyErrors.PROXY_DRAINING();
-    const { kind, projectId } = connection;
-    const { requestsPerProjectMax, requestsMax, socketsPerProjectMax, socketsMax } = this.limits;
-    const [projectMax, max, what] =
-      kind === 'request'
-        ? [requestsPerProjectMax, requestsMax, 'requests']
-        : [socketsPerProjectMax, socketsMax, 'WebSockets'];
-    const counts = this.perProject.get(projectId) ?? { request: 0, socket: 0 };
-    if (counts[kind] >= projectMax) {
-      throw ProxyErrors.PROXY_BUSY({ limit: projectMax, what: `${what} to this project` });
-    }
+    const { kind } = connection;
+    const { requestsMax, socketsMax } = this.limits;
+    const max = kind === 'request' ? requestsMax : socketsMax;
+    const what = kind === 'request' ? 'requests' : 'WebSockets';
     if (this.total[kind] >= max) throw ProxyErrors.PROXY_BUSY({ limit: max, what });
-    if (counts.request + counts.socket === 0) this.remember(projectId, counts);
-    counts[kind] += 1;
     this.total[kind] += 1;
     this.open.add(connection);
+  }
+
+  /**
+   * Counts it as somebody's, in place of what it counted as before.
+   * @throws PROXY_BUSY when those have their share already
+   */
+  admit(connection: OpenConnection, standing: Standing): void {
+    const shares = this.shares[connection.kind];
+    shares.release(connection.claims);
+    connection.claims = [];
+    const { projectId, path } = connection;
+    connection.claims = shares.take({ projectId, port: path.port }, standing);
   }
 
   /** Counts a connection out, once. */
   leave(connection: OpenConnection): void {
     if (!this.open.delete(connection)) return;
-    const { kind, projectId } = connection;
-    const counts = this.perProject.get(projectId);
-    if (counts) counts[kind] -= 1;
+    const { kind } = connection;
+    this.shares[kind].release(connection.claims);
     this.total[kind] -= 1;
     if (this.total.request === 0) for (const resolve of this.idle.splice(0)) resolve();
   }
@@ -126,16 +142,6 @@ export class Connections {
   private whenNoRequests(): Promise<void> {
     if (this.total.request === 0) return Promise.resolve();
     return new Promise((resolve) => this.idle.push(resolve));
-  }
-
-  /** Projects with nothing open stay known, up to a number: theirs is the next request. */
-  private remember(projectId: string, counts: { request: number; socket: number }): void {
-    if (this.perProject.size >= knownProjectsMax && !this.perProject.has(projectId)) {
-      for (const [id, { request, socket }] of this.perProject) {
-        if (request + socket === 0) this.perProject.delete(id);
-      }
-    }
-    this.perProject.set(projectId, counts);
   }
 
   private matching(filter: ConnectionFilter): OpenConnection[] {

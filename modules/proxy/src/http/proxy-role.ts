@@ -71,6 +71,7 @@ export abstract class ProxyRole {
         headers: req.headers,
         path,
         place: -1,
+        claims: [],
         destroy: () => res.destroy(),
       };
       this.connections.enter(connection);
@@ -108,6 +109,7 @@ export abstract class ProxyRole {
         headers: req.headers,
         path,
         place: -1,
+        claims: [],
         destroy: () => socket.destroy(),
       };
       this.connections.enter(connection);

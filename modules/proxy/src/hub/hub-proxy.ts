@@ -13,7 +13,8 @@ import {
 import type { Forward, Intercepted } from '../http/attempt.js';
 import type { ConnectionFilter, OpenConnection } from '../http/connections.js';
 import { targetOf } from '../http/targets.js';
-import { TrustedProxies } from '../http/trusted-proxies.js';
+import { standingOf } from '../http/shares.js';
+import { TrustedProxies, type ClientOrigin } from '../http/trusted-proxies.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';
 import type { ProjectPath } from '../project-path.js';
@@ -82,17 +83,19 @@ export class HubProxy extends ProxyRole {
   }
 
   protected override async carry(exchange: RequestExchange): Promise<void> {
-    const { req, res, path } = exchange;
+    const { req, res, path, connection } = exchange;
+    const client = this.trusted.clientOf(req);
     const asked = this.parts.authenticator.authenticate(req, path);
-    const principal = asked instanceof Promise ? await asked : asked;
-    this.own(exchange.connection, principal);
-    const headers = this.outgoingHeaders(req);
+    const principal = asked instanceof Promise ? await this.found(exchange, client, asked) : asked;
+    this.own(connection, principal, client);
+    const headers = outgoingHeaders(req, client);
     // What is misdirected was turned away by the host's ingress, which says so before the project
     // hears of the request: it may be sent to the right host, whatever its method is.
     const replayable = !hasBody(req);
     let giveUpAt = 0;
     for (let fresh = false; ; fresh = true) {
       const grant = await this.grant(path, principal, fresh);
+      if (!fresh) this.count(connection, grant, client);
       let answer: Intercepted | undefined;
       try {
         answer = await this.forwarder.request(req, res, forwardTo(grant, path, headers));
@@ -111,12 +114,19 @@ export class HubProxy extends ProxyRole {
   }
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
-    const { req, socket, head, path } = exchange;
-    const principal = await this.parts.authenticator.authenticate(req, path);
-    this.own(exchange.connection, principal);
+    const { req, socket, head, path, connection } = exchange;
+    const client = this.trusted.clientOf(req);
+    const asked = this.parts.authenticator.authenticate(req, path);
+    const principal = asked instanceof Promise ? await this.found(exchange, client, asked) : asked;
+    this.own(connection, principal, client);
     if (principal.via === 'cookie') checkOrigin(req);
     const grant = await this.grant(path, principal, false);
-    const headers = { ...this.outgoingHeaders(req), connection: 'Upgrade', upgrade: 'websocket' };
+    this.count(connection, grant, client);
+    const headers = {
+      ...outgoingHeaders(req, client),
+      connection: 'Upgrade',
+      upgrade: 'websocket',
+    };
     const forward = forwardTo(grant, path, headers);
     await this.forwarder.upgrade(req, socket, head, {
       ...forward,
@@ -130,10 +140,30 @@ export class HubProxy extends ProxyRole {
     });
   }
 
-  private own(connection: OpenConnection, principal: Principal): void {
+  /** While it is being looked up who that is, it takes no room of those who are known. */
+  private found(
+    { connection }: { readonly connection: OpenConnection },
+    { address }: ClientOrigin,
+    asked: Promise<Principal>,
+  ): Promise<Principal> {
+    // Nobody waits for the answer when there is no room.
+    asked.catch(() => undefined);
+    this.connections.admit(connection, { kind: 'newcomer', address });
+    return asked;
+  }
+
+  private own(connection: OpenConnection, principal: Principal, { address }: ClientOrigin): void {
     connection.subject = subjectOf(principal);
     connection.sessionId = principal.sessionId;
+    if (principal.accountId === undefined) {
+      this.connections.admit(connection, { kind: 'newcomer', address });
+    }
     if (!this.sweep) this.startSweep();
+  }
+
+  /** @throws PROXY_BUSY */
+  private count(connection: OpenConnection, { request }: Grant, { address }: ClientOrigin): void {
+    this.connections.admit(connection, standingOf(request.role, request.subject, address));
   }
 
   /** Apart, so that the timer does not keep the request that happened to be the first. */
@@ -186,12 +216,6 @@ export class HubProxy extends ProxyRole {
     return { hostUrl, request, token: minted instanceof Promise ? await minted : minted };
   }
 
-  private outgoingHeaders(req: IncomingMessage): HeaderBag {
-    const headers = cleanRequestHeaders(req.headers, { dropAuthorization: true });
-    addForwarded(headers, req, { client: this.trusted.clientOf(req), prefix: undefined });
-    return headers;
-  }
-
   /** Why a host turned the request away; forgets what may have been stale. */
   private judge(answer: Intercepted, grant: Grant): CodedError {
     const { projectId } = grant.request;
@@ -200,6 +224,12 @@ export class HubProxy extends ProxyRole {
     const code = answer.headers[errorHeader];
     return ProxyErrors.PROXY_HOST_REFUSED({ reason: typeof code === 'string' ? code : '' });
   }
+}
+
+function outgoingHeaders(req: IncomingMessage, client: ClientOrigin): HeaderBag {
+  const headers = cleanRequestHeaders(req.headers, { dropAuthorization: true });
+  addForwarded(headers, req, { client, prefix: undefined });
+  return headers;
 }
 
 /** Completes `headers` for the host of this attempt. */
