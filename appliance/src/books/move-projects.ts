@@ -81,6 +81,7 @@ export class BookedHostProjects extends HostProjects {
         imageRef: null,
         imageDigest: null,
         address: null,
+        linkIndex: null,
         error: null,
         fencedBy: null,
         restoringBy: null,

@@ -10,6 +10,7 @@ import { IncomingMoveRow, JobRow, OutgoingMoveRow } from './entities/work.entity
 import { HostDatabase } from './host-database.js';
 import { Tables1700000000001 } from './migrations/0001-tables.js';
 import { Access1700000000002 } from './migrations/0002-access.js';
+import { Links1700000000004 } from './migrations/0004-links.js';
 
 /** Another process of this host reads only: what holds the file is a backup or a person's tool. */
 const busyTimeoutMs = 5_000;
@@ -39,7 +40,7 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
       ...[AccessGrantRow, AccessStateRow],
       ...[JobRow, OutgoingMoveRow, IncomingMoveRow],
     ],
-    migrations: [Tables1700000000001, Access1700000000002],
+    migrations: [Tables1700000000001, Access1700000000002, Links1700000000004],
     prepareDatabase: (opened: SqliteDatabase) => {
       opened.pragma('journal_mode = WAL');
       opened.pragma('synchronous = FULL');

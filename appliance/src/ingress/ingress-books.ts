@@ -12,6 +12,7 @@ interface RouteRow {
   readonly id: string;
   readonly state: string;
   readonly address: string | null;
+  readonly link_index: number | null;
   readonly ingress_state: 'open' | 'held' | 'moved';
 }
 
@@ -31,7 +32,9 @@ export class IngressBooks {
 
   private constructor(private readonly database: SqliteDatabase) {
     this.selectVersion = database.prepare<[], number>('PRAGMA data_version').pluck();
-    this.selectRoutes = database.prepare('SELECT id, state, address, ingress_state FROM projects');
+    this.selectRoutes = database.prepare(
+      'SELECT id, state, address, link_index, ingress_state FROM projects',
+    );
     this.selectMoved = database.prepare('SELECT id, new_url FROM moved_projects');
     this.timer = setInterval(() => this.refresh(), pollEveryMs).unref();
   }
@@ -109,11 +112,8 @@ export class IngressBooks {
     for (const { id, new_url: newUrl } of this.selectMoved.all()) {
       routes.set(id, { state: 'moved', ...(newUrl !== null && { newUrl }) });
     }
-    for (const { id, state, address, ingress_state: gate } of this.selectRoutes.all()) {
-      if (gate === 'moved') continue;
-      if (gate === 'held') routes.set(id, { state: 'held' });
-      else if (state === 'running' && address !== null) routes.set(id, { state, address });
-      else routes.set(id, { state: 'stopped' });
+    for (const row of this.selectRoutes.all()) {
+      if (row.ingress_state !== 'moved') routes.set(row.id, routeOf(row));
     }
     return routes;
   }
@@ -121,6 +121,17 @@ export class IngressBooks {
   private tell(projectId: string): void {
     for (const listener of this.listeners) listener(projectId);
   }
+}
+
+function routeOf({
+  state,
+  address,
+  link_index: linkIndex,
+  ingress_state: gate,
+}: RouteRow): HostRoute {
+  if (gate === 'held') return { state: 'held' };
+  if (state !== 'running' || address === null) return { state: 'stopped' };
+  return { state, address, ...(linkIndex !== null && { linkIndex }) };
 }
 
 function openJoined(path: string): SqliteDatabase | undefined {

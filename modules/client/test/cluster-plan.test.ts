@@ -1,6 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
-import { growCluster, overlaps, planCluster, portsOf } from '../src/cluster/cluster-plan.js';
+import { growCluster, planCluster, portsOf } from '../src/cluster/cluster-plan.js';
+import { rangesOverlap } from '@rookery/core';
 import { parseMounts } from '../src/cluster/machine-sweep.js';
+import { localAddresses } from '../src/cluster/preflight.js';
 
 const GiB = 1024 ** 3;
 const facts = { taken: [], freeBytes: 100 * GiB, now: new Date('2026-01-02T03:04:05Z') };
@@ -17,7 +19,7 @@ describe('the layout of a local cluster', () => {
     for (const one of plan.hosts) {
       expect(one.cidr).toMatch(/^10\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.\d+\.0\/20$/);
       for (const other of plan.hosts) {
-        expect(overlaps(one.cidr, other.cidr)).toBe(one === other);
+        expect(rangesOverlap(one.cidr, other.cidr)).toBe(one === other);
       }
     }
   });
@@ -38,16 +40,6 @@ describe('the layout of a local cluster', () => {
     expect(four.hosts).toHaveLength(4);
     expect(growCluster(four, 1, [])).toEqual(four);
   });
-
-  it.each([
-    ['10.0.0.0/8', '10.64.0.0/20', true],
-    ['10.64.16.0/20', '10.64.0.0/20', false],
-    ['10.64.15.255', '10.64.0.0/20', true],
-    ['0.0.0.0/0', '10.64.0.0/20', true],
-  ])('%s and %s share addresses: %s', (one, other, shared) => {
-    expect(overlaps(one, other)).toBe(shared);
-    expect(overlaps(other, one)).toBe(shared);
-  });
 });
 
 it('reads mount tables with spaces and overlays', () => {
@@ -59,4 +51,19 @@ it('reads mount tables with spaces and overlays', () => {
     source: 'overlay',
     options: 'rw,lowerdir=/data/a,upperdir=/data/b',
   });
+});
+
+it('reads the addresses of a network namespace from its routes', () => {
+  const trie = `Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+     |-- 10.64.0.0
+        /20 link UNICAST
+     |-- 10.64.0.5
+        /32 host LOCAL
+     |-- 127.0.0.1
+        /32 host LOCAL
+`;
+  expect(localAddresses(trie)).toEqual(['10.64.0.5']);
 });

@@ -18,7 +18,13 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { serve, type ServiceServer } from '@rookery/conat';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
-import { hostCgroup, SystemExec, waitFor, type SpawnedProcess } from '@rookery/core';
+import {
+  hostCgroup,
+  hostNetworkNames,
+  SystemExec,
+  waitFor,
+  type SpawnedProcess,
+} from '@rookery/core';
 import { projectStreams } from '@rookery/runner/contract';
 import { clusterPaths } from '../src/cluster/cluster-file.js';
 import { findClusterProcesses } from '../src/cluster/cluster-processes.js';
@@ -171,15 +177,17 @@ describe('a local cluster', () => {
     keys = hosts;
     const { stdout: tables } = await exec.run(['nft', 'list', 'tables']);
     const { stdout: links } = await exec.run(['ip', '-o', 'link']);
+    const { stdout: routes } = await exec.run(['ip', '-4', 'route', 'show']);
     const { stdout: local } = await exec.run(['ip', '-o', '-4', 'address', 'show', 'dev', 'lo']);
     return [
       ...processes.map((one) => `${one.kind} ${one.command}`),
       ...mounts.map((one) => `mount ${one.path}`),
       ...loops.map((one) => `loop ${one.name}`),
       ...hosts.flatMap(({ key, cidr }) => [
-        ...(tables.includes(`rookery_${key}`) ? [`table ${key}`] : []),
+        ...(tables.includes(hostNetworkNames(key).table) ? [`table ${key}`] : []),
         ...(existsSync(join('/sys/fs/cgroup', cgroup, hostCgroup(key))) ? [`cgroup ${key}`] : []),
-        ...(links.includes(`rk${key}`) ? [`link ${key}`] : []),
+        ...(links.includes(hostNetworkNames(key).linkPrefix) ? [`link ${key}`] : []),
+        ...(routes.includes(`unreachable ${cidr} `) ? [`route ${cidr}`] : []),
         ...(local.includes(` ${cidr.replace(/\.0\/20$/, '.1')}/`) ? [`address ${cidr}`] : []),
       ]),
     ];
@@ -224,6 +232,7 @@ describe('a local cluster', () => {
         'loop',
         'table',
         'link',
+        'route',
         'address',
         'cgroup',
       ]),

@@ -12,7 +12,23 @@ export {
   type ErrorFactory,
 } from './errors.js';
 export { newId, newSecret } from './ids.js';
-export { hostCgroup, hostTag } from './host-tag.js';
+export {
+  anyLinkPrefix,
+  hostCgroup,
+  hostNetworkNames,
+  hostRouteProtocol,
+  hostTag,
+  type HostNetworkNames,
+} from './host-tag.js';
+export { ipRange, ipText, rangeHolds, rangesOverlap, type IpRange } from './ip-range.js';
+export { NetworkErrors } from './network.errors.js';
+export {
+  LockedClaims,
+  NetworkClaims,
+  networkClaimsDir,
+  type NetworkClaim,
+  type NetworkHolder,
+} from './network-claims.js';
 export { formatBytes, GiB, KiB, MiB, parseBytes, TiB } from './units.js';
 export { Reverter } from './reverter.js';
 export { KeyedLock, SingleFlight } from './keyed-lock.js';
@@ -47,5 +63,13 @@ export {
   type SupervisorState,
 } from './supervise.js';
 export { fdPath, openBeneath, openPathFlags, withBeneath, type BeneathOptions } from './beneath.js';
-export { ioctl, mkdirAt, renameAt, renameExchange, tryFileLock, unlinkAt } from './syscalls.js';
+export {
+  ioctl,
+  linkSocket,
+  mkdirAt,
+  renameAt,
+  renameExchange,
+  tryFileLock,
+  unlinkAt,
+} from './syscalls.js';
 export { attachMount, cloneMount, mapMountIds } from './mount-syscalls.js';

@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
 import koffi from 'koffi';
 import { CoreErrors } from './errors.js';
@@ -23,6 +24,14 @@ interface Libc {
   readonly unlinkat: (dirFd: number, path: string, flags: number) => number;
   readonly ioctl: (fd: number, request: number, argument: Uint8Array) => number;
   readonly flock: (fd: number, operation: number) => number;
+  readonly socket: (domain: number, type: number, protocol: number) => number;
+  readonly setsockopt: (
+    fd: number,
+    level: number,
+    name: number,
+    value: Uint8Array,
+    size: number,
+  ) => number;
 }
 
 const numbers: Readonly<Record<string, { openat2: number; renameat2: number }>> = {
@@ -52,6 +61,8 @@ function libc(): Libc {
     unlinkat: library.func('unlinkat', 'int', ['int', 'str', 'int']),
     ioctl: library.func('ioctl', 'int', ['int', 'unsigned long', 'void *']),
     flock: library.func('flock', 'int', ['int', 'int']),
+    socket: library.func('socket', 'int', ['int', 'int', 'int']),
+    setsockopt: library.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint32_t']),
   };
   return loaded;
 }
@@ -60,6 +71,13 @@ const RENAME_EXCHANGE = 2;
 const AT_REMOVEDIR = 0x200;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SO_BINDTOIFINDEX = 62;
 
 function numberOf(name: 'openat2' | 'renameat2'): number {
   const number = numbers[process.arch]?.[name];
@@ -136,5 +154,22 @@ export function tryFileLock(fd: number): boolean {
   if (libc().flock(fd, LOCK_EX | LOCK_NB) === 0) return true;
   const error = systemError('flock', `fd ${fd}`);
   if (error.code === 'EAGAIN') return false;
+  throw error;
+}
+
+/**
+ * A TCP socket that sends and hears through one link only, whatever the routes say. The link is
+ * named by its number, which the kernel never gives to another link: once that link is gone,
+ * connecting fails with ENODEV. @returns a descriptor that the caller closes. @throws a system error
+ */
+export function linkSocket(linkIndex: number, family: 4 | 6): number {
+  const domain = family === 6 ? AF_INET6 : AF_INET;
+  const fd = libc().socket(domain, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw systemError('socket', `link ${linkIndex}`);
+  const value = Buffer.alloc(4);
+  value.writeInt32LE(linkIndex);
+  if (libc().setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, value, value.length) === 0) return fd;
+  const error = systemError('setsockopt', `link ${linkIndex}`);
+  closeSync(fd);
   throw error;
 }

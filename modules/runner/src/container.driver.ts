@@ -59,6 +59,8 @@ export interface ContainerStatus {
   readonly state: 'running' | 'exited' | 'created' | 'broken';
   /** Where the host reaches the container's services; services on its 127.0.0.1 included. */
   readonly address?: string;
+  /** The kernel's number of the one link that leads to it; absent where there are no links. */
+  readonly linkIndex?: number;
   readonly startedAt?: number;
   readonly exit?: number;
 }
@@ -105,6 +107,12 @@ export abstract class ContainerDriver {
     options: { follow: boolean; tailLines?: number; signal: AbortSignal },
   ): Readable;
   abstract stats(id: ProjectId): Promise<ContainerStats>;
+
+  /**
+   * Makes routes, rules and addresses what the containers need: what somebody took away comes
+   * back, what belongs to no container goes. @returns the kinds of what was done
+   */
+  abstract repairNetwork(): Promise<string[]>;
 
   /** Ends containers, mounts, namespaces and rules of projects that are not in `keep`. */
   abstract removeStrays(keep: readonly ProjectId[]): Promise<ProjectId[]>;

@@ -39,7 +39,10 @@ export function planContainers(
       return isSettled ? [] : [{ kind: 'settle', projectId }];
     }
     if (container?.state !== 'running') return [{ kind: 'start', projectId }];
-    const isKnown = record.state === 'running' && record.address === (container.address ?? null);
+    const isKnown =
+      record.state === 'running' &&
+      record.address === (container.address ?? null) &&
+      record.linkIndex === (container.linkIndex ?? null);
     return isKnown ? [] : [{ kind: 'adopt', projectId, status: container }];
   });
 }

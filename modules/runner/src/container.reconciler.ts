@@ -43,9 +43,28 @@ export class ContainerReconciler {
    */
   async sweep(): Promise<void> {
     const { store, driver, log } = this.parts;
+    await this.forgetWays();
     const keep = (await store.list()).map(({ projectId }) => projectId);
     const strays = await driver.removeStrays(keep);
     if (strays.length > 0) log.warn({ strays }, 'removed what unknown projects left');
+  }
+
+  /**
+   * After a reboot the kernel numbers links and the host gives out addresses from the start again:
+   * what a record says of a container that is gone may be another project's by the next start.
+   */
+  private async forgetWays(): Promise<void> {
+    const { store, driver } = this.parts;
+    const containers = new Map((await driver.list()).map((one) => [one.projectId, one]));
+    for (const { projectId } of await store.list()) {
+      const container = containers.get(projectId);
+      await store.change(projectId, (record, save) => {
+        if (!record || (record.address === null && record.linkIndex === null)) return;
+        const { address, linkIndex } = container?.state === 'running' ? container : {};
+        if (record.address === address && record.linkIndex === (linkIndex ?? null)) return;
+        save({ address: null, linkIndex: null });
+      });
+    }
   }
 
   /** Simultaneous calls share one run. @returns what was done. */
@@ -55,6 +74,7 @@ export class ContainerReconciler {
 
   private async reconcile(): Promise<ContainerAction[]> {
     const { store, driver, log } = this.parts;
+    await this.repairNetwork();
     const containers = await driver.list();
     const records = await store.list();
     const plan = planContainers(records, containers);
@@ -73,6 +93,16 @@ export class ContainerReconciler {
     await Promise.all(Array.from({ length: parallelMax }, worker));
     await this.removeStrays();
     return done;
+  }
+
+  private async repairNetwork(): Promise<void> {
+    const { driver, log } = this.parts;
+    try {
+      const done = await driver.repairNetwork();
+      if (done.length > 0) log.warn({ done }, 'mended the projects’ network');
+    } catch (error) {
+      log.warn({ err: error }, 'mending the projects’ network failed');
+    }
   }
 
   private async removeStrays(): Promise<void> {

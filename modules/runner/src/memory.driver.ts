@@ -111,6 +111,10 @@ export class MemoryDriver extends ContainerDriver {
     return strays;
   }
 
+  async repairNetwork(): Promise<string[]> {
+    return [];
+  }
+
   /** Lets a container end by itself, as a crash would. */
   die(id: ProjectId, exit = 137): void {
     const container = this.running(id);

@@ -96,13 +96,13 @@ export class ProjectRuntime {
       return await this.to(id, 'running', {
         imageRef: image.ref,
         imageDigest: image.digest,
-        address: status.address ?? null,
+        ...wayTo(status),
         error: image.fallbackFor?.toJSON() ?? null,
       });
     } catch (error) {
       const coded = toCodedError(error);
       this.parts.log.warn({ projectId: id, code: coded.code, err: error }, 'start failed');
-      await this.to(id, 'error', { error: coded.toJSON(), address: null });
+      await this.to(id, 'error', { error: coded.toJSON(), ...noWay });
       throw coded;
     }
   }
@@ -122,21 +122,22 @@ export class ProjectRuntime {
       await this.to(id, 'error', { error: coded.toJSON() });
       throw coded;
     }
-    return this.to(id, 'stopped', { address: null, error: null });
+    return this.to(id, 'stopped', { ...noWay, error: null });
   }
 
   /** The record catches up with a container that survived this process. */
   async adopt(id: ProjectId, status: ContainerStatus): Promise<void> {
     const record = await this.record(id);
-    const address = status.address ?? null;
-    if (record.state === 'running' && record.address === address) return;
+    const way = wayTo(status);
+    const isKnown = record.address === way.address && record.linkIndex === way.linkIndex;
+    if (record.state === 'running' && isKnown) return;
     if (record.state !== 'running') await this.to(id, 'starting', {});
-    await this.to(id, 'running', { address });
+    await this.to(id, 'running', way);
   }
 
   /** The record catches up with a container that is not there and need not be. */
   async settle(id: ProjectId): Promise<void> {
-    await this.to(id, 'stopped', { address: null });
+    await this.to(id, 'stopped', noWay);
   }
 
   /** Volume and image of a project; makes what is missing. */
@@ -188,5 +189,12 @@ export class ProjectRuntime {
     });
   }
 }
+
+/** How the ingress reaches a container. */
+const wayTo = ({ address, linkIndex }: ContainerStatus) => ({
+  address: address ?? null,
+  linkIndex: linkIndex ?? null,
+});
+const noWay = { address: null, linkIndex: null };
 
 type ContainerVolume = Awaited<ReturnType<StorageDriver['createVolume']>>['paths'];

@@ -15,6 +15,8 @@ export interface ProjectRecord {
   readonly imageDigest: string | null;
   /** Where the ingress reaches the running container. */
   readonly address: string | null;
+  /** The link that leads there and to no other container; null where there are no links. */
+  readonly linkIndex: number | null;
   /** Why the state is `error`, or what went wrong last. */
   readonly error: CodedErrorJson | null;
   /** The move that has shut out every writer. */
@@ -55,6 +57,7 @@ export const emptyRecord = {
   imageRef: null,
   imageDigest: null,
   address: null,
+  linkIndex: null,
   error: null,
   fencedBy: null,
   restoringBy: null,

@@ -1,3 +1,4 @@
+import { networkClaimsDir } from '@rookery/core';
 import { z } from 'zod';
 
 const MiB = 1024 ** 2;
@@ -17,6 +18,8 @@ const PlainPath = z.string().regex(/^\/[^:,\s\\]*$/, 'must be absolute, without 
 export const NetworkOptions = z.object({
   /** The host's own range; hosts on one machine need different ones. */
   cidr: z.string().default('10.213.0.0/20'),
+  /** Where the machine's hosts note their ranges; all of them must look in the same folder. */
+  claimsDir: PlainPath.default(networkClaimsDir),
   /** Ports of the host that projects may dial at the range's first address: conat's. */
   hostPorts: z.array(z.int().min(1).max(65535)).max(16).default([]),
   egress: z.enum(['internet', 'none']).default('internet'),

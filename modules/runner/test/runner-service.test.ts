@@ -284,6 +284,22 @@ describe('the reconciler', () => {
     expect(driver.starts).toBe(1);
   });
 
+  it('forgets the way to a container that a reboot has taken, before anything is started', async () => {
+    const [gone, alive] = [await running(), await running()];
+    await store.change(gone, (_, save) => save({ linkIndex: 7 }));
+    await driver.stop(gone);
+    boot();
+    await reconciler.sweep();
+    expect(await store.get(gone)).toMatchObject({
+      state: 'running',
+      address: null,
+      linkIndex: null,
+    });
+    expect(await store.get(alive)).toMatchObject({ state: 'running', address: '127.0.0.1' });
+    expect(driver.starts).toBe(2);
+    expect(await kinds()).toEqual(['start']);
+  });
+
   it('starts what died, later each time it dies at once', async () => {
     const id = await running();
     driver.die(id);

@@ -33,6 +33,10 @@ export class ProjectRow implements ProjectRecord {
   @Column('text', { nullable: true })
   address!: string | null;
 
+  /** The link that leads there and to no other container. */
+  @Column('integer', { nullable: true })
+  linkIndex!: number | null;
+
   @Column('simple-json', { nullable: true })
   error!: CodedErrorJson | null;
 

@@ -1,6 +1,13 @@
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isProcessAlive, SystemExec, waitFor, type Exec } from '@rookery/core';
+import {
+  isProcessAlive,
+  NetworkClaims,
+  SystemExec,
+  waitFor,
+  type Exec,
+  type LockedClaims,
+} from '@rookery/core';
 import { ClusterErrors } from './cluster.errors.js';
 import {
   prepareDataDir,
@@ -11,7 +18,7 @@ import {
   type ClusterFile,
   type ClusterPaths,
 } from './cluster-file.js';
-import { growCluster, planCluster, type ClusterWish } from './cluster-plan.js';
+import { growCluster, planCluster, type ClusterWish, type TakenNetworks } from './cluster-plan.js';
 import { signal } from './cluster-processes.js';
 import { clearMachine } from './cluster-supervisor.js';
 import { clusterMounts } from './machine-sweep.js';
@@ -22,8 +29,9 @@ import { readRuntime, runningSupervisor } from './runtime-file.js';
 const supervisorStopMs = 150_000;
 
 /**
- * Opens the cluster of a folder, or lays out a new one; adds hosts when more are wished.
- * @throws CLUSTER_RUNNING, CLUSTER_FIXED, DATA_DIR_NOT_EMPTY, DATA_DIR_UNUSABLE, DISK_TOO_FULL,
+ * Opens the cluster of a folder, or lays out a new one; adds hosts when more are wished. Its hosts'
+ * networks are claimed on the machine.
+ * @throws NETWORK_TAKEN, CLUSTER_RUNNING, CLUSTER_FIXED, DATA_DIR_NOT_EMPTY, DATA_DIR_UNUSABLE, DISK_TOO_FULL,
  *   PORT_IN_USE for a new one
  */
 export async function openCluster(
@@ -42,16 +50,32 @@ export async function openCluster(
   const freeBytes = await checkSpace(paths.dataDir);
   const present = await readCluster(paths);
   if (present) refuseChanges(paths.dataDir, present, wish);
-  if (present && present.hosts.length >= (wish.hosts ?? 0)) return { paths, cluster: present };
-  const taken = await takenNetworks(exec);
-  const cluster = present
-    ? growCluster(present, wish.hosts ?? present.hosts.length, taken)
-    : planCluster(paths.dataDir, wish, { taken, freeBytes, now: new Date() });
-  // Before it is written: what is written keeps its ports for ever.
-  if (!present) await checkPorts(cluster);
-  await writeCluster(paths, cluster);
+  const { dataDir: folder } = paths;
+  // From what is taken to what is claimed nobody else on the machine chooses.
+  const cluster = await new NetworkClaims().exclusively(async (locked) => {
+    const enough = present && present.hosts.length >= (wish.hosts ?? 0);
+    const chosen = enough ? present : await layOut(await claimedNetworks(locked));
+    for (const { key, cidr } of chosen.hosts) {
+      await locked.claim(cidr, { hostKey: key, folder });
+    }
+    return chosen;
+  });
   return { paths, cluster };
+
+  async function layOut(claimed: TakenNetworks): Promise<ClusterFile> {
+    const taken = [...claimed, ...(await takenNetworks(exec))];
+    const laidOut = present
+      ? growCluster(present, wish.hosts ?? present.hosts.length, taken)
+      : planCluster(folder, wish, { taken, freeBytes, now: new Date() });
+    // Before it is written: what is written keeps its ports for ever.
+    if (!present) await checkPorts(laidOut);
+    await writeCluster(paths, laidOut);
+    return laidOut;
+  }
 }
+
+const claimedNetworks = async (locked: LockedClaims): Promise<TakenNetworks> =>
+  (await locked.list()).map((claim) => claim.cidr);
 
 /** Hosts and browsers know the old addresses, so these stay as they were made. */
 function refuseChanges(dataDir: string, present: ClusterFile, wish: ClusterWish): void {
@@ -105,6 +129,11 @@ export async function deleteData(
 ): Promise<void> {
   const [mount] = await clusterMounts(exec, paths.dataDir);
   if (mount) throw ClusterErrors.STILL_MOUNTED({ path: mount.path });
+  const cluster = await readCluster(paths).catch(() => undefined);
+  const claims = new NetworkClaims();
+  for (const { key } of cluster?.hosts ?? []) {
+    await claims.release({ hostKey: key, folder: paths.dataDir });
+  }
   for (const entry of await readdir(paths.dataDir)) {
     const path = join(paths.dataDir, entry);
     if (path !== paths.file) await rm(path, { recursive: true, force: true, maxRetries: 3 });

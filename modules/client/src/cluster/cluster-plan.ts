@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
-import { GiB } from '@rookery/core';
+import { GiB, ipRange, ipText, rangesOverlap } from '@rookery/core';
 import { ClusterErrors } from './cluster.errors.js';
 import type { ClusterFile, ClusterHost } from './cluster-file.js';
 
@@ -18,7 +18,7 @@ export const hostsMax = 16;
 const portsPerHost = 10;
 
 /** Networks come from 10.64.0.0/10 in steps of /20: 4094 projects a host, 1024 hosts a machine. */
-const poolStart = ipNumber('10.64.0.0');
+const poolStart = ipRange('10.64.0.0')?.start ?? 0;
 const networkSize = 2 ** 12;
 const networkCount = 1024;
 
@@ -84,31 +84,10 @@ function chooseNetwork(clusterId: string, host: string, taken: TakenNetworks): s
   for (let step = 0; step < networkCount; step += 1) {
     const start = poolStart + ((first + step) % networkCount) * networkSize;
     const cidr = `${ipText(start)}/20`;
-    if (!taken.some((other) => overlaps(cidr, other))) return cidr;
+    if (!taken.some((other) => rangesOverlap(cidr, other))) return cidr;
   }
   throw ClusterErrors.NETWORK_EXHAUSTED({ host });
 }
-
-/** Whether two IPv4 networks share an address. */
-export function overlaps(one: string, other: string): boolean {
-  const a = rangeOf(one);
-  const b = rangeOf(other);
-  return a.start <= b.end && b.start <= a.end;
-}
-
-function rangeOf(cidr: string): { start: number; end: number } {
-  const [address = '', bits = '32'] = cidr.split('/');
-  const size = 2 ** (32 - Number(bits));
-  const start = Math.floor(ipNumber(address) / size) * size;
-  return { start, end: start + size - 1 };
-}
-
-function ipNumber(address: string): number {
-  return address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-}
-
-const ipText = (value: number): string =>
-  [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
 
 const reservedBytes = 4 * GiB;
 const volumeBytesMin = 6 * GiB;

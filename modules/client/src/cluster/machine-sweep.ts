@@ -1,10 +1,19 @@
 import { readFile, rm } from 'node:fs/promises';
-import { CodedError, waitFor, type Exec } from '@rookery/core';
+import {
+  CodedError,
+  hostNetworkNames,
+  hostRouteProtocol,
+  ipRange,
+  ipText,
+  NetworkClaims,
+  rangesOverlap,
+  waitFor,
+  type Exec,
+} from '@rookery/core';
 import { z } from 'zod';
 import { sweepCgroups } from './cgroup-sweep.js';
 import { ClusterErrors } from './cluster.errors.js';
-import type { ClusterFile } from './cluster-file.js';
-import { overlaps } from './cluster-plan.js';
+import type { ClusterFile, ClusterHost } from './cluster-file.js';
 import { parseJson } from './preflight.js';
 
 /**
@@ -19,9 +28,9 @@ export async function sweepMachine(
 ): Promise<void> {
   await sweepMounts(exec, dataDir);
   await sweepLoopDevices(exec, dataDir);
-  for (const { cidr, key } of cluster?.hosts ?? []) {
-    await sweepNetwork(exec, cidr);
-    await sweepCgroups(key);
+  for (const host of cluster?.hosts ?? []) {
+    await sweepNetwork(exec, host);
+    await sweepCgroups(host.key);
   }
 }
 
@@ -103,49 +112,48 @@ async function sweepLoopDevices(exec: Exec, dataDir: string): Promise<void> {
   );
 }
 
-const Routes = z.array(z.looseObject({ dst: z.string(), dev: z.string().optional() }));
-const Links = z.array(
-  z.looseObject({ addr_info: z.array(z.looseObject({ local: z.string() })).default([]) }),
+const Links = z.array(z.looseObject({ ifname: z.string() }));
+const Addresses = z.array(
+  z.looseObject({
+    addr_info: z
+      .array(z.looseObject({ local: z.string(), label: z.string().optional() }))
+      .default([]),
+  }),
 );
-const Tables = z.object({
-  nftables: z.array(
-    z.looseObject({ table: z.looseObject({ family: z.string(), name: z.string() }).optional() }),
-  ),
-});
-/** Names that hosts give to their links and tables. */
-const ourLink = /^rk/;
-const ourTable = /^rookery/;
 
-/** Links, addresses and rules of one host's network. */
-async function sweepNetwork(exec: Exec, cidr: string): Promise<void> {
-  const routes = await exec.run(['ip', '-json', '-4', 'route', 'show', 'root', cidr]);
-  for (const { dev } of Routes.parse(parseJson(routes.stdout))) {
-    if (dev === undefined || !ourLink.test(dev)) continue;
-    await exec.run(['ip', 'link', 'delete', dev], { okExits: [0, 1] });
+/**
+ * Links, table, addresses and route of one host's network: only what carries the host's own tag, or
+ * lies in a range that nobody else holds. Another cluster of this machine may be near.
+ */
+async function sweepNetwork(exec: Exec, { key, cidr }: ClusterHost): Promise<void> {
+  const names = hostNetworkNames(key);
+  const links = await exec.run(['ip', '-json', 'link', 'show', 'type', 'veth']);
+  for (const { ifname } of Links.parse(parseJson(links.stdout))) {
+    if (!ifname.startsWith(names.linkPrefix)) continue;
+    await exec.run(['ip', 'link', 'delete', ifname], { okExits: [0, 1] });
   }
+  await sweepTable(exec, names.table);
   const { stdout } = await exec.run(['ip', '-json', '-4', 'address', 'show', 'dev', 'lo']);
-  for (const { local } of Links.parse(parseJson(stdout)).flatMap((link) => link.addr_info)) {
-    if (!overlaps(`${local}/32`, cidr)) continue;
+  const isShared = (await new NetworkClaims().exclusively((locked) => locked.list())).some(
+    (claim) => claim.hostKey !== key && rangesOverlap(claim.cidr, cidr),
+  );
+  const gateway = ipText((ipRange(cidr)?.start ?? 0) + 1);
+  for (const { local, label } of Addresses.parse(parseJson(stdout)).flatMap((l) => l.addr_info)) {
+    // Releases before labels put the address there without one.
+    const isOwn = label === names.gatewayLabel || (!isShared && local === gateway);
+    if (!isOwn) continue;
     await exec.run(['ip', 'address', 'delete', `${local}/32`, 'dev', 'lo'], { okExits: [0, 2] });
   }
-  await sweepRules(exec, cidr);
+  if (isShared) return;
+  const route = ['unreachable', cidr, 'proto', hostRouteProtocol];
+  await exec.run(['ip', 'route', 'delete', ...route], { okExits: [0, 2] });
 }
 
-async function sweepRules(exec: Exec, cidr: string): Promise<void> {
-  let listed: string;
+async function sweepTable(exec: Exec, table: string): Promise<void> {
   try {
-    ({ stdout: listed } = await exec.run(['nft', '--json', 'list', 'tables']));
+    await exec.run(['nft', 'delete', 'table', 'inet', table], { okExits: [0, 1] });
   } catch (error) {
     // A machine without nftables has no rules of ours.
-    if (CodedError.is(error, 'COMMAND_MISSING')) return;
-    throw error;
-  }
-  for (const { table } of Tables.parse(JSON.parse(listed)).nftables) {
-    if (!table || !ourTable.test(table.name)) continue;
-    const rules = await exec.run(['nft', 'list', 'table', table.family, table.name], {
-      okExits: [0, 1],
-    });
-    if (!rules.stdout.includes(cidr)) continue;
-    await exec.run(['nft', 'delete', 'table', table.family, table.name], { okExits: [0, 1] });
+    if (!CodedError.is(error, 'COMMAND_MISSING')) throw error;
   }
 }

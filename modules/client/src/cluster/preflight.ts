@@ -1,4 +1,4 @@
-import { stat, statfs } from 'node:fs/promises';
+import { readdir, readFile, readlink, stat, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { dirname } from 'node:path';
 import { formatBytes, GiB, type Exec } from '@rookery/core';
@@ -61,7 +61,10 @@ const Addresses = z.array(
   }),
 );
 
-/** Networks that this machine reaches or has; a project's network must not hide one. */
+/**
+ * Networks that this machine reaches or has, in every network namespace; a project's network must
+ * not hide one, nor take addresses that another cluster's containers have.
+ */
 export async function takenNetworks(exec: Exec): Promise<TakenNetworks> {
   const routes = await exec.run(['ip', '-json', '-4', 'route', 'show', 'table', 'all']);
   const addresses = await exec.run(['ip', '-json', '-4', 'address', 'show']);
@@ -73,7 +76,31 @@ export async function takenNetworks(exec: Exec): Promise<TakenNetworks> {
     ...Addresses.parse(parseJson(addresses.stdout)).flatMap((link) =>
       link.addr_info.map((one) => `${one.local}/${one.prefixlen}`),
     ),
+    ...(await namespaceAddresses()),
   ];
+}
+
+/** Addresses that any process's network namespace has; one that nobody lives in is not seen. */
+async function namespaceAddresses(): Promise<string[]> {
+  const seen = new Set<string>();
+  const found: string[] = [];
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    // A process may end while it is looked at.
+    const namespace = await readlink(`/proc/${entry}/ns/net`).catch(() => undefined);
+    if (namespace === undefined || seen.has(namespace)) continue;
+    const trie = await readFile(`/proc/${entry}/net/fib_trie`, 'utf8').catch(() => undefined);
+    if (trie === undefined) continue;
+    seen.add(namespace);
+    found.push(...localAddresses(trie));
+  }
+  return found;
+}
+
+/** @param trie `/proc/<pid>/net/fib_trie`, as proc(5) has it */
+export function localAddresses(trie: string): string[] {
+  const own = [...trie.matchAll(/\|-- (\S+)\n\s+\/32 host LOCAL/g)].map(([, one = '']) => one);
+  return [...new Set(own)].filter((address) => !address.startsWith('127.'));
 }
 
 /** iproute2 prints nothing at all for an empty list. */

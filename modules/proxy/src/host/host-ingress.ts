@@ -78,10 +78,10 @@ export class HostIngress extends ProxyRole {
     const client = this.own(req, connection, claims);
     if (this.opensSession(req, res, path)) return;
     const known = this.holds.settledRoute(path.projectId, res);
-    const address = addressOf(known instanceof Promise ? await known : known, path);
+    const way = wayTo(known instanceof Promise ? await known : known, path);
     if (res.destroyed) return;
     const headers = outgoingHeaders(req, path, claims, client);
-    await this.forwarder.request(req, res, forwardTo(address, path, headers));
+    await this.forwarder.request(req, res, forwardTo(way, path, headers));
   }
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
@@ -89,13 +89,13 @@ export class HostIngress extends ProxyRole {
     const verdict = this.gate.claimsOf(req, path);
     const claims = verdict instanceof Promise ? await verdict : verdict;
     const client = this.own(req, connection, claims);
-    const address = addressOf(await this.holds.settledRoute(path.projectId, socket), path);
+    const way = wayTo(await this.holds.settledRoute(path.projectId, socket), path);
     const headers = {
       ...outgoingHeaders(req, path, claims, client),
       connection: 'Upgrade',
       upgrade: 'websocket',
     };
-    await this.forwarder.upgrade(req, socket, head, forwardTo(address, path, headers));
+    await this.forwarder.upgrade(req, socket, head, forwardTo(way, path, headers));
   }
 
   /**
@@ -144,12 +144,14 @@ function outgoingHeaders(
   return headers;
 }
 
+type Way = Extract<HostRoute, { state: 'running' }>;
+
 /** @throws PROXY_PROJECT_HELD, PROXY_PROJECT_NOT_RUNNING, PROXY_PROJECT_MOVED, PROXY_NOT_HERE */
-function addressOf(route: HostRoute | undefined, { projectId }: ProjectPath): string {
+function wayTo(route: HostRoute | undefined, { projectId }: ProjectPath): Way {
   if (!route) throw ProxyErrors.PROXY_NOT_HERE({ projectId });
   switch (route.state) {
     case 'running':
-      return route.address;
+      return route;
     case 'stopped':
       throw ProxyErrors.PROXY_PROJECT_NOT_RUNNING({ projectId });
     case 'held':
@@ -162,14 +164,15 @@ function addressOf(route: HostRoute | undefined, { projectId }: ProjectPath): st
   }
 }
 
-function forwardTo(address: string, path: ProjectPath, headers: HeaderBag): Forward {
+function forwardTo(way: Way, path: ProjectPath, headers: HeaderBag): Forward {
   const confine = {
     projectId: path.projectId,
     base: path.base,
     stripped: path.mode === 'server',
   };
   return {
-    target: targetOf(baseUrlOf(address, path.port)),
+    target: targetOf(baseUrlOf(way.address, path.port)),
+    ...(way.linkIndex !== undefined && { linkIndex: way.linkIndex }),
     url: path.upstreamUrl,
     headers,
     port: path.port,

@@ -1,7 +1,11 @@
 /** A project as its host's ingress sees it. */
 export type HostRoute =
-  /** `address` is the container's, without a port. */
-  | { readonly state: 'running'; readonly address: string }
+  /**
+   * `address` is the container's, without a port; `linkIndex` is the kernel's number of the one
+   * link that leads to it. With it, nothing that answers at the address behind another link or
+   * route is ever spoken to; without, the address alone is believed.
+   */
+  | { readonly state: 'running'; readonly address: string; readonly linkIndex?: number }
   | { readonly state: 'stopped' }
   /** A move is in its cutover: requests wait. */
   | { readonly state: 'held' }

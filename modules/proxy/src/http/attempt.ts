@@ -9,6 +9,8 @@ import type { Target } from './targets.js';
 /** One attempt to carry a request to one upstream. */
 export interface Forward {
   readonly target: Target;
+  /** The only link of this machine by which the target may be reached. */
+  readonly linkIndex?: number;
   /** Path and query. */
   readonly url: string;
   readonly headers: HeaderBag;
@@ -123,6 +125,8 @@ export class Attempt implements WatchedRequest {
 const unreachable = new Set([
   'ECONNREFUSED',
   'EHOSTUNREACH',
+  // The link that led there is gone.
+  'ENODEV',
   'ENETUNREACH',
   'EHOSTDOWN',
   'ETIMEDOUT',

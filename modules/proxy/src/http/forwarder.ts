@@ -77,7 +77,7 @@ export class Forwarder {
     forward: Forward,
   ): Promise<void> {
     new Attempt(req, undefined, forward, () => undefined);
-    const options = { target: forward.target, agent: false };
+    const options = { target: forward.target, agent: this.agents.forUpgrade(forward) };
     // What rejects here has been answered by onUpgrade's listeners.
     await this.proxy.ws(req, socket, options, head).catch(() => undefined);
   }
@@ -102,7 +102,7 @@ export class Forwarder {
       });
       const options: ProxyServerOptions = {
         target: forward.target,
-        agent: this.agents.for(forward.target.protocol, reuse),
+        agent: this.agents.for(forward, reuse),
         selfHandleResponse: true,
       };
       if (bodyless) options.buffer = noBody;

@@ -1,4 +1,5 @@
 /** The text of the nftables rules; pure, so that tables in tests can read them. */
+import { anyLinkPrefix } from '@rookery/core';
 
 export interface NetworkRules {
   readonly table: string;
@@ -12,9 +13,6 @@ export interface NetworkRules {
   readonly deniedCidrs: readonly string[];
   readonly egress: 'internet' | 'none';
 }
-
-/** Every rookery host's links start with this, whichever host of the machine made them. */
-export const anyLinkPrefix = 'rk';
 
 /**
  * Replaces the host's whole table in one transaction: at no moment is there no rule.

@@ -39,6 +39,7 @@ import { attachMapped, detachMapped } from './mapped-mounts.js';
 import { overlayOptions, prepareLayer } from './overlay-mount.js';
 import { PodmanCli } from './podman.cli.js';
 import { writePrivateRuntime, writePrivateStart } from './private-runtime.js';
+import { containerStatuses } from './container-statuses.js';
 import { isAlive } from './processes.js';
 import { ProjectNetwork, systemResolvers } from './project-network.js';
 import { endLeftSessions, execIn } from './runtime-exec.js';
@@ -47,18 +48,6 @@ import { seccompProfile } from './seccomp.js';
 
 const strayGraceMs = 5000;
 const startTimeoutMs = 60_000;
-
-/** `podman ps --format json`, as far as it is used. */
-const PodmanContainers = z.array(
-  z.object({
-    Id: z.string(),
-    State: z.string(),
-    Pid: z.number().default(0),
-    ExitCode: z.number().default(0),
-    StartedAt: z.number().default(0),
-    Labels: z.record(z.string(), z.string()).nullish(),
-  }),
-);
 
 /** What a machine needs to find a running container again without asking podman. */
 interface ContainerHandle {
@@ -131,11 +120,12 @@ export class PodmanDriver extends ContainerDriver {
     await writeFile(this.folders.seccomp, await seccompProfile());
     this.limits = await probeLimits(this.tag);
     const resolvers = network.resolvers ?? (await systemResolvers());
-    const projectNetwork = new ProjectNetwork(this.commands, {
-      ...network,
-      tag: this.tag,
-      resolvers,
-    });
+    const { hostKey } = this.options;
+    const projectNetwork = new ProjectNetwork(
+      this.commands,
+      { ...network, hostKey, stateDir, resolvers },
+      this.locks,
+    );
     await projectNetwork.open();
     this.opened = { cli, runtime, network: projectNetwork, resolvers };
     for (const id of await this.folders.known()) {
@@ -184,28 +174,7 @@ export class PodmanDriver extends ContainerDriver {
       ]),
       network.links(),
     ]);
-    const linked = new Set(links.map((link) => link.projectId));
-    const containers = PodmanContainers.parse(JSON.parse(stdout.trim() === '' ? '[]' : stdout));
-    return Promise.all(
-      containers.map(async (container): Promise<ContainerStatus> => {
-        const own = container.Labels ?? {};
-        const projectId = own[labels.project] ?? '';
-        const address = own[labels.address];
-        const common = { projectId, generation: Number(own[labels.generation] ?? 0) };
-        if (container.State !== 'running') {
-          const state = container.State === 'created' ? 'created' : 'exited';
-          return { ...common, state, exit: container.ExitCode };
-        }
-        // Without its link it can be reached by nobody: a host died in the middle of its start.
-        const whole = linked.has(projectId) && (await isAlive(container.Pid));
-        return {
-          ...common,
-          state: whole ? 'running' : 'broken',
-          startedAt: container.StartedAt * 1000,
-          ...(address !== undefined && { address }),
-        };
-      }),
-    );
+    return containerStatuses(stdout, links);
   }
 
   async exec(input: ExecInput): Promise<ExecSession> {
@@ -266,6 +235,14 @@ export class PodmanDriver extends ContainerDriver {
     return running ?? (await this.ids.claim(id)).firstId;
   }
 
+  async repairNetwork(): Promise<string[]> {
+    const addresses = async (): Promise<Map<ProjectId, string>> => {
+      const statuses = await this.list();
+      return new Map(statuses.map(({ projectId, address = '' }) => [projectId, address]));
+    };
+    return (await this.parts.network.repair(addresses)).map(({ kind }) => kind);
+  }
+
   /** Takes everything of this host off the machine: containers, rules, mounts, podman's storage. */
   async destroy(): Promise<void> {
     await this.removeStrays([]);
@@ -319,8 +296,9 @@ export class PodmanDriver extends ContainerDriver {
         reason: 'its first process ended at once; see its logs',
       });
     }
-    await network.attach(spec.projectId, address, handle.pid);
-    return { projectId, generation, state: 'running', address, startedAt: Date.now() };
+    const linkIndex = await network.attach(spec.projectId, address, handle.pid);
+    const startedAt = Date.now();
+    return { projectId, generation, state: 'running', address, linkIndex, startedAt };
   }
 
   /** @returns the parts of its volume as the container's users own them */

@@ -1,13 +1,23 @@
-import { readFile, writeFile } from 'node:fs/promises';
-import type { Exec } from '@rookery/core';
+import { readFile } from 'node:fs/promises';
+import { CodedError, hostNetworkNames, KeyedLock, NetworkClaims, type Exec } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
-import { z } from 'zod';
 import { RunnerErrors } from '../runner.errors.js';
 import { addressAt, gatewayOf, parseCidr, type Cidr } from './cidr.js';
-import { anyLinkPrefix, containerRules, hostRules } from './network-rules.js';
+import { KernelNetwork } from './network-state.js';
+import {
+  planNetwork,
+  type NetworkAction,
+  type NetworkActions,
+  type ProjectLink,
+} from './network.plan.js';
+import { HostRules } from './host-rules.js';
+import { containerRules } from './network-rules.js';
 
 export interface ProjectNetworkOptions {
-  readonly tag: string;
+  readonly hostKey: string;
+  /** A folder of this host alone: while it is there, the range stays claimed. */
+  readonly stateDir: string;
+  readonly claimsDir: string;
   readonly cidr: string;
   readonly hostPorts: readonly number[];
   readonly egress: 'internet' | 'none';
@@ -15,47 +25,65 @@ export interface ProjectNetworkOptions {
   readonly resolvers: readonly string[];
 }
 
-/** One project's end of the network, as the kernel has it. */
-export interface ProjectLink {
-  readonly projectId: ProjectId;
-  readonly name: string;
-  readonly address: string;
-}
-
-const aliasPrefix = 'rookery:';
-const Links = z.array(z.object({ ifname: z.string(), ifalias: z.string().optional() }));
-
 /**
  * The projects' network: one veth pair a container, a /32 address each, one nftables table a host.
  *
  * The kernel is the only record. A link's number is its address, its alias names the project, and
  * it dies with the container's network namespace; so nothing can leak and nothing must be saved.
+ * The rest of the range is unreachable: what is meant for a project that has no link goes nowhere.
  */
 export class ProjectNetwork {
   /** Addresses taken by this process; a link that `links` cannot show yet is among them. */
   private readonly reserved = new Map<number, ProjectId>();
   private readonly linkPrefix: string;
-  private readonly table: string;
-  private readonly cidr: Cidr;
+  private readonly range: Cidr;
+  private readonly kernel: KernelNetwork;
+  private readonly rules: HostRules;
+  private readonly claims: NetworkClaims;
   readonly gateway: string;
 
   constructor(
     private readonly exec: Exec,
     private readonly options: ProjectNetworkOptions,
+    /** Held over all that makes or removes one project's link. */
+    private readonly locks: KeyedLock,
   ) {
-    this.cidr = parseCidr(options.cidr);
-    this.gateway = gatewayOf(options.cidr);
-    this.linkPrefix = `${anyLinkPrefix}${options.tag}-`;
-    this.table = `rookery_${options.tag}`;
+    const { cidr, hostKey } = options;
+    const names = hostNetworkNames(hostKey);
+    this.range = parseCidr(cidr);
+    this.gateway = gatewayOf(cidr);
+    this.linkPrefix = names.linkPrefix;
+    this.kernel = new KernelNetwork(exec, {
+      names,
+      cidr,
+      range: this.range,
+      gateway: this.gateway,
+    });
+    this.rules = new HostRules(exec, { ...options, ...names, gateway: this.gateway });
+    this.claims = new NetworkClaims(options.claimsDir);
   }
 
-  /** Sets up the host's side: forwarding, the gateway address, the rules. */
+  /**
+   * Sets up the host's side: the claim, forwarding, the gateway address, the rules, the closed range.
+   * @throws NETWORK_TAKEN, NETWORK_UNUSABLE
+   */
   async open(): Promise<void> {
+    const { hostKey, stateDir, cidr } = this.options;
     try {
-      await writeFile('/proc/sys/net/ipv4/ip_forward', '1');
-      await this.exec.run(['ip', 'address', 'replace', `${this.gateway}/32`, 'dev', 'lo']);
-      await this.loadRules();
+      await this.claims.exclusively(async (locked) => {
+        const holder = { hostKey, folder: stateDir };
+        await locked.assertFree(cidr, holder);
+        await this.kernel.assertFree();
+        await locked.claim(cidr, holder);
+      });
+      await this.rules.load();
+      await this.kernel.closeRange();
+      await this.kernel.allowForwarding();
+      await this.kernel.addGateway();
     } catch (error) {
+      if (CodedError.is(error, 'NETWORK_TAKEN') || CodedError.is(error, 'INVALID_CONFIG')) {
+        throw error;
+      }
       const reason = error instanceof Error ? error.message : String(error);
       throw RunnerErrors.NETWORK_UNUSABLE({ reason }, { cause: error });
     }
@@ -63,26 +91,25 @@ export class ProjectNetwork {
 
   async reserve(projectId: ProjectId): Promise<string> {
     const taken = new Set((await this.links()).map((link) => link.name));
-    for (let number = 2; number < this.cidr.size - 1; number += 1) {
+    const count = this.range.size - 3;
+    // A project's own number first: an address that was somebody's else is given out late.
+    const first = hashOf(projectId) % count;
+    for (let step = 0; step < count; step += 1) {
+      const number = 2 + ((first + step) % count);
       if (this.reserved.has(number) || taken.has(this.linkName(number))) continue;
       this.reserved.set(number, projectId);
-      return addressAt(this.cidr, number);
+      return addressAt(this.range, number);
     }
     throw RunnerErrors.NETWORK_FULL({ cidr: this.options.cidr });
   }
 
-  /** Gives the container whose first process is `pid` its address. */
-  async attach(projectId: ProjectId, address: string, pid: number): Promise<void> {
-    const number = this.numberOf(projectId);
-    const name = this.linkName(number);
-    await this.exec.run(['ip', '-batch', '-'], {
-      input: [
-        `link add ${name} type veth peer name eth0 netns ${pid}`,
-        `link set ${name} alias ${aliasPrefix}${projectId} up`,
-        `route replace ${address}/32 dev ${name}`,
-        '',
-      ].join('\n'),
-    });
+  /**
+   * Gives the container whose first process is `pid` its address.
+   * @returns the number of the host's end of its link
+   */
+  async attach(projectId: ProjectId, address: string, pid: number): Promise<number> {
+    const name = this.linkName(this.numberOf(projectId));
+    const index = await this.kernel.addLink(name, address, projectId, pid);
     // One shell inside the namespace: the order matters, the default route tells the init to go on.
     const inside = [
       'set -e',
@@ -100,6 +127,7 @@ export class ProjectNetwork {
       'EOF',
     ].join('\n');
     await this.exec.run(['nsenter', `--net=/proc/${pid}/ns/net`, 'sh', '-s'], { input: inside });
+    return index;
   }
 
   /** Takes back the project's address and link. Repeating does no harm. */
@@ -108,52 +136,77 @@ export class ProjectNetwork {
       if (owner === projectId) this.reserved.delete(number);
     }
     for (const link of await this.links()) {
-      if (link.projectId !== projectId) continue;
-      // It may have gone with its namespace in the meantime.
-      await this.exec.run(['ip', 'link', 'delete', link.name], { okExits: [0, 1] });
+      if (link.projectId === projectId) await this.kernel.deleteLink(link.name);
     }
   }
 
-  async links(): Promise<ProjectLink[]> {
-    const { stdout } = await this.exec.run(['ip', '-json', 'link', 'show', 'type', 'veth']);
-    const links = Links.parse(JSON.parse(stdout.trim() === '' ? '[]' : stdout));
-    return links.flatMap(({ ifname, ifalias }) => {
-      if (!ifname.startsWith(this.linkPrefix)) return [];
-      const number = Number(ifname.slice(this.linkPrefix.length));
-      const projectId = ifalias?.startsWith(aliasPrefix) ? ifalias.slice(aliasPrefix.length) : '';
-      return [{ projectId, name: ifname, address: addressAt(this.cidr, number) }];
-    });
+  links(): Promise<ProjectLink[]> {
+    return this.kernel.links();
+  }
+
+  /**
+   * Compares everything with what should be, and mends it: routes and rules that somebody took
+   * away come back, links that are nobody's go.
+   * @param addresses of all containers; @returns what was done
+   */
+  async repair(addresses: () => Promise<Map<ProjectId, string>>): Promise<NetworkAction[]> {
+    const plan = planNetwork(
+      { cidr: this.options.cidr, addresses: this.withReserved(await addresses()) },
+      await this.kernel.state(await this.rules.isIntact()),
+    );
+    for (const action of plan) {
+      const perform = this.handlers(addresses)[action.kind] as (
+        action: NetworkAction,
+      ) => Promise<void>;
+      await perform(action);
+    }
+    return plan;
   }
 
   /** Removes all that this host has put on the machine, but not forwarding: others may need it. */
   async destroy(): Promise<void> {
-    for (const link of await this.links()) {
-      await this.exec.run(['ip', 'link', 'delete', link.name], { okExits: [0, 1] });
-    }
-    await this.exec.run(['nft', '-f', '-'], {
-      input: `table inet ${this.table} {}\ndelete table inet ${this.table}\n`,
-    });
-    await this.exec.run(['ip', 'address', 'delete', `${this.gateway}/32`, 'dev', 'lo'], {
-      okExits: [0, 2],
-    });
+    const { hostKey, stateDir } = this.options;
+    for (const link of await this.links()) await this.kernel.deleteLink(link.name);
+    await this.rules.remove();
+    await this.kernel.deleteGateway();
+    await this.kernel.openRange();
+    await this.claims.release({ hostKey, folder: stateDir });
   }
 
-  private async loadRules(): Promise<void> {
-    const rules = {
-      ...this.options,
-      table: this.table,
-      linkPrefix: this.linkPrefix,
-      gateway: this.gateway,
+  private handlers(addresses: () => Promise<Map<ProjectId, string>>): {
+    readonly [K in keyof NetworkActions]: (input: NetworkActions[K]) => Promise<void>;
+  } {
+    return {
+      loadRules: () => this.rules.load(),
+      closeRange: () => this.kernel.closeRange(),
+      addGateway: () => this.kernel.addGateway(),
+      allowForwarding: () => this.kernel.allowForwarding(),
+      addRoute: ({ link }) => this.kernel.addRoute(link),
+      deleteLink: ({ link }) =>
+        // The plan may be old: a container may be starting under that name by now.
+        this.locks.run(link.projectId, async () => {
+          const wanted = this.withReserved(await addresses());
+          const now = (await this.links()).find((one) => one.index === link.index);
+          if (!now || wanted.get(now.projectId) === now.address) return;
+          if (now.projectId === '' && this.reserved.has(this.numberAt(now))) return;
+          await this.kernel.deleteLink(now.name);
+        }),
     };
-    try {
-      await this.exec.run(['nft', '-f', '-'], { input: hostRules(rules) });
-    } catch {
-      await this.exec.run(['nft', '-f', '-'], { input: hostRules(rules, true) });
+  }
+
+  private withReserved(addresses: Map<ProjectId, string>): Map<ProjectId, string> {
+    for (const [number, projectId] of this.reserved) {
+      addresses.set(projectId, addressAt(this.range, number));
     }
+    return addresses;
   }
 
   private linkName(number: number): string {
     return `${this.linkPrefix}${number}`;
+  }
+
+  private numberAt(link: ProjectLink): number {
+    return Number(link.name.slice(this.linkPrefix.length));
   }
 
   private numberOf(projectId: ProjectId): number {
@@ -161,6 +214,9 @@ export class ProjectNetwork {
     throw RunnerErrors.NETWORK_UNUSABLE({ reason: `no address is reserved for ${projectId}` });
   }
 }
+
+/** The first bits of a UUID are as good as random. */
+const hashOf = (projectId: ProjectId): number => Number.parseInt(projectId.slice(0, 8), 16) || 0;
 
 /** The machine's resolvers; a stub on loopback does not exist inside a container. */
 export async function systemResolvers(): Promise<string[]> {
