@@ -24,6 +24,16 @@ export const HubErrors = catalogue('hub', {
 
   // Requests
   PAYLOAD_TOO_LARGE: { status: 413, message: 'The body is larger than {bytesMax} bytes.' },
+  REQUEST_TOO_SLOW: {
+    status: 408,
+    message: 'The body did not come within {seconds} s. Send it again.',
+    retryable: true,
+  },
+  TOO_MANY_REQUESTS: {
+    status: 429,
+    message: 'Your address has {limit} requests under way already. Wait for their answers.',
+    retryable: true,
+  },
   INVALID_JSON: { status: 400, message: 'The body is not valid JSON: {reason}' },
   ROUTE_UNKNOWN: { status: 404, message: 'There is no {method} {path}.' },
   IDEMPOTENCY_CONFLICT: {

@@ -4,8 +4,10 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import { SwaggerModule, type OpenAPIObject } from '@nestjs/swagger';
 import { ConatWsAdapter, UpgradeDispatcher } from '@rookery/conat';
 import { createLogger } from '@rookery/core';
-import { attachProxy, hardenServer, HubProxy } from '@rookery/proxy';
+import { attachProxy, HubProxy, TrustedProxies } from '@rookery/proxy';
 import { AccountsService } from './accounts/accounts.service.js';
+import { ClientLimits } from './api/client-limits.js';
+import { HubHttpAdapter } from './api/http-adapter.js';
 import { openApiDocument } from './api/openapi.js';
 import type { HubConfig } from './config/config.js';
 import { NestLogger } from './config/nest-logger.js';
@@ -23,7 +25,15 @@ export async function createHub(
 ): Promise<NestExpressApplication> {
   const log = createLogger('hub', config.logLevel);
   const settings = { config, log, tuning: { ...defaultTuning, ...tuning } };
-  const app = await NestFactory.create<NestExpressApplication>(HubModule.of(settings), {
+  const { connectionsPerAddressMax, requestsPerAddressMax } = config;
+  const { headersMs, bodyMs } = settings.tuning;
+  const limits = new ClientLimits(new TrustedProxies(config.trustedProxies), {
+    connectionsPerAddressMax,
+    requestsPerAddressMax,
+    bodyMs,
+  });
+  const adapter = new HubHttpAdapter(limits, headersMs);
+  const app = await NestFactory.create<NestExpressApplication>(HubModule.of(settings), adapter, {
     logger: new NestLogger(log),
     bodyParser: false,
     abortOnError: false,
@@ -36,7 +46,6 @@ export async function createHub(
   else dispatcher.attach(server);
   if (config.roles.includes('proxy')) {
     const proxy = app.get(HubProxy);
-    hardenServer(server);
     attachProxy(server, proxy, { upgrades: 'none' });
     dispatcher.register(
       (_path, request) => proxy.matches(request.url),

@@ -21,7 +21,12 @@ export function problemOf(error: CodedError): Problem {
   };
 }
 
-function sendProblem(request: IncomingMessage, response: ServerResponse, error: CodedError): void {
+/** Answers with an error, unless an answer has begun. */
+export function sendProblem(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: CodedError,
+): void {
   if (response.headersSent) {
     response.destroy();
     return;

@@ -25,6 +25,10 @@ const HubEnvironment = z.object({
     .optional(),
   /** TLS terminators and load balancers whose X-Forwarded-* are believed. */
   ROOKERY_TRUSTED_PROXIES: TrustedProxyList.default([]),
+  /** Connections of one client address (IPv6: one /64), trusted proxies excepted. */
+  ROOKERY_CONNECTIONS_PER_ADDRESS_MAX: z.coerce.number().int().min(1).default(1024),
+  /** Requests of one client address to the hub itself under way at once. */
+  ROOKERY_REQUESTS_PER_ADDRESS_MAX: z.coerce.number().int().min(1).default(256),
   /** Absent: Postgres runs in the data folder. */
   ROOKERY_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
   ROOKERY_ROLES: Roles,
@@ -58,6 +62,8 @@ export interface HubConfig {
   readonly listen: string;
   readonly publicUrl: string;
   readonly trustedProxies: readonly string[];
+  readonly connectionsPerAddressMax: number;
+  readonly requestsPerAddressMax: number;
   readonly databaseUrl: string | undefined;
   readonly roles: readonly HubRole[];
   readonly conatUrl: string | undefined;
@@ -93,6 +99,8 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
     listen: parsed.ROOKERY_LISTEN,
     publicUrl: parsed.ROOKERY_PUBLIC_URL ?? `http://${host}:${parsed.ROOKERY_PORT}`,
     trustedProxies: parsed.ROOKERY_TRUSTED_PROXIES,
+    connectionsPerAddressMax: parsed.ROOKERY_CONNECTIONS_PER_ADDRESS_MAX,
+    requestsPerAddressMax: parsed.ROOKERY_REQUESTS_PER_ADDRESS_MAX,
     databaseUrl: parsed.ROOKERY_DATABASE_URL,
     roles: parsed.ROOKERY_ROLES,
     conatUrl: parsed.ROOKERY_CONAT_URL,

@@ -8,6 +8,10 @@ export interface HubTuning {
   readonly durableDatabase: boolean;
   /** Without news from Postgres for so long, this process checks all access anew. */
   readonly accessStaleMs: number;
+  /** A request's headers must have come within this. */
+  readonly headersMs: number;
+  /** And its body, where it is for the hub itself. */
+  readonly bodyMs: number;
 }
 
 export const defaultTuning: HubTuning = {
@@ -15,6 +19,8 @@ export const defaultTuning: HubTuning = {
   checkResponses: false,
   durableDatabase: true,
   accessStaleMs: 60_000,
+  headersMs: 15_000,
+  bodyMs: 30_000,
 };
 
 export const HUB_TUNING = Symbol('HUB_TUNING');

@@ -15,7 +15,12 @@ export {
 } from './attach.js';
 export type { ConnectionFilter } from './http/connections.js';
 export { cookiesNamed } from './http/cookies.js';
-export { TrustedProxies, TrustedProxyList, type ClientOrigin } from './http/trusted-proxies.js';
+export {
+  peerAddress,
+  TrustedProxies,
+  TrustedProxyList,
+  type ClientOrigin,
+} from './http/trusted-proxies.js';
 export { HubProxy, type HubProxyParts } from './hub/hub-proxy.js';
 export {
   RequestAuthenticator,
