@@ -13,6 +13,14 @@ export const HubErrors = catalogue('hub', {
     message:
       'A change with a session cookie must come from the hub’s own pages. Open them directly.',
   },
+  OPEN_REFUSED: {
+    status: 403,
+    message: 'A project is opened in a tab of its own, not in a frame and not by a script.',
+  },
+  MISDIRECTED: {
+    status: 421,
+    message: 'This process of the hub carries no project’s traffic. Send {host} to one that does.',
+  },
   LOGIN_TICKET_INVALID: {
     status: 401,
     message: 'The sign-in link is used up or expired. Make a new one.',

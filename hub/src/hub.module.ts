@@ -2,7 +2,13 @@ import { join } from 'node:path';
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import { Broker, ConatModule, NatsFabric } from '@rookery/conat';
-import { CachingTokenSource, HubProxy, TokenSource, TrustedProxies } from '@rookery/proxy';
+import {
+  CachingTokenSource,
+  HubProxy,
+  ProjectOrigins,
+  TokenSource,
+  TrustedProxies,
+} from '@rookery/proxy';
 import { DataSource } from 'typeorm';
 import { AccessChanges } from './access/access-changes.js';
 import { AccessFeed } from './access/access-feed.js';
@@ -47,6 +53,7 @@ import { OperationsApi } from './operations/operations.api.js';
 import { OperationsService } from './operations/operations.service.js';
 import { PostgresPlacementAuthority } from './operations/postgres-placement-authority.js';
 import { WorkSignal } from './operations/work-signal.js';
+import { OpenController } from './pages/open.controller.js';
 import { PagesController } from './pages/pages.controller.js';
 import { BackupsApi } from './projects/backups.api.js';
 import { CollaboratorsApi } from './projects/collaborators.api.js';
@@ -57,6 +64,7 @@ import { ProjectWork } from './projects/project-work.service.js';
 import { ProjectsApi } from './projects/projects.api.js';
 import { RestoreWork } from './projects/restore-work.service.js';
 import { SnapshotsApi } from './projects/snapshots.api.js';
+import { HubOriginSessions } from './proxy/hub-origin-sessions.js';
 import { HubRequestAuthenticator, HubRouteResolver } from './proxy/hub-routes.js';
 import { ProxyAccess } from './proxy/proxy-access.js';
 
@@ -83,7 +91,7 @@ export class HubModule {
       module: HubModule,
       imports: [SettingsModule.of(settings), IdentityModule, ...broker],
       controllers: [
-        ...(hasApi ? [ApiController, PagesController] : []),
+        ...(hasApi ? [ApiController, PagesController, OpenController] : []),
         ...(broker.length > 0 ? [MetricsController] : []),
       ],
       providers: [
@@ -183,6 +191,7 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
         new AccessFeed(dataSource, changes, { staleMs: tuning.accessStaleMs, log }),
     },
     HubRequestAuthenticator,
+    HubOriginSessions,
     HubRouteResolver,
     ProxyAccess,
     {
@@ -192,13 +201,22 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     },
     {
       provide: HubProxy,
-      inject: [HubRequestAuthenticator, HubRouteResolver, TokenSource, TrustedProxies],
+      inject: [
+        ...[HubRequestAuthenticator, HubRouteResolver, TokenSource, TrustedProxies],
+        ...[HubOriginSessions, { token: ProjectOrigins, optional: true }],
+      ],
       useFactory: (
         authenticator: HubRequestAuthenticator,
         routes: HubRouteResolver,
         tokens: TokenSource,
         trustedProxies: TrustedProxies,
-      ) => new HubProxy({ authenticator, routes, tokens, trustedProxies }),
+        sessions: HubOriginSessions,
+        names?: ProjectOrigins,
+      ) => {
+        const { pathOrigin } = config;
+        const parts = { authenticator, routes, tokens, trustedProxies, pathOrigin };
+        return new HubProxy({ ...parts, ...(names && { origins: { names, sessions } }) });
+      },
     },
   ];
 }

@@ -4,7 +4,8 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import { SwaggerModule, type OpenAPIObject } from '@nestjs/swagger';
 import { ConatWsAdapter, UpgradeDispatcher } from '@rookery/conat';
 import { createLogger } from '@rookery/core';
-import { attachProxy, HubProxy, TrustedProxies } from '@rookery/proxy';
+import { attachProxy, HubProxy, ProjectOrigins, TrustedProxies } from '@rookery/proxy';
+import { ownOriginOnly } from './api/own-origin.js';
 import { AccountsService } from './accounts/accounts.service.js';
 import { ClientLimits } from './api/client-limits.js';
 import { HubHttpAdapter } from './api/http-adapter.js';
@@ -39,6 +40,8 @@ export async function createHub(
     abortOnError: false,
   });
   app.disable('x-powered-by');
+  const origins = config.appsUrl === undefined ? undefined : app.get(ProjectOrigins);
+  app.use(ownOriginOnly(app.get(TrustedProxies), origins));
   const server: Server = app.getHttpServer();
   const hosted = config.conatUrl === undefined;
   const dispatcher = hosted ? app.get(UpgradeDispatcher) : new UpgradeDispatcher();
@@ -48,7 +51,7 @@ export async function createHub(
     const proxy = app.get(HubProxy);
     attachProxy(server, proxy, { upgrades: 'none' });
     dispatcher.register(
-      (_path, request) => proxy.matches(request.url),
+      (_path, request) => proxy.matches(request),
       (request, socket, head) => void proxy.handleUpgrade(request, socket, head),
     );
     const relay = app.get(HostRelay);

@@ -25,6 +25,24 @@ describe('the hub’s settings', () => {
     );
   });
 
+  it('know where browsers see projects: on this machine by themselves, elsewhere if told', () => {
+    const of = (env: Record<string, string>) => {
+      const { appsUrl, pathOrigin } = configFromEnvironment({ ROOKERY_DATA: '/d', ...env });
+      return [appsUrl, pathOrigin];
+    };
+    expect(of({ ROOKERY_PORT: '7701' })).toEqual(['http://*.localhost:7701', 'own']);
+    expect(of({ ROOKERY_PUBLIC_URL: 'https://rookery.example.com' })).toEqual([undefined, 'own']);
+    expect(of({ ROOKERY_APPS_URL: 'https://*.apps.example.com' })[0]).toMatch('apps.example');
+    expect(of({ ROOKERY_PATH_ORIGIN: 'shared' })[1]).toBe('shared');
+    for (const url of [
+      'https://apps.example.com',
+      'https://*.apps.example.com/x',
+      '*.apps.example',
+    ]) {
+      expect(() => of({ ROOKERY_APPS_URL: url })).toThrow(/ROOKERY_APPS_URL: must be like/);
+    }
+  });
+
   it('name every unknown name at once', () => {
     const env = { ROOKERY_DATA: '/d', ROOKERY_PROT: '1', ROOKERY_COLOUR: 'x' };
     expect(() => configFromEnvironment(env)).toThrow(/ROOKERY_COLOUR, ROOKERY_PROT/);

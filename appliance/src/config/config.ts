@@ -46,6 +46,8 @@ const HostEnvironment = z.object({
   ROOKERY_INTERNAL_URL: WebUrl.optional(),
   /** TLS terminators before this host, whose X-Forwarded-* are believed. */
   ROOKERY_TRUSTED_PROXIES: TrustedProxyList.default([]),
+  /** `shared`: browsers may come directly; all projects here share the origin. */
+  ROOKERY_PATH_ORIGIN: z.enum(['own', 'shared']).default('own'),
   /** Size of the loopback volume; 0: the data folder's own btrfs is used. */
   ROOKERY_VOLUME_BYTES: z.coerce
     .number()
@@ -113,6 +115,7 @@ export interface HostConfig {
   readonly publicUrl: string;
   readonly internalUrl: string;
   readonly trustedProxies: readonly string[];
+  readonly pathOrigin: 'own' | 'shared';
   readonly volumeBytes: number;
   readonly storageDriver: 'auto' | 'btrfs' | 'directory';
   readonly btrfsProgram: string;
@@ -182,6 +185,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     publicUrl,
     internalUrl: parsed.ROOKERY_INTERNAL_URL ?? publicUrl,
     trustedProxies: parsed.ROOKERY_TRUSTED_PROXIES,
+    pathOrigin: parsed.ROOKERY_PATH_ORIGIN,
     volumeBytes: parsed.ROOKERY_VOLUME_BYTES,
     storageDriver: parsed.ROOKERY_STORAGE_DRIVER,
     btrfsProgram: parsed.ROOKERY_BTRFS_PROGRAM,

@@ -39,8 +39,10 @@ export class IngressServers implements OnApplicationBootstrap, BeforeApplication
     this.keys = verificationKeys;
     this.verifier = new AccessTokenVerifier(verificationKeys);
     const routes = new SqliteRouteTable(books);
+    const { pathOrigin } = parts.config;
     const trustedProxies = new TrustedProxies(parts.config.trustedProxies);
-    this.http = new HostIngress({ hostId, verifier: this.verifier, routes, trustedProxies });
+    const { verifier } = this;
+    this.http = new HostIngress({ hostId, verifier, routes, trustedProxies, pathOrigin });
     this.server = createIngressServer();
     this.server.on('request', (req, res) => void this.http.handleOrRefuse(req, res));
     attachProxy(this.server, this.http, { upgrades: 'none' });
@@ -49,7 +51,7 @@ export class IngressServers implements OnApplicationBootstrap, BeforeApplication
     const broker = `${agentUrl(parts.config)}/conat`;
     upgrades.register('/conat', (...upgrade) => void relayUpgrade(...upgrade, broker));
     upgrades.register(
-      (_path, request) => this.http.matches(request.url),
+      (_path, request) => this.http.matches(request),
       (...upgrade) => void this.http.handleUpgrade(...upgrade),
     );
     upgrades.attach(this.server);

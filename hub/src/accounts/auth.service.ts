@@ -21,6 +21,7 @@ export interface Caller {
 
 const tokenPattern = /^rookery_[A-Za-z0-9_-]{43}$/;
 const sessionPattern = /^session_[A-Za-z0-9_-]{43}$/;
+const originPattern = /^origin_[A-Za-z0-9_-]{43}$/;
 /** `lastUsedAt` is written at most this often. */
 const usedEveryS = 60;
 
@@ -66,13 +67,27 @@ export class AuthService {
 
   async bySession(secret: string): Promise<Caller | undefined> {
     if (!sessionPattern.test(secret)) return undefined;
+    return this.bySessionWhere('s.token_hash = $2', [hashOf(secret)]);
+  }
+
+  /** Who is signed in at a project's own origin: for as long as the hub's session lasts. */
+  async byOriginSession(cookie: OriginCookie): Promise<Caller | undefined> {
+    if (!originPattern.test(cookie.secret)) return undefined;
+    return this.bySessionWhere(
+      `s.id = (SELECT session_id FROM origin_sessions
+         WHERE token_hash = $2 AND project_id = $3 AND port = $4)`,
+      [hashOf(cookie.secret), cookie.projectId, cookie.port],
+    );
+  }
+
+  private async bySessionWhere(which: string, values: unknown[]): Promise<Caller | undefined> {
     const [found] = await this.dataSource.query<(CallerRow & { stale: boolean })[]>(
       `SELECT a.*, s.id AS credential_id, s.key_id,
-         s.last_used_at IS NULL OR s.last_used_at < now() - make_interval(secs => $2) AS stale
+         s.last_used_at IS NULL OR s.last_used_at < now() - make_interval(secs => $1) AS stale
        FROM sessions s JOIN accounts a ON a.id = s.account_id JOIN api_keys k ON k.id = s.key_id
-       WHERE s.token_hash = $1 AND a.blocked_at IS NULL AND s.expires_at > now()
+       WHERE ${which} AND a.blocked_at IS NULL AND s.expires_at > now()
          AND (k.expires_at IS NULL OR k.expires_at > now())`,
-      [hashOf(secret), usedEveryS],
+      [usedEveryS, ...values],
     );
     if (!found) return undefined;
     if (found.stale) {
@@ -82,6 +97,13 @@ export class AuthService {
     }
     return toCaller(found, 'session');
   }
+}
+
+/** A cookie of a project's own origin, and the origin that it was sent to. */
+export interface OriginCookie {
+  readonly secret: string;
+  readonly projectId: string;
+  readonly port: number;
 }
 
 interface CallerRow {

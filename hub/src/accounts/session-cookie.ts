@@ -53,6 +53,14 @@ export class SessionCookie {
     if (!trusted || (origin !== undefined && !ownOrigin)) throw HubErrors.CSRF_REFUSED();
   }
 
+  /** Whether somebody typed the address or came from the hub's own pages: no other page led here. */
+  isOwnVisit({ headers }: IncomingMessage): boolean {
+    const site = headers['sec-fetch-site'];
+    // Browsers that say nothing cannot be told from each other; programs show no pages.
+    if (site === undefined) return !(headers.accept ?? '').includes('text/html');
+    return site === 'none' || site === 'same-origin';
+  }
+
   private isSecure(request: IncomingMessage): boolean {
     if (this.config.publicUrl.startsWith('https:')) return true;
     return this.trusted.clientOf(request).scheme === 'https';

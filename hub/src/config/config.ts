@@ -1,6 +1,6 @@
 import { NatsFabricOptions } from '@rookery/conat';
 import { parseConfig, CoreErrors } from '@rookery/core';
-import { TrustedProxyList } from '@rookery/proxy';
+import { AppsUrl, TrustedProxyList } from '@rookery/proxy';
 import { z } from 'zod';
 
 const Role = z.enum(['api', 'worker', 'proxy']);
@@ -23,6 +23,13 @@ const HubEnvironment = z.object({
     .url({ protocol: /^https?$/ })
     .transform((url) => url.replace(/\/+$/, ''))
     .optional(),
+  /**
+   * Below which browsers see each project's services at an origin of their own; default
+   * `http://*.localhost:<port>` for a hub that is public on this machine alone.
+   */
+  ROOKERY_APPS_URL: AppsUrl.optional(),
+  /** `shared`: browsers see projects on the hub's own origin, too; their pages can act there. */
+  ROOKERY_PATH_ORIGIN: z.enum(['own', 'shared']).default('own'),
   /** TLS terminators and load balancers whose X-Forwarded-* are believed. */
   ROOKERY_TRUSTED_PROXIES: TrustedProxyList.default([]),
   /** Connections of one client address (IPv6: one /64), trusted proxies excepted. */
@@ -61,6 +68,9 @@ export interface HubConfig {
   readonly port: number;
   readonly listen: string;
   readonly publicUrl: string;
+  /** Undefined: browsers see no project. */
+  readonly appsUrl: string | undefined;
+  readonly pathOrigin: 'own' | 'shared';
   readonly trustedProxies: readonly string[];
   readonly connectionsPerAddressMax: number;
   readonly requestsPerAddressMax: number;
@@ -93,11 +103,14 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
   const host = parsed.ROOKERY_LISTEN.includes(':')
     ? `[${parsed.ROOKERY_LISTEN}]`
     : parsed.ROOKERY_LISTEN;
+  const publicUrl = parsed.ROOKERY_PUBLIC_URL ?? `http://${host}:${parsed.ROOKERY_PORT}`;
   return Object.freeze({
     dataDir: parsed.ROOKERY_DATA,
     port: parsed.ROOKERY_PORT,
     listen: parsed.ROOKERY_LISTEN,
-    publicUrl: parsed.ROOKERY_PUBLIC_URL ?? `http://${host}:${parsed.ROOKERY_PORT}`,
+    publicUrl,
+    appsUrl: parsed.ROOKERY_APPS_URL ?? localAppsUrl(publicUrl),
+    pathOrigin: parsed.ROOKERY_PATH_ORIGIN,
     trustedProxies: parsed.ROOKERY_TRUSTED_PROXIES,
     connectionsPerAddressMax: parsed.ROOKERY_CONNECTIONS_PER_ADDRESS_MAX,
     requestsPerAddressMax: parsed.ROOKERY_REQUESTS_PER_ADDRESS_MAX,
@@ -111,6 +124,13 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
     hostOfflineAfterMs: parsed.ROOKERY_HOST_OFFLINE_AFTER_MS,
     bootstrapFile: parsed.ROOKERY_BOOTSTRAP_FILE,
   });
+}
+
+/** Browsers resolve *.localhost to their own machine, without DNS: right where the hub is there. */
+function localAppsUrl(publicUrl: string): string | undefined {
+  const { protocol, hostname, port } = new URL(publicUrl);
+  if (!['127.0.0.1', '[::1]', 'localhost'].includes(hostname)) return undefined;
+  return `${protocol}//*.localhost${port === '' ? '' : `:${port}`}`;
 }
 
 const isOurs = (name: string): boolean => name.startsWith('ROOKERY_');

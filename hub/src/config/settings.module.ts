@@ -1,6 +1,6 @@
-import { Module, type DynamicModule } from '@nestjs/common';
+import { Module, type DynamicModule, type ValueProvider } from '@nestjs/common';
 import type { Logger } from '@rookery/core';
-import { TrustedProxies } from '@rookery/proxy';
+import { ProjectOrigins, TrustedProxies } from '@rookery/proxy';
 import { HUB_CONFIG, type HubConfig } from './config.js';
 import { HUB_LOGGER, HUB_TUNING, type HubTuning } from './tuning.js';
 
@@ -14,6 +14,7 @@ export interface HubSettings {
 @Module({})
 export class SettingsModule {
   static of(settings: HubSettings): DynamicModule {
+    const origins = originsOf(settings.config);
     return {
       module: SettingsModule,
       global: true,
@@ -21,13 +22,20 @@ export class SettingsModule {
         { provide: HUB_CONFIG, useValue: settings.config },
         { provide: HUB_TUNING, useValue: settings.tuning },
         { provide: HUB_LOGGER, useValue: settings.log },
+        ...origins,
         // Who a request comes from: `clientOf(request)`, for everything that asks.
         {
           provide: TrustedProxies,
           useValue: new TrustedProxies(settings.config.trustedProxies),
         },
       ],
-      exports: [HUB_CONFIG, HUB_TUNING, HUB_LOGGER, TrustedProxies],
+      exports: [HUB_CONFIG, HUB_TUNING, HUB_LOGGER, TrustedProxies, ...origins],
     };
   }
 }
+
+/** Where browsers see projects, if they do. */
+const originsOf = ({ appsUrl, publicUrl }: HubConfig): ValueProvider[] =>
+  appsUrl === undefined
+    ? []
+    : [{ provide: ProjectOrigins, useValue: new ProjectOrigins(appsUrl, publicUrl) }];

@@ -8,6 +8,7 @@ import { AuditRow, Backup, SigningKey, UsageRecord } from './entities/record.ent
 import { Tables1700000000001 } from './migrations/0001-tables.js';
 import { AccessChanges1700000000002 } from './migrations/0002-access-changes.js';
 import { AccessOfHosts1700000000003 } from './migrations/0003-access-of-hosts.js';
+import { ProjectOrigins1700000000004 } from './migrations/0004-project-origins.js';
 import { SessionsOfKeys1700000000005 } from './migrations/0005-sessions-of-keys.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
@@ -38,6 +39,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       Tables1700000000001,
       AccessChanges1700000000002,
       AccessOfHosts1700000000003,
+      ProjectOrigins1700000000004,
       SessionsOfKeys1700000000005,
     ],
   };

@@ -1,22 +1,15 @@
-import { Controller, Get, Post, Query, Req, Res } from '@nestjs/common';
+import { Controller, Get, Inject, Optional, Post, Query, Req, Res } from '@nestjs/common';
 import { CodedError } from '@rookery/core';
-import { TrustedProxies } from '@rookery/proxy';
+import { ProjectOrigins, TrustedProxies } from '@rookery/proxy';
 import type { Request, Response } from 'express';
 import { DataSource } from 'typeorm';
-import { z } from 'zod';
 import { AuthService } from '../accounts/auth.service.js';
 import { LoginService, type SignInPlace } from '../accounts/login.service.js';
 import { SessionCookie } from '../accounts/session-cookie.js';
 import { formBytesMax, readBody } from '../api/body.js';
 import { HubErrors } from '../hub.errors.js';
-import { homePage, loginPage, sendPage, type HomeProject } from './pages.js';
-
-/** A path of this site: not `//elsewhere`, not `/\elsewhere`. */
-const OwnPath = z
-  .string()
-  .max(2000)
-  .regex(/^\/(?![/\\])[\x21-\x7e]*$/)
-  .catch('/');
+import { OwnPath } from './own-path.js';
+import { confirmPage, homePage, loginPage, sendPage, type HomeProject } from './pages.js';
 
 /** The few pages that the hub has itself: signing in, and a list of projects. */
 @Controller()
@@ -27,6 +20,7 @@ export class PagesController {
     private readonly cookie: SessionCookie,
     private readonly trusted: TrustedProxies,
     private readonly dataSource: DataSource,
+    @Optional() @Inject(ProjectOrigins) private readonly origins?: ProjectOrigins,
   ) {}
 
   @Get('/login')
@@ -38,15 +32,12 @@ export class PagesController {
   ): Promise<void> {
     const path = OwnPath.parse(next);
     if (typeof ticket !== 'string') {
-      sendPage(response, 200, loginPage({ next: path }));
-      return;
-    }
-    try {
-      const { session, next: target } = await this.login.withTicket(ticket, this.placeOf(request));
-      this.open(response, session, OwnPath.parse(target));
-    } catch (error) {
-      if (!CodedError.is(error, 'LOGIN_TICKET_INVALID')) throw error;
-      sendPage(response, error.status, loginPage({ next: path, problem: error.message }));
+      this.send(response, 200, loginPage({ next: path }));
+    } else if (this.cookie.isOwnVisit(request)) {
+      await this.useTicket(request, response, ticket, path);
+    } else {
+      // Some other page leads here: nobody is signed in as somebody else without a word.
+      this.send(response, 200, confirmPage({ ticket }));
     }
   }
 
@@ -56,6 +47,11 @@ export class PagesController {
     const body = await readBody(request, formBytesMax);
     const form = new URLSearchParams(body.toString('utf8'));
     const next = OwnPath.parse(form.get('next') ?? '/');
+    const ticket = form.get('ticket');
+    if (ticket !== null) {
+      await this.useTicket(request, response, ticket, next);
+      return;
+    }
     const token = (form.get('token') ?? '').trim();
     try {
       const { session } = await this.login.withToken(token, this.placeOf(request));
@@ -63,7 +59,7 @@ export class PagesController {
     } catch (error) {
       if (!CodedError.is(error, 'UNAUTHENTICATED')) throw error;
       const problem = 'This token is not valid. Paste the whole of it.';
-      sendPage(response, 401, loginPage({ next, problem }));
+      this.send(response, 401, loginPage({ next, problem }));
     }
   }
 
@@ -90,7 +86,7 @@ export class PagesController {
        WHERE p.deleted_at IS NULL ORDER BY p.created_at LIMIT 200`,
       [caller.accountId],
     );
-    sendPage(response, 200, homePage(caller, projects));
+    this.send(response, 200, homePage(caller, projects, this.origins));
   }
 
   @Get('/healthz')
@@ -106,6 +102,27 @@ export class PagesController {
     } catch (error) {
       throw HubErrors.POSTGRES_FAILED({ reason: 'it does not answer' }, { cause: error });
     }
+  }
+
+  private async useTicket(
+    request: Request,
+    response: Response,
+    ticket: string,
+    otherwise: string,
+  ): Promise<void> {
+    try {
+      const { session, next } = await this.login.withTicket(ticket, this.placeOf(request));
+      this.open(response, session, OwnPath.parse(next));
+    } catch (error) {
+      if (!CodedError.is(error, 'LOGIN_TICKET_INVALID')) throw error;
+      const page = loginPage({ next: otherwise, problem: error.message });
+      this.send(response, error.status, page);
+    }
+  }
+
+  /** Who has signed in may go on to a project's origin. */
+  private send(response: Response, status: number, html: string): void {
+    sendPage(response, status, html, this.origins?.pattern);
   }
 
   private open(response: Response, session: string, next: string): void {

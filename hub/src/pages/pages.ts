@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import type { ProjectOrigins } from '@rookery/proxy';
 import type { Caller } from '../accounts/auth.service.js';
 
 const style = `:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;
@@ -32,6 +33,15 @@ autofocus></label><button>Sign in</button></form>
   );
 }
 
+/** Before a sign-in link is used that another site has led to. */
+export const confirmPage = (view: { ticket: string }): string =>
+  document(
+    'Sign in · Rookery',
+    `<h1>Sign in</h1><p>Another page has led here with a sign-in link. Go on only if you asked for
+it: whoever made the link sees what you do with its account.</p><form method="post" action="/login">
+<input type="hidden" name="ticket" value="${escape(view.ticket)}"><button>Sign in</button></form>`,
+  );
+
 export const problemPage = (view: { title: string; detail: string; code: string }): string =>
   document(
     `${view.title} · Rookery`,
@@ -46,12 +56,18 @@ export interface HomeProject {
   readonly host: string | null;
 }
 
-export function homePage(caller: Caller, projects: readonly HomeProject[]): string {
+export function homePage(
+  caller: Caller,
+  projects: readonly HomeProject[],
+  origins: ProjectOrigins | undefined,
+): string {
+  const service = (id: string): string =>
+    origins ? `${origins.originOf(id, 8080)}/` : `/${id}/port/8080/`;
   const rows = projects
     .map(
       ({ id, title, state, host }) =>
         `<tr><td>${escape(title)}</td><td>${escape(state)}</td><td>${escape(host ?? '–')}</td>` +
-        `<td><a href="/${id}/port/8080/">port 8080</a></td><td><code>${id}</code></td></tr>`,
+        `<td><a href="${escape(service(id))}">port 8080</a></td><td><code>${id}</code></td></tr>`,
     )
     .join('');
   const table =
@@ -67,10 +83,18 @@ export function homePage(caller: Caller, projects: readonly HomeProject[]): stri
   );
 }
 
-/** A page of the hub's own: nothing on it runs, loads or is framed. */
-export function sendPage(response: ServerResponse, status: number, html: string): void {
+/**
+ * A page of the hub's own: nothing on it runs, loads or is framed.
+ * @param onwards where a form's answer may lead besides the hub
+ */
+export function sendPage(
+  response: ServerResponse,
+  status: number,
+  html: string,
+  onwards = '',
+): void {
   response.writeHead(status, {
-    'content-security-policy': `default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`,
+    'content-security-policy': `default-src 'none'; style-src 'unsafe-inline'; form-action 'self' ${onwards}; base-uri 'none'; frame-ancestors 'none'`,
     'content-type': 'text/html; charset=utf-8',
     'content-length': Buffer.byteLength(html),
     'cache-control': 'no-store',

@@ -1,6 +1,7 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Inject, Injectable, Optional } from '@nestjs/common';
 import type { ProjectView } from '@rookery/client/contract';
 import type { ProjectRole, ProjectSpec } from '@rookery/core/contract';
+import { ProjectOrigins } from '@rookery/proxy';
 import { DataSource, In, IsNull, type EntityManager } from 'typeorm';
 import type { z } from 'zod';
 import type { Caller } from '../accounts/auth.service.js';
@@ -32,6 +33,7 @@ export class ProjectQueries {
   constructor(
     private readonly dataSource: DataSource,
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
+    @Optional() private readonly origins?: ProjectOrigins,
   ) {}
 
   /**
@@ -93,14 +95,11 @@ export class ProjectQueries {
       reason: 'move',
     });
     const moveOf = new Map(moves.map((move) => [move.projectId, move]));
-    return projects.map((project) =>
-      toProjectView(
-        project,
-        roles.get(project.id) ?? 'viewer',
-        moveOf.get(project.id),
-        this.config,
-      ),
-    );
+    return projects.map((project) => ({
+      ...toProjectView(project, roles.get(project.id) ?? 'viewer', moveOf.get(project.id)),
+      url: `${this.config.publicUrl}/${project.id}/port/`,
+      appUrl: this.origins ? `${this.origins.originOf(project.id, '{port}')}/` : null,
+    }));
   }
 }
 
@@ -108,8 +107,7 @@ function toProjectView(
   project: Project,
   role: ProjectRole,
   move: ProjectMove | undefined,
-  config: HubConfig,
-): ProjectViewInput {
+): Omit<ProjectViewInput, 'url' | 'appUrl'> {
   return {
     id: project.id,
     name: project.title,
@@ -117,7 +115,6 @@ function toProjectView(
     desiredState: project.desiredState,
     hostId: project.hostId,
     host: project.host?.name ?? null,
-    url: `${config.publicUrl}/${project.id}/port/`,
     placementGeneration: project.placementGeneration,
     image: imageOf(project),
     imageDigest: project.imageDigest,

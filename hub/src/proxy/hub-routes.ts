@@ -1,9 +1,12 @@
 import type { IncomingMessage } from 'node:http';
-import { Injectable } from '@nestjs/common';
+import { Injectable, Optional } from '@nestjs/common';
 import type { ProjectRole } from '@rookery/core/contract';
 import {
+  cookiesNamed,
+  ProjectOrigins,
   RequestAuthenticator,
   RouteResolver,
+  sessionCookieOf,
   type Principal,
   type ProjectPath,
   type ProjectRoute,
@@ -54,6 +57,7 @@ export class HubRequestAuthenticator extends RequestAuthenticator {
   constructor(
     private readonly auth: AuthService,
     private readonly sessions: SessionCookie,
+    @Optional() private readonly origins?: ProjectOrigins,
   ) {
     super();
   }
@@ -61,9 +65,12 @@ export class HubRequestAuthenticator extends RequestAuthenticator {
   authenticate(request: IncomingMessage, path: ProjectPath): Promise<Principal> | Principal {
     const [via, secret] = this.credentialOf(request, path);
     if (via === undefined || secret === undefined) return {};
-    const caller = this.cache.get(`${via === 'cookie' ? 'c' : 't'} ${secret}`, () =>
-      via === 'cookie' ? this.auth.bySession(secret) : this.auth.byToken(secret),
-    );
+    const { projectId, port } = path;
+    const scope = via === 'origin' ? ` ${projectId} ${port}` : '';
+    const caller = this.cache.get(`${via} ${secret}${scope}`, () => {
+      if (via === 'origin') return this.auth.byOriginSession({ secret, projectId, port });
+      return via === 'cookie' ? this.auth.bySession(secret) : this.auth.byToken(secret);
+    });
     if (caller instanceof Promise) return caller.then((found) => principalOf(found, via));
     return principalOf(caller, via);
   }
@@ -74,13 +81,25 @@ export class HubRequestAuthenticator extends RequestAuthenticator {
 
   private credentialOf(
     request: IncomingMessage,
-    { queryToken }: ProjectPath,
+    { mode, queryToken }: ProjectPath,
   ): [NonNullable<Principal['via']> | undefined, string | undefined] {
     const [, bearer] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
-    if (bearer !== undefined) return ['bearer', bearer];
+    // A service with an origin of its own may have tokens of its own.
+    if (bearer !== undefined && (mode !== 'origin' || bearer.startsWith('rookery_'))) {
+      return ['bearer', bearer];
+    }
     if (queryToken !== undefined) return ['query', queryToken];
+    if (mode === 'origin') return this.atOrigin(request);
     const cookie = this.sessions.read(request);
     return cookie === undefined ? [undefined, undefined] : ['cookie', cookie];
+  }
+
+  /** Of two cookies of the name one is a neighbour's: neither counts. */
+  private atOrigin(request: IncomingMessage): ['origin', string] | [undefined, undefined] {
+    if (!this.origins) return [undefined, undefined];
+    const [secret, another] = cookiesNamed(request.headers.cookie, sessionCookieOf(this.origins));
+    if (secret === undefined || another !== undefined) return [undefined, undefined];
+    return ['origin', secret];
   }
 }
 

@@ -109,11 +109,15 @@ export class TestHub {
     return body.code;
   }
 
-  async ended(operationId: string, timeoutMs = 20_000): Promise<Operation> {
+  async ended(
+    operationId: string,
+    timeoutMs = 20_000,
+    token = this.admin.token,
+  ): Promise<Operation> {
     return waitFor(
       `operation ${operationId} ends`,
       async () => {
-        const operation = await this.ok<Operation>('GET', `/operations/${operationId}`);
+        const operation = await this.ok<Operation>('GET', `/operations/${operationId}`, { token });
         return operation.endedAt === null && operation.state !== 'stuck' ? undefined : operation;
       },
       { timeoutMs, everyMs: 30 },

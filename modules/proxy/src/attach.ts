@@ -4,7 +4,7 @@ import { ProxyLimits } from './limits.js';
 
 /** What `attach` needs of a role. */
 export interface AttachableProxy {
-  matches(url: string | undefined): boolean;
+  matches(req: IncomingMessage): boolean;
   handle(req: IncomingMessage, res: ServerResponse): Promise<boolean>;
   handleUpgrade(req: IncomingMessage, socket: Duplex, head: Buffer): Promise<boolean>;
 }
@@ -31,11 +31,11 @@ export function attachProxy(
   const before = server.listeners('request') as Listener[];
   server.removeAllListeners('request');
   const onRequest: Listener = (req, res) => {
-    if (proxy.matches(req.url)) void proxy.handle(req, res);
+    if (proxy.matches(req)) void proxy.handle(req, res);
     else for (const listener of before) listener.call(server, req, res);
   };
   const onUpgrade = (req: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    if (proxy.matches(req.url)) void proxy.handleUpgrade(req, socket, head);
+    if (proxy.matches(req)) void proxy.handleUpgrade(req, socket, head);
   };
   server.on('request', onRequest);
   if (options.upgrades !== 'none') server.on('upgrade', onUpgrade);

@@ -15,6 +15,9 @@ export {
 } from './attach.js';
 export type { ConnectionFilter } from './http/connections.js';
 export { cookiesNamed } from './http/cookies.js';
+export { AppsUrl, ProjectOrigins, type OriginName } from './origins/project-origins.js';
+export type { OriginAccess } from './origins/browser-access.js';
+export { redeemPath, sessionCookieOf } from './origins/origin-sign-in.js';
 export {
   peerAddress,
   TrustedProxies,
@@ -23,9 +26,11 @@ export {
 } from './http/trusted-proxies.js';
 export { HubProxy, type HubProxyParts } from './hub/hub-proxy.js';
 export {
+  OriginSessions,
   RequestAuthenticator,
   RouteResolver,
   TokenSource,
+  type OriginSession,
   type Principal,
   type ProjectRoute,
   type TokenRequest,

@@ -4,10 +4,13 @@ import { ProxyErrors } from './proxy.errors.js';
 export interface ProjectPath {
   readonly kind: 'path';
   readonly projectId: string;
-  /** `port` keeps the whole path for the project; `server` strips the prefix. */
-  readonly mode: 'port' | 'server';
+  /**
+   * `port` keeps the whole path for the project; `server` strips the prefix; `origin`: there is none,
+   * the project has the whole origin.
+   */
+  readonly mode: 'port' | 'server' | 'origin';
   readonly port: number;
-  /** `/<project>/<mode>/<port>/`: what cookies are confined to. */
+  /** `/<project>/<mode>/<port>/`, or `/`: what cookies are confined to. */
   readonly base: string;
   /** Path and query as the project sees them, without our own token parameter. */
   readonly upstreamUrl: string;
@@ -64,6 +67,28 @@ export function parseProjectPath(url: string): ProjectPath | ProjectPathRedirect
     base,
     upstreamUrl: mode === 'port' ? fullUrl : `/${tail}${kept}`,
     fullUrl,
+    queryToken: token,
+  };
+}
+
+/**
+ * Reads a request target at a project's own origin. On the way to the host it is the same as with a
+ * prefix that is stripped.
+ * @throws PROXY_PATH_INVALID
+ */
+export function parseOriginPath(projectId: string, port: number, url: string): ProjectPath {
+  const mark = url.indexOf('?');
+  const path = mark < 0 ? url : url.slice(0, mark);
+  checkWhole(url, path);
+  const { kept, token } = takeToken(mark < 0 ? '' : url.slice(mark));
+  return {
+    kind: 'path',
+    projectId,
+    mode: 'origin',
+    port,
+    base: '/',
+    upstreamUrl: `${path}${kept}`,
+    fullUrl: `/${projectId}/server/${port}${path}${kept}`,
     queryToken: token,
   };
 }

@@ -23,6 +23,20 @@ export const ProxyErrors = catalogue('proxy', {
     status: 403,
     message: 'A page of {origin} may not open WebSockets here with your session.',
   },
+  PROXY_ORIGIN_REQUIRED: {
+    status: 403,
+    message:
+      'Browsers see projects at addresses of their own, not on the hub’s. {advice} Programs send a token.',
+  },
+  PROXY_ADDRESS_UNKNOWN: {
+    status: 404,
+    message: 'Nothing is at this address. A project’s service is at <port>--<project id>.',
+  },
+  PROXY_SIGN_IN_FAILED: {
+    status: 401,
+    message:
+      'The sign-in was not finished in this browser in time. Allow cookies, then open the project again.',
+  },
   PROXY_SIGN_IN_REQUIRED: {
     status: 401,
     message: 'This port is private. Sign in to an account that may see the project.',

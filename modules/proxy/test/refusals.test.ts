@@ -160,10 +160,29 @@ describe('refusals', () => {
       expect(await refusedUpgrade(`ws://127.0.0.1:${rig.host().port}${rig.path()}`, {})).toBe(401);
     });
 
-    it('turns a token in the address into a cookie for browsers', async () => {
+    it('shows browsers no page, as all projects of the host would share its origin', async () => {
       const token = await rig.minter.mint(grant());
       const path = rig.path(`a?x=1&rookery_token=${token}`);
-      const opened = await send(rig.host().port, path, { as: 'nobody', headers: browser });
+      const { port } = rig.host();
+      const page = await send(port, path, { as: 'nobody', headers: browser });
+      expect(page.status).toBe(403);
+      expect(page.headers['set-cookie']).toBeUndefined();
+      expect(page.text).toContain('PROXY_ORIGIN_REQUIRED');
+      const cookie = `rookery_token=${token}`;
+      const tossed = await send(port, rig.path('a'), { as: 'nobody', headers: { cookie } });
+      expect(tossed.json().code).toBe('PROXY_TOKEN_REQUIRED');
+      const program = await send(port, path, { as: 'nobody' });
+      expect([program.status, program.headers['content-security-policy']]).toEqual([
+        ...[200, 'sandbox'],
+      ]);
+    });
+
+    it('turns a token in the address into a cookie where the operator shares the origin', async () => {
+      const shared = await rig.addHost('shared');
+      shared.routes.set(rig.projectId, { state: 'running', address: '127.0.0.1' });
+      const token = await rig.minter.mint({ ...grant(), aud: `host:${shared.hostId}` });
+      const path = rig.path(`a?x=1&rookery_token=${token}`);
+      const opened = await send(shared.port, path, { as: 'nobody', headers: browser });
       expect(opened.status).toBe(303);
       expect(opened.headers.location).toBe(rig.path('a?x=1'));
       const [cookie = ''] = opened.headers['set-cookie'] ?? [];
@@ -171,7 +190,7 @@ describe('refusals', () => {
         new RegExp(`^rookery_token=${token}; Path=/${rig.projectId}/; HttpOnly`),
       );
       const headers = { cookie: cookie.split(';')[0] ?? '' };
-      const next = await send(rig.host().port, rig.path('a'), { as: 'nobody', headers });
+      const next = await send(shared.port, rig.path('a'), { as: 'nobody', headers });
       expect(next.status).toBe(200);
       expect(next.text).not.toContain(token);
     });

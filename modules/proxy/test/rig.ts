@@ -28,13 +28,15 @@ class WordAuthenticator extends RequestAuthenticator {
   /** Words that nobody knows any more. */
   readonly revoked = new Set<string>();
 
-  authenticate(req: IncomingMessage, { queryToken: query }: ProjectPath): Principal {
+  authenticate(req: IncomingMessage, { mode, queryToken: query }: ProjectPath): Principal {
     const bearer = /^Bearer (\w+)$/.exec(req.headers.authorization ?? '')?.[1];
-    const cookie = /rookery_session=(\w+)/.exec(req.headers.cookie ?? '')?.[1];
+    const name = mode === 'origin' ? /rookery_app=(\w+)/ : /rookery_session=(\w+)/;
+    const cookie = name.exec(req.headers.cookie ?? '')?.[1];
     const word = bearer ?? cookie ?? query;
     if (word !== 'owner' && word !== 'stranger') return {};
     if (this.revoked.has(word)) return {};
-    const via = bearer ? 'bearer' : cookie ? 'cookie' : 'query';
+    const byCookie = mode === 'origin' ? 'origin' : 'cookie';
+    const via = bearer ? 'bearer' : cookie ? byCookie : 'query';
     return { accountId: accounts[word], sessionId: `session-${word}`, via };
   }
 }
@@ -113,7 +115,8 @@ export class Rig {
     await this.addHost();
     const tokens = new CachingTokenSource(this.minter);
     const { authenticator, resolver: routes, hubParts } = this;
-    const parts = { authenticator, routes, tokens, ...hubParts };
+    const pathOrigin = 'shared' as const;
+    const parts = { authenticator, routes, tokens, pathOrigin, ...hubParts };
     this.hub = new HubProxy(parts, this.limits);
     this.hubServer = createIngressServer(this.limits);
     this.hubServer.on('request', (_req, res) => res.writeHead(418).end('the app behind'));
@@ -127,11 +130,11 @@ export class Rig {
     return this;
   }
 
-  async addHost(): Promise<Host> {
+  async addHost(pathOrigin: 'own' | 'shared' = 'own'): Promise<Host> {
     const hostId = newId();
     const routes = new MemoryRouteTable();
     const verifier = new AccessTokenVerifier([this.key]);
-    const ingress = new HostIngress({ hostId, verifier, routes }, this.limits);
+    const ingress = new HostIngress({ hostId, verifier, routes, pathOrigin }, this.limits);
     const server = createIngressServer(this.limits);
     server.on('request', (req, res) => void ingress.handleOrRefuse(req, res));
     server.on('upgrade', (req, socket, head) => {

@@ -79,8 +79,10 @@ export const ProjectView = z.object({
   hostId: HostId.nullable(),
   /** Name of the owning host. */
   host: z.string().nullable(),
-  /** Ends in `/port/`; append `<p>/path`. */
+  /** For programs that send a token. Ends in `/port/`; append `<p>/path`. */
   url: z.url(),
+  /** For browsers: put the port for `{port}`, append `path`. Null where the hub has no such names. */
+  appUrl: z.string().nullable().default(null),
   placementGeneration: PlacementGeneration,
   image: z.string(),
   imageDigest: z.string().nullable(),

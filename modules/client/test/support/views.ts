@@ -42,6 +42,7 @@ export function projectView(name: string, host: HostView, hubUrl: string): Proje
     hostId: host.id,
     host: host.name,
     url: `${hubUrl}/${id}/port/`,
+    appUrl: null,
     placementGeneration: 1,
     image: 'localhost/rookery/debian:13',
     imageDigest: null,

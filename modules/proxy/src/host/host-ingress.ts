@@ -10,9 +10,12 @@ import {
   cleanRequestHeaders,
   cleanResponseHeaders,
   clientToldByHub,
+  formHeader,
   tokenHeader,
+  type Confinement,
   type HeaderBag,
 } from '../http/headers.js';
+import { isNavigation } from '../origins/browser-request.js';
 import { targetOf } from '../http/targets.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';
@@ -32,6 +35,11 @@ export interface HostIngressParts {
   readonly clock?: Clock;
   /** Whose X-Forwarded-* are believed of who comes directly, past the hub. Default: nobody's. */
   readonly trustedProxies?: TrustedProxies;
+  /**
+   * `shared`: browsers may come directly; all projects of the host then share its origin, and each
+   * one's page can act on the others. Default `own`: they go through the hub.
+   */
+  readonly pathOrigin?: 'own' | 'shared';
 }
 
 /**
@@ -42,11 +50,16 @@ export class HostIngress extends ProxyRole {
   private readonly gate: TokenGate;
   private readonly holds: HoldQueue;
   private readonly trusted: TrustedProxies;
+  private readonly shared: boolean;
 
   constructor(parts: HostIngressParts, limits: z.input<typeof ProxyLimits> = {}) {
     super(limits);
     this.trusted = parts.trustedProxies ?? new TrustedProxies();
-    this.gate = new TokenGate(parts.hostId, parts.verifier, parts.clock);
+    this.shared = parts.pathOrigin === 'shared';
+    this.gate = new TokenGate(parts.hostId, parts.verifier, {
+      clock: parts.clock,
+      takesCookies: this.shared,
+    });
     this.holds = new HoldQueue(parts.routes, this.limits);
   }
 
@@ -81,7 +94,8 @@ export class HostIngress extends ProxyRole {
     const way = wayTo(known instanceof Promise ? await known : known, path);
     if (res.destroyed) return;
     const headers = outgoingHeaders(req, path, claims, client);
-    await this.forwarder.request(req, res, forwardTo(way, path, headers));
+    const confine = this.confinementOf(req, path, claims);
+    await this.forwarder.request(req, res, forwardTo(way, path, headers, confine));
   }
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
@@ -95,7 +109,8 @@ export class HostIngress extends ProxyRole {
       connection: 'Upgrade',
       upgrade: 'websocket',
     };
-    await this.forwarder.upgrade(req, socket, head, forwardTo(way, path, headers));
+    const confine = this.confinementOf(req, path, claims);
+    await this.forwarder.upgrade(req, socket, head, forwardTo(way, path, headers, confine));
   }
 
   /**
@@ -103,8 +118,12 @@ export class HostIngress extends ProxyRole {
    * there, for as long as the token lives, and the address bar loses it.
    */
   private opensSession(req: IncomingMessage, res: ServerResponse, path: ProjectPath): boolean {
+    if (req.headers[tokenHeader] !== undefined || !isNavigation(req)) return false;
+    if (!this.shared) {
+      const advice = 'Open the project through the hub.';
+      throw ProxyErrors.PROXY_ORIGIN_REQUIRED({ advice });
+    }
     if (path.queryToken === undefined || req.method !== 'GET') return false;
-    if (req.headers['sec-fetch-mode'] !== 'navigate') return false;
     const secure = this.trusted.clientOf(req).scheme === 'https' ? '; Secure' : '';
     res.writeHead(303, {
       location: path.fullUrl,
@@ -125,11 +144,31 @@ export class HostIngress extends ProxyRole {
     this.connections.admit(connection, standingOf(claims.role, claims.sub, client.address));
     return client;
   }
+
+  private confinementOf(
+    req: IncomingMessage,
+    path: ProjectPath,
+    claims: AccessClaims,
+  ): Confinement {
+    const { projectId, base, mode } = path;
+    const ownOrigin = hasOwnOrigin(req, claims);
+    return {
+      projectId,
+      base,
+      ownOrigin,
+      stripped: mode === 'server' && !ownOrigin,
+      sandboxed: !isViaHub(req, claims) && !this.shared,
+    };
+  }
 }
 
 /** A user's own token opens the project too, but what that user says of himself is not believed. */
 const isViaHub = (req: IncomingMessage, claims: AccessClaims): boolean =>
   claims.via === 'hub' && req.headers[tokenHeader] !== undefined;
+
+/** The hub says that the browser sees the project at an origin of its own. */
+const hasOwnOrigin = (req: IncomingMessage, claims: AccessClaims): boolean =>
+  isViaHub(req, claims) && req.headers[formHeader] === 'origin';
 
 function outgoingHeaders(
   req: IncomingMessage,
@@ -137,8 +176,11 @@ function outgoingHeaders(
   claims: AccessClaims,
   client: ClientOrigin,
 ): HeaderBag {
-  const headers = cleanRequestHeaders(req.headers, { dropAuthorization: isViaHub(req, claims) });
-  const prefix = path.mode === 'server' ? path.base.slice(0, -1) : undefined;
+  const viaHub = isViaHub(req, claims);
+  const own = hasOwnOrigin(req, claims);
+  // The hub has kept back what is its own; what is left is between the browser and the service.
+  const headers = cleanRequestHeaders(req.headers, { dropAuthorization: viaHub && !own });
+  const prefix = path.mode === 'server' && !own ? path.base.slice(0, -1) : undefined;
   addForwarded(headers, req, { client, prefix });
   if (client.host !== undefined) headers.host = client.host;
   return headers;
@@ -164,12 +206,7 @@ function wayTo(route: HostRoute | undefined, { projectId }: ProjectPath): Way {
   }
 }
 
-function forwardTo(way: Way, path: ProjectPath, headers: HeaderBag): Forward {
-  const confine = {
-    projectId: path.projectId,
-    base: path.base,
-    stripped: path.mode === 'server',
-  };
+function forwardTo(way: Way, path: ProjectPath, headers: HeaderBag, confine: Confinement): Forward {
   return {
     target: targetOf(baseUrlOf(way.address, path.port)),
     ...(way.linkIndex !== undefined && { linkIndex: way.linkIndex }),

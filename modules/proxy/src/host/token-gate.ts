@@ -8,15 +8,26 @@ import { ProxyErrors } from '../proxy.errors.js';
 
 const verdictsMax = 20_000;
 
+interface TokenGateOptions {
+  readonly clock?: Clock | undefined;
+  /** From the cookie of a browser, too, which any page at this origin makes it send. */
+  readonly takesCookies?: boolean;
+}
+
 /** Opens the host's port to requests that carry a token of the hub for this project and host. */
 export class TokenGate {
   private verdicts = new Map<string, AccessClaims>();
+  private readonly clock: Clock;
+  private readonly takesCookies: boolean;
 
   constructor(
     private readonly hostId: string,
     private readonly verifier: Pick<AccessTokenVerifier, 'verify'>,
-    private readonly clock: Clock = new SystemClock(),
-  ) {}
+    options: TokenGateOptions = {},
+  ) {
+    this.clock = options.clock ?? new SystemClock();
+    this.takesCookies = options.takesCookies ?? false;
+  }
 
   /**
    * Checks the token of a request. A verdict is kept until the token expires, and given at once.
@@ -27,8 +38,7 @@ export class TokenGate {
     const token =
       (typeof header === 'string' ? header : undefined) ??
       path.queryToken ??
-      // The most specific path comes first.
-      cookiesNamed(req.headers.cookie, queryTokenName)[0];
+      (this.takesCookies ? cookieToken(req) : undefined);
     if (token === undefined || token === '') throw ProxyErrors.PROXY_TOKEN_REQUIRED();
     const known = this.verdicts.get(token);
     if (known && known.exp > this.clock.now() / 1000) return checked(known, path);
@@ -58,6 +68,10 @@ export class TokenGate {
     return checked(claims, path);
   }
 }
+
+/** The most specific path comes first. */
+const cookieToken = (req: IncomingMessage): string | undefined =>
+  cookiesNamed(req.headers.cookie, queryTokenName)[0];
 
 function checked(claims: AccessClaims, path: ProjectPath): AccessClaims {
   if (claims.project !== path.projectId) throw refused('it is for another project');

@@ -22,13 +22,14 @@ export function withoutOwnCookies(header: string): string | undefined {
 }
 
 /**
- * Confines a project's cookie to the project: Domain dropped, Path within its base, no cookie of
- * ours and none without a name (browsers store `=rookery_session=x` as if it were named).
+ * Confines a project's cookie to the project: Domain dropped, Path within its base unless the origin
+ * is its own, no cookie of ours and none without a name (browsers store `=rookery_session=x` as if
+ * it were named).
  * @returns undefined when the cookie is dropped
  */
 export function confineSetCookie(
   cookie: string,
-  confine: { readonly projectId: string; readonly base: string },
+  confine: { readonly projectId: string; readonly base: string; readonly ownOrigin: boolean },
 ): string | undefined {
   const [pair = '', ...attributes] = cookie.split(';');
   const at = pair.indexOf('=');
@@ -41,6 +42,9 @@ export function confineSetCookie(
     const lower = key.trim().toLowerCase();
     if (lower === 'path') path = value.join('=').trim();
     else if (lower !== 'domain' && lower !== '') kept.push(attribute.trim());
+  }
+  if (confine.ownOrigin) {
+    return [pair.trim(), ...(path === undefined ? [] : [`Path=${path}`]), ...kept].join('; ');
   }
   // Without a Path a browser takes the folder of the request, which may lie above the port's base.
   return [pair.trim(), `Path=${confinePath(path, confine)}`, ...kept].join('; ');

@@ -10,6 +10,8 @@ export type HeaderBag = Record<string, string | string[]>;
 export const tokenHeader = 'rookery-token';
 /** A response of the ingress itself, not of a project: holds the error's code. */
 export const errorHeader = 'rookery-error';
+/** `origin` from the hub to a host: the browser sees the project at an origin of its own. */
+export const formHeader = 'rookery-form';
 const ownPrefix = 'rookery-';
 
 const hopByHop = new Set([
@@ -40,21 +42,21 @@ const requestDropped = new Set([
   'expect',
 ]);
 
-/** Response headers that speak for the whole origin, which the project shares with the hub. */
-const originWide = new Set([
+/** Response headers that speak for the whole origin, which the project may share with the hub. */
+const originWide = new Set(['origin-agent-cluster', 'report-to', 'reporting-endpoints']);
+originWide.add('service-worker-allowed');
+
+/** Those that speak for the whole site, or for the server that terminates connections. */
+const siteWide = new Set([
   'alt-svc',
   'clear-site-data',
   'nel',
-  'origin-agent-cluster',
   'public-key-pins',
-  'report-to',
-  'reporting-endpoints',
-  'service-worker-allowed',
   'strict-transport-security',
 ]);
 
 /** Names that a response loses, besides those with our prefix. */
-const responseDropped = new Set([...hopByHop, ...originWide, 'transfer-encoding']);
+const responseDropped = new Set([...hopByHop, ...siteWide, 'transfer-encoding']);
 
 /**
  * Refuses what two HTTP parsers may read differently. Node's own parser has refused the rest
@@ -111,15 +113,28 @@ export function cleanRequestHeaders(
   return clean;
 }
 
-/** How a project's answer goes back: confined to its own path, silent about the shared origin. */
+/** How far a project's answer may reach. */
+export interface Confinement {
+  readonly projectId: string;
+  readonly base: string;
+  /** The project does not know the prefix. */
+  readonly stripped: boolean;
+  /** The project has the origin for itself. */
+  readonly ownOrigin: boolean;
+  /** The origin is ours, or somebody else's, too: a browser must not run what is in the answer. */
+  readonly sandboxed: boolean;
+}
+
+/** How a project's answer goes back: confined to its own path, silent about a shared origin. */
 export function cleanResponseHeaders(
   headers: IncomingHttpHeaders,
-  confine: { readonly projectId: string; readonly base: string; readonly stripped: boolean },
+  confine: Confinement,
 ): HeaderBag {
   const nominated = nominatedBy(headers.connection);
   const clean: HeaderBag = {};
   for (const name in headers) {
     if (responseDropped.has(name) || name.startsWith(ownPrefix)) continue;
+    if (originWide.has(name) && !confine.ownOrigin) continue;
     if (nominated?.has(name) === true && !notNominable.has(name)) continue;
     const value = name === 'set-cookie' ? confined(headers[name], confine) : headers[name];
     if (value !== undefined) clean[name] = value;
@@ -128,6 +143,10 @@ export function cleanResponseHeaders(
   // A service behind a stripped prefix does not know it: as nginx's proxy_redirect does by default.
   if (confine.stripped && location !== undefined && /^\/(?![/\\])/.test(location)) {
     if (!location.startsWith(confine.base)) clean.location = confine.base + location.slice(1);
+  }
+  // Besides what the project says itself: of several policies each holds.
+  if (confine.sandboxed) {
+    clean['content-security-policy'] = [clean['content-security-policy'] ?? [], 'sandbox'].flat();
   }
   return clean;
 }

@@ -4,7 +4,12 @@ import { Socket } from 'node:net';
 import { parseConfig } from '@rookery/core';
 import type { z } from 'zod';
 import { ProxyLimits } from '../limits.js';
-import { isProjectUrl, parseProjectPath, type ProjectPath } from '../project-path.js';
+import {
+  isProjectUrl,
+  parseProjectPath,
+  type ProjectPath,
+  type ProjectPathRedirect,
+} from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { Connections, type ConnectionFilter, type OpenConnection } from './connections.js';
 import { refuseUpgrade, respondWithError } from './error-response.js';
@@ -46,17 +51,22 @@ export abstract class ProxyRole {
   protected abstract carry(exchange: RequestExchange): Promise<void>;
   protected abstract carryUpgrade(exchange: UpgradeExchange): Promise<void>;
 
-  /** True when `handle` would answer this address. */
-  matches(url: string | undefined): boolean {
-    return isProjectUrl(url);
+  /** True when `handle` would answer this request. */
+  matches(req: IncomingMessage): boolean {
+    return isProjectUrl(req.url);
+  }
+
+  /** @throws PROXY_PATH_INVALID, PROXY_PORT_INVALID, PROXY_ADDRESS_UNKNOWN */
+  protected locate(req: IncomingMessage): ProjectPath | ProjectPathRedirect {
+    return parseProjectPath(req.url ?? '');
   }
 
   /** Answers a request for a project; false when it is for something else. Never rejects. */
   async handle(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
-    if (!this.matches(req.url)) return false;
+    if (!this.matches(req)) return false;
     let connection: OpenConnection | undefined;
     try {
-      const path = parseProjectPath(req.url ?? '');
+      const path = this.locate(req);
       checkFraming(req);
       if (path.kind === 'redirect') {
         res.writeHead(308, { location: path.location, 'content-length': 0 }).end();
@@ -86,12 +96,12 @@ export abstract class ProxyRole {
 
   /** The same for upgrades; resolves when the WebSocket is over. */
   async handleUpgrade(req: IncomingMessage, socket: Duplex, head: Buffer): Promise<boolean> {
-    if (!this.matches(req.url)) return false;
+    if (!this.matches(req)) return false;
     let connection: OpenConnection | undefined;
     // Until somebody carries it, a reset must not bring the process down.
     socket.on('error', () => socket.destroy());
     try {
-      const path = parseProjectPath(req.url ?? '');
+      const path = this.locate(req);
       checkFraming(req);
       checkUpgrade(req);
       if (path.kind === 'redirect') {

@@ -7,11 +7,17 @@ export interface Principal {
   readonly accountId?: string;
   /** Session or API key, so that its long connections can be closed when it is revoked. */
   readonly sessionId?: string;
-  /** How it was shown. A cookie is sent by any page, so its WebSockets need a matching Origin. */
-  readonly via?: 'cookie' | 'bearer' | 'query';
+  /**
+   * How it was shown. `cookie`: the hub's own; any page makes a browser send it. `origin`: the cookie
+   * of a project's own origin.
+   */
+  readonly via?: 'cookie' | 'bearer' | 'query' | 'origin';
 }
 
-/** Tells who sends a request, from `rookery_session`, `Authorization: Bearer` or `?rookery_token=`. */
+/**
+ * Tells who sends a request: from `Authorization: Bearer` or `?rookery_token=`, else from a cookie,
+ * on a project's own origin (`path.mode` is `origin`) the one of that origin.
+ */
 export abstract class RequestAuthenticator {
   /**
    * A wrong or expired credential is nobody, not an error. What is known is best given at once.
@@ -64,4 +70,32 @@ export abstract class TokenSource {
   abstract tokenFor(request: TokenRequest): Promise<string> | string;
   /** Drops cached tokens: keys were rotated, or access changed. All of them without a project. */
   abstract forget(projectId?: string): void;
+}
+
+/** What the hub knows of browsers at projects' own origins. */
+export abstract class OriginSessions {
+  /** The page of the hub that finds out who it is, and sends the browser back with a code. */
+  abstract signInUrl(asked: {
+    readonly projectId: string;
+    readonly port: number;
+    /** Path and query to go on at. */
+    readonly next: string;
+    /** Random; the code is worth nothing without it. */
+    readonly state: string;
+  }): string;
+
+  /** Uses a code up. @returns undefined for one that is wrong, expired, used, or for another origin */
+  abstract redeem(shown: {
+    readonly code: string;
+    readonly state: string;
+    readonly projectId: string;
+    readonly port: number;
+  }): Promise<OriginSession | undefined>;
+}
+
+export interface OriginSession {
+  /** What the cookie holds. */
+  readonly secret: string;
+  readonly next: string;
+  readonly maxAgeSeconds: number;
 }

@@ -6,6 +6,7 @@ import {
   cleanRequestHeaders,
   cleanResponseHeaders,
   errorHeader,
+  formHeader,
   hasBody,
   tokenHeader,
   type HeaderBag,
@@ -17,7 +18,8 @@ import { standingOf } from '../http/shares.js';
 import { TrustedProxies, type ClientOrigin } from '../http/trusted-proxies.js';
 import { ProxyRole, type RequestExchange, type UpgradeExchange } from '../http/proxy-role.js';
 import type { ProxyLimits } from '../limits.js';
-import type { ProjectPath } from '../project-path.js';
+import { BrowserAccess, type OriginAccess } from '../origins/browser-access.js';
+import type { ProjectPath, ProjectPathRedirect } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import type {
   Principal,
@@ -34,6 +36,13 @@ export interface HubProxyParts {
   readonly clock?: Clock;
   /** TLS terminators of ours, whose X-Forwarded-* are believed. Default: none. */
   readonly trustedProxies?: TrustedProxies;
+  /** Origins of projects' own, for browsers. Default: none, so browsers see no project. */
+  readonly origins?: OriginAccess;
+  /**
+   * `shared`: browsers see projects on the hub's own origin, too, where every project's page can act
+   * as whoever looks at it. Default `own`.
+   */
+  readonly pathOrigin?: 'own' | 'shared';
 }
 
 /** A project on a host, and the right to go there. */
@@ -56,6 +65,7 @@ const rerouteEveryMs = 250;
 export class HubProxy extends ProxyRole {
   private readonly clock: Clock;
   private readonly trusted: TrustedProxies;
+  private readonly browsers: BrowserAccess;
   private sweep: NodeJS.Timeout | undefined;
   private rechecking = false;
 
@@ -66,6 +76,8 @@ export class HubProxy extends ProxyRole {
     super({ unsafeIdleMs: hostUnsafeIdleMs, ...limits });
     this.clock = parts.clock ?? new SystemClock();
     this.trusted = parts.trustedProxies ?? new TrustedProxies();
+    const pathOrigin = parts.pathOrigin ?? 'own';
+    this.browsers = new BrowserAccess(parts.authenticator, pathOrigin, parts.origins);
   }
 
   /**
@@ -82,13 +94,30 @@ export class HubProxy extends ProxyRole {
     this.sweep = undefined;
   }
 
+  override matches(req: IncomingMessage): boolean {
+    return super.matches(req) || this.browsers.matches(this.trusted.clientOf(req).host);
+  }
+
+  protected override locate(req: IncomingMessage): ProjectPath | ProjectPathRedirect {
+    return this.browsers.locate(req, this.trusted.clientOf(req).host) ?? super.locate(req);
+  }
+
   protected override async carry(exchange: RequestExchange): Promise<void> {
     const { req, res, path, connection } = exchange;
     const client = this.trusted.clientOf(req);
-    const asked = this.parts.authenticator.authenticate(req, path);
+    const asked = this.browsers.principalOf(req, path);
     const principal = asked instanceof Promise ? await this.found(exchange, client, asked) : asked;
     this.own(connection, principal, client);
-    const headers = outgoingHeaders(req, client);
+    const handled = this.browsers.answer(req, res, path);
+    if (handled instanceof Promise ? await handled : handled) return;
+    if (this.browsers.wouldSignIn(req, path, principal)) {
+      const route = await this.parts.routes.resolve(path.projectId);
+      // Whether there is such a project is told to nobody who is not signed in.
+      if (route?.publicPorts.includes(path.port) !== true) {
+        return this.browsers.signInAt(req, res, path);
+      }
+    }
+    const headers = outgoingHeaders(req, path, client);
     // What is misdirected was turned away by the host's ingress, which says so before the project
     // hears of the request: it may be sent to the right host, whatever its method is.
     const replayable = !hasBody(req);
@@ -98,7 +127,7 @@ export class HubProxy extends ProxyRole {
       if (!fresh) this.count(connection, grant, client);
       let answer: Intercepted | undefined;
       try {
-        answer = await this.forwarder.request(req, res, forwardTo(grant, path, headers));
+        answer = await this.forwarder.request(req, res, this.forwardTo(grant, path, headers));
       } catch (error) {
         throw hostTrouble(error);
       }
@@ -115,19 +144,20 @@ export class HubProxy extends ProxyRole {
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
     const { req, socket, head, path, connection } = exchange;
+    this.browsers.checkUpgrade(path);
     const client = this.trusted.clientOf(req);
-    const asked = this.parts.authenticator.authenticate(req, path);
+    const asked = this.browsers.principalOf(req, path);
     const principal = asked instanceof Promise ? await this.found(exchange, client, asked) : asked;
     this.own(connection, principal, client);
-    if (principal.via === 'cookie') checkOrigin(req);
+    if (principal.via === 'cookie') checkOrigin(req, client.host);
     const grant = await this.grant(path, principal, false);
     this.count(connection, grant, client);
     const headers = {
-      ...outgoingHeaders(req, client),
+      ...outgoingHeaders(req, path, client),
       connection: 'Upgrade',
       upgrade: 'websocket',
     };
-    const forward = forwardTo(grant, path, headers);
+    const forward = this.forwardTo(grant, path, headers);
     await this.forwarder.upgrade(req, socket, head, {
       ...forward,
       responseHeaders: (response) => {
@@ -175,7 +205,7 @@ export class HubProxy extends ProxyRole {
     // Who has not been asked yet is about to be.
     if (subject === '') return true;
     const asker = Object.create(req, { headers: { value: headers } }) as IncomingMessage;
-    const principal = await this.parts.authenticator.authenticate(asker, path);
+    const principal = await this.browsers.principalOf(asker, path);
     if (subjectOf(principal) !== subject) return false;
     const route = await this.parts.routes.resolve(path.projectId);
     if (!route) return false;
@@ -216,6 +246,23 @@ export class HubProxy extends ProxyRole {
     return { hostUrl, request, token: minted instanceof Promise ? await minted : minted };
   }
 
+  /** Completes `headers` for the host of this attempt. */
+  private forwardTo(grant: Grant, path: ProjectPath, headers: HeaderBag): Forward {
+    const target = targetOf(grant.hostUrl);
+    // The host finds the Host header of the browser in X-Forwarded-Host.
+    headers.host = target.host;
+    headers[tokenHeader] = grant.token;
+    const confine = this.browsers.confinementOf(path);
+    return {
+      target,
+      url: path.fullUrl,
+      headers,
+      port: path.port,
+      responseHeaders: (response) => cleanResponseHeaders(response.headers, confine),
+      intercept: isMisdirected,
+    };
+  }
+
   /** Why a host turned the request away; forgets what may have been stale. */
   private judge(answer: Intercepted, grant: Grant): CodedError {
     const { projectId } = grant.request;
@@ -226,27 +273,19 @@ export class HubProxy extends ProxyRole {
   }
 }
 
-function outgoingHeaders(req: IncomingMessage, client: ClientOrigin): HeaderBag {
-  const headers = cleanRequestHeaders(req.headers, { dropAuthorization: true });
+function outgoingHeaders(
+  req: IncomingMessage,
+  path: ProjectPath,
+  client: ClientOrigin,
+): HeaderBag {
+  const own = path.mode === 'origin';
+  const { authorization = '' } = req.headers;
+  // A service with an origin of its own may have passwords of its own; ours it never sees.
+  const dropAuthorization = !own || /^Bearer +rookery_/i.test(authorization);
+  const headers = cleanRequestHeaders(req.headers, { dropAuthorization });
+  if (own) headers[formHeader] = 'origin';
   addForwarded(headers, req, { client, prefix: undefined });
   return headers;
-}
-
-/** Completes `headers` for the host of this attempt. */
-function forwardTo(grant: Grant, path: ProjectPath, headers: HeaderBag): Forward {
-  const target = targetOf(grant.hostUrl);
-  // The host finds the Host header of the browser in X-Forwarded-Host.
-  headers.host = target.host;
-  headers[tokenHeader] = grant.token;
-  const confine = { projectId: path.projectId, base: path.base, stripped: false };
-  return {
-    target,
-    url: path.fullUrl,
-    headers,
-    port: path.port,
-    responseHeaders: (response) => cleanResponseHeaders(response.headers, confine),
-    intercept: isMisdirected,
-  };
 }
 
 /** A host that cannot be reached is the host's trouble, not the port's. */
@@ -270,10 +309,10 @@ const subjectOf = (principal: Principal): string =>
   principal.accountId === undefined ? 'anonymous' : `account:${principal.accountId}`;
 
 /** A cookie comes along from any page; a WebSocket has no CORS that would stop it. */
-function checkOrigin(req: IncomingMessage): void {
-  const { origin, host } = req.headers;
+function checkOrigin(req: IncomingMessage, host: string | undefined): void {
+  const { origin } = req.headers;
   if (origin === undefined) return;
-  if (!URL.canParse(origin) || new URL(origin).host !== host?.toLowerCase()) {
+  if (!URL.canParse(origin) || new URL(origin).host !== host) {
     throw ProxyErrors.PROXY_ORIGIN_REFUSED({ origin });
   }
 }
