@@ -44,9 +44,13 @@ describe('in a browser', () => {
     const context = await browser.newContext();
     const page = await context.newPage();
     await page.goto(url);
-    expect(new URL(page.url()).pathname).toBe(next);
-    expect(await page.textContent('body')).toMatch(/hello/i);
+    // At an origin of its own, which the machine's browsers resolve by themselves.
+    const { port } = new URL(cluster.client.url);
+    expect(page.url()).toBe(`http://8080--${project.id}.localhost:${port}/`);
+    expect(page.url()).toBe(project.appUrl?.replace('{port}', '8080'));
+    expect(await page.textContent('h1')).toMatch(/hello/i);
     expect(await page.evaluate('document.cookie')).not.toContain('rookery');
+    expect((await page.goto(page.url()))?.status()).toBe(200);
     const stranger = await (await browser.newContext()).newPage();
     const answer = await stranger.goto(url);
     expect(answer?.status()).not.toBe(200);

@@ -38,7 +38,9 @@ export class TlsTerminator {
       }
       socket.once('close', () => onward.destroy());
       onward.once('close', () => socket.destroy());
-      const lines = Object.entries(this.headersOf(req)).map(([name, value]) => `${name}: ${String(value)}`);
+      const lines = Object.entries(this.headersOf(req)).map(
+        ([name, value]) => `${name}: ${String(value)}`,
+      );
       onward.write(`${req.method} ${req.url} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`);
       onward.write(head);
       socket.pipe(onward).pipe(socket);
