@@ -72,7 +72,13 @@ export const HubErrors = catalogue('hub', {
   },
   BACKUP_UNVERIFIED: {
     status: 502,
-    message: 'The new backup is not in the repository’s list. Nothing was deleted.',
+    message: 'The new backup was not read back whole. Nothing was deleted.',
+  },
+  SNAPSHOTS_LOCKED: {
+    status: 409,
+    message:
+      'The project has locked snapshots ({names}), which would be lost. Unlock them, or leave the ' +
+      'project where it is.',
   },
 
   // Hosts and placement

@@ -262,11 +262,29 @@ describe('a backup', () => {
     const target = name === 'a' ? a : b;
     target.fail('backup.restore', when, 1, new Error('refused'));
     const { operation } = await post(`/projects/${id}/backups/latest/restore`, {
-      ...{ replace: true, host: name },
+      ...{ replace: true, host: name, discard: true },
     });
     expect((await hub.ended(operation.id)).state).toBe('failed');
     await ownedOnlyBy(a, id, generation);
     expect(a.projects.get(id)?.state).toBe('running');
+  });
+
+  it('loses nothing of a host that still has the project, unless it is told to', async () => {
+    const { id } = await onA();
+    await backUp(id);
+    const restore = (body: object) => post(`/projects/${id}/backups/latest/restore`, body);
+    const ended = async (body: object) => hub.ended((await restore(body)).operation.id);
+    expect((await ended({ replace: true, host: 'b' })).error?.code).toBe('RESTORE_NEEDS_DISCARD');
+    await hub.call('POST', `/projects/${id}/snapshots`, { body: { name: 'mine' } });
+    const lock = { body: { locked: true } };
+    await hub.call('PATCH', `/projects/${id}/snapshots/mine`, lock);
+    const discard = { replace: true, host: 'b', discard: true };
+    expect((await ended(discard)).error?.code).toBe('SNAPSHOTS_LOCKED');
+    await ownedOnlyBy(a, id, 1);
+    expect(a.projects.get(id)?.state).toBe('running');
+    // Unasked, it stays where its snapshots are.
+    await hub.succeeded(await restore({ replace: true }));
+    await ownedOnlyBy(a, id, 2);
   });
 
   it('goes forward when the same host swapped the content and then failed', async () => {
@@ -280,6 +298,20 @@ describe('a backup', () => {
 });
 
 describe('the archive', () => {
+  it('takes no project with a locked snapshot, and no backup that was not read back', async () => {
+    const { id } = await onA();
+    await hub.call('POST', `/projects/${id}/snapshots`, { body: { name: 'mine' } });
+    await hub.call('PATCH', `/projects/${id}/snapshots/mine`, { body: { locked: true } });
+    const ended = async () => hub.ended((await post(`/projects/${id}/archive`)).operation.id);
+    expect((await ended()).error?.code).toBe('SNAPSHOTS_LOCKED');
+    await hub.call('PATCH', `/projects/${id}/snapshots/mine`, { body: { locked: false } });
+    a.verifies = false;
+    expect((await ended()).error?.code).toBe('BACKUP_UNVERIFIED');
+    a.verifies = true;
+    await ownedOnlyBy(a, id, 1);
+    expect(a.projects.get(id)?.state).toBe('running');
+  });
+
   it.each(['none', 'before', 'after'] as const)(
     'frees the disk and brings the project back (fault at the deletion: %s)',
     async (when) => {

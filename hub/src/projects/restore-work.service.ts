@@ -1,11 +1,15 @@
 import { Injectable } from '@nestjs/common';
 import { BackupErrors } from '@rookery/backup';
-import { newId } from '@rookery/core';
+import { CodedError, newId } from '@rookery/core';
 import { type EntityManager } from 'typeorm';
 import type { Operation } from '../database/entities/operation.entity.js';
 import { Project } from '../database/entities/project.entity.js';
 import { Backup } from '../database/entities/record.entity.js';
-import { PlacementService } from '../hosts/placement.service.js';
+import {
+  PlacementService,
+  type ChosenHost,
+  type PlacementRequest,
+} from '../hosts/placement.service.js';
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
 import { imageOf, ProjectQueries } from './project.queries.js';
@@ -15,6 +19,7 @@ export interface RestoreChoice {
   readonly host?: string | undefined;
   readonly path?: string | undefined;
   readonly replace: boolean;
+  readonly discard?: boolean | undefined;
   readonly name?: string | undefined;
   readonly start: boolean;
 }
@@ -134,7 +139,12 @@ export class RestoreWork {
     manager: EntityManager,
     asking: Asking,
     project: Project,
-    choice: { backup: Backup; host?: string | undefined; start: boolean },
+    choice: {
+      backup: Backup;
+      host?: string | undefined;
+      start: boolean;
+      discard?: boolean | undefined;
+    },
   ): Promise<Operation> {
     const { id: projectId, hostId } = project;
     await this.operations.refuseConflict(manager, projectId, {
@@ -144,7 +154,7 @@ export class RestoreWork {
       ...this.work.placementOf(project, { host: choice.host }),
       usedBytes: choice.backup.bytes,
     };
-    const target = await this.placement.place(manager, request);
+    const target = await this.placeAtHome(manager, request, hostId);
     const moveId = newId();
     const here = target.id === hostId;
     const operation = await this.operations.insert(manager, {
@@ -154,6 +164,7 @@ export class RestoreWork {
         ...{ projectId, moveId, fromHostId: hostId, toHostId: target.id },
         ...{ fromGeneration: project.placementGeneration, fromProjectId: projectId },
         ...{ backupId: choice.backup.id, wasRunning: isAlive(project), start: choice.start },
+        discard: choice.discard === true,
       },
     });
     await this.work.insertMoveRow(manager, operation, project, {
@@ -166,6 +177,22 @@ export class RestoreWork {
     }
     await this.placement.reserve(manager, request, target.id);
     return operation;
+  }
+
+  /** Where the project is, its snapshots stay; on another host only if that one cannot take it. */
+  private async placeAtHome(
+    manager: EntityManager,
+    request: PlacementRequest,
+    hostId: string | null,
+  ): Promise<ChosenHost> {
+    if (request.host === undefined && hostId !== null) {
+      try {
+        return await this.placement.place(manager, { ...request, host: hostId });
+      } catch (error) {
+        if (!(error instanceof CodedError)) throw error;
+      }
+    }
+    return this.placement.place(manager, request);
   }
 
   /** @throws BACKUP_NOT_FOUND */

@@ -53,6 +53,8 @@ export class FakeHost {
   readonly landings = new Map<string, string>();
   readonly retired: string[] = [];
   readonly repository: FakeRepository;
+  /** False: a host of before backups were read back. */
+  verifies = true;
   readonly calls: string[] = [];
   /** Peers by id, so that a move's bytes have somewhere to go. */
   peers: () => readonly FakeHost[] = () => [];
@@ -358,14 +360,14 @@ export class FakeHost {
   };
 
   private readonly backupHandlers: Handlers<typeof hostBackups> = {
-    run: async ({ fence, tags }) => {
+    run: async ({ fence, tags, verify = false }) => {
       this.fence(fence);
       const { content } = this.need(fence.projectId);
       const backupId = createHash('sha256').update(fence.operationId).digest('hex');
       const record: BackupRecord = {
         ...{ backupId, projectId: fence.projectId, createdAt: new Date().toISOString(), tags },
         ...{ driver: 'restic', repository: 'shared', bytes: content.length, files: 1 },
-        ...{ bytesAdded: content.length, durationMs: 1 },
+        ...{ bytesAdded: content.length, durationMs: 1, verified: verify },
       };
       this.repository.set(backupId, { ...record, content });
       return record;

@@ -42,6 +42,8 @@ export interface RestoreRequest {
   /** Only this path inside the backup (`/project/home/notes.txt`), with all beneath it. */
   readonly include?: string;
   readonly exclude?: readonly string[];
+  /** Everything from the repository itself, nothing from a cache of this machine. */
+  readonly fresh?: boolean;
   /** For the progress: how much is to come. */
   readonly bytesExpected?: number;
   readonly onProgress?: (progress: Progress) => void;

@@ -25,6 +25,18 @@ export const BackupErrors = catalogue('backup', {
     status: 422,
     message: 'The backup {backupId} does not hold what a backup of a project holds: {reason}.',
   },
+  BACKUP_DIFFERS: {
+    status: 500,
+    message:
+      'The new backup does not hold what was backed up ({differences}). It was dropped; nothing ' +
+      'else was removed. Check the repository {repository}.',
+  },
+  BACKUP_VERIFY_NO_ROOM: {
+    status: 507,
+    message:
+      'Reading the backup back needs {needed} on this host, which has {free} free. Free space, or ' +
+      'move the project to another host first.',
+  },
   BACKUP_PATH_NOT_FOUND: {
     status: 404,
     message: 'The backup {backupId} holds no path {path}.',
@@ -64,6 +76,12 @@ export const BackupErrors = catalogue('backup', {
   RESTORE_DISK_FULL: {
     status: 507,
     message: 'The host has too little room to restore the backup. Choose another host.',
+  },
+  RESTORE_NEEDS_DISCARD: {
+    status: 409,
+    message:
+      'What project {projectId} holds now cannot be kept: {reason}. Restore it as a new project, ' +
+      'or with --discard: then only snapshots that are locked stay.',
   },
   RESTORE_TARGET_EXISTS: {
     status: 409,

@@ -15,7 +15,7 @@ export interface BackupJob {
   readonly state: BackupJobState;
   readonly startedAt: number;
   readonly endedAt?: number;
-  /** Volume that a restore fills and that no one else may use: the project's own, or a stand-in. */
+  /** Volume that a restore or a check fills: the project's own, or a stand-in. No one else's. */
   readonly stagingId?: ProjectId;
   /**
    * Of a restore whose content is complete: from here it only goes forward. The stand-in is taking
@@ -25,9 +25,10 @@ export interface BackupJob {
     readonly spec: ProjectSpec;
     readonly bytes: number;
     readonly files: number;
+    readonly discard?: boolean;
   };
   readonly record?: BackupRecord;
-  readonly result?: { readonly bytes: number; readonly files: number };
+  readonly result?: { readonly bytes: number; readonly files: number; readonly previous?: string };
   readonly error?: CodedErrorJson;
 }
 

@@ -10,6 +10,7 @@ import type { BackupRecord, hostBackups } from './contract.js';
 import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
 import { survey, writeAbout } from './picture.js';
 import { finishRestore, placePath, restoreWhole, type RestoreParts } from './restore.js';
+import { verifyBackup } from './verify-backup.js';
 
 const tagsMax = 20;
 const Tag = z
@@ -94,10 +95,8 @@ export class BackupService implements Handlers<typeof hostBackups> {
       await journal.put({ ...job, ...outcome, state: 'succeeded', endedAt });
       return;
     }
-    if (job.kind === 'restore') {
-      if (job.stagingId !== undefined) await storage.deleteVolume(job.stagingId);
-      await projects.abandonRestore(job.fence);
-    }
+    if (job.stagingId !== undefined) await storage.deleteVolume(job.stagingId);
+    if (job.kind === 'restore') await projects.abandonRestore(job.fence);
     const error = BackupErrors.BACKUP_INTERRUPTED().toJSON();
     await journal.put({ ...job, state: 'failed', endedAt, error });
   }
@@ -128,15 +127,20 @@ export class BackupService implements Handlers<typeof hostBackups> {
   private async backUp(
     input: Inputs['run'],
     tags: readonly string[],
-    { signal, progress }: JobTools,
+    tools: JobTools,
   ): Promise<JobOutcome> {
+    const { signal, progress } = tools;
     const { driver, exec } = this.parts;
     const { fence, spec } = input;
     const host = hostOf(fence.projectId);
+    if (tools.earlier?.stagingId !== undefined) {
+      await this.parts.storage.deleteVolume(tools.earlier.stagingId);
+    }
     const operationTag = `operation:${fence.operationId}`;
     await driver.open();
     // The reply of an earlier attempt may have been lost after the repository had it all.
-    const [made] = await driver.list({ host, tag: operationTag });
+    // One that is to be verified is made anew: what it was made of is gone.
+    const [made] = input.verify ? [] : await driver.list({ host, tag: operationTag });
     if (made) return { record: this.toRecord(made, fence.projectId) };
 
     await using picture = await this.picture(fence);
@@ -158,9 +162,25 @@ export class BackupService implements Handlers<typeof hostBackups> {
         onProgress: progress,
         signal,
       });
-      return { record: this.toRecord(stored, fence.projectId) };
+      if (input.verify) await this.verify(stored, folders, tools);
+      const record = this.toRecord(stored, fence.projectId);
+      return { record: { ...record, verified: input.verify === true } };
     } finally {
       await rm(about, { recursive: true, force: true });
+    }
+  }
+
+  /** A backup that cannot be read back must never be the latest. */
+  private async verify(
+    stored: StoredBackup,
+    folders: BackupFolders,
+    tools: JobTools,
+  ): Promise<void> {
+    try {
+      await verifyBackup(this.parts, stored, folders, tools);
+    } catch (error) {
+      await this.parts.driver.forget(stored.id).catch(() => undefined);
+      throw error;
     }
   }
 

@@ -23,6 +23,8 @@ export const BackupRecord = z.object({
   bytesAdded: z.int().min(0),
   durationMs: z.int().min(0),
   tags: z.array(z.string()).default([]),
+  /** Read back whole and found to be what was backed up. */
+  verified: z.boolean().optional(),
 });
 export type BackupRecord = z.infer<typeof BackupRecord>;
 
@@ -37,9 +39,15 @@ export const hostBackups = service(
     /**
      * Read-only snapshot of project and persistence, back both up, drop the snapshot.
      * Tagged with the operation: a repeated call finds the backup it already made.
+     * `verify`: every byte of it is read back and compared before the snapshot is dropped.
      */
     run: job(
-      z.object({ fence: Fence, spec: ProjectSpec, tags: z.array(z.string()).default([]) }),
+      z.object({
+        fence: Fence,
+        spec: ProjectSpec,
+        tags: z.array(z.string()).default([]),
+        verify: z.boolean().optional(),
+      }),
       BackupRecord,
       {
         silenceMs: 60_000,
@@ -52,7 +60,8 @@ export const hostBackups = service(
     /**
      * Whole: into a fresh volume of `fence.projectId` on this host at `fence.generation` (an
      * existing one of an older generation is replaced only when `replace`, and only once the new
-     * content is complete). Which project the backup was of is `fromProjectId`.
+     * content is complete). Which project the backup was of is `fromProjectId`. What is replaced
+     * keeps its snapshots and stays as one more of them; with `discard` only locked ones stay.
      */
     restore: job(
       z.object({
@@ -61,8 +70,14 @@ export const hostBackups = service(
         backupId: BackupId,
         spec: ProjectSpec,
         replace: z.boolean().default(false),
+        discard: z.boolean().optional(),
       }),
-      z.object({ bytes: z.int().min(0), files: z.int().min(0) }),
+      z.object({
+        bytes: z.int().min(0),
+        files: z.int().min(0),
+        /** Snapshot that keeps what was replaced. */
+        previous: z.string().optional(),
+      }),
       { silenceMs: 60_000 },
     ),
     /** One path under home, into a project that lives here; `into` defaults to the same place. */

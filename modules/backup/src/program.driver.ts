@@ -17,6 +17,9 @@ import {
 /** For what reads or writes a few small files of the repository. */
 export const quickMs = 60_000;
 
+/** restic before 0.17 goes on after what it cannot read, and then ends as if all were well. */
+const restoreFailed = /^ignoring error for |^There were \d+ errors/im;
+
 export interface ProgramDriverOptions extends RepositoryOptions {
   /** Name or path of the program. Default: the driver's name, found by PATH. */
   readonly program?: string;
@@ -90,8 +93,10 @@ export abstract class ProgramDriver extends BackupDriver {
   async restore(request: RestoreRequest): Promise<void> {
     const { bytesExpected: total } = request;
     try {
-      await this.call(this.restoreArgs(request), {
+      const cache = request.fresh === true ? ['--no-cache'] : [];
+      await this.call([...this.restoreArgs(request), ...cache], {
         folders: request.folders,
+        failedIf: restoreFailed,
         ...(request.signal && { signal: request.signal }),
         ...(request.onProgress && {
           onWritten: (bytes) =>

@@ -51,6 +51,8 @@ const lineCharsMax = 1024 * 1024;
 export interface RunOptions {
   readonly folders?: BackupFolders;
   readonly okExits?: readonly number[];
+  /** What it says on stderr when it failed in part and yet ends with a good status. */
+  readonly failedIf?: RegExp;
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
   readonly onLine?: (line: string) => void;
@@ -141,7 +143,10 @@ export class RepositoryProgram {
         CoreErrors.TIMEOUT({ what: argv[0], timeoutMs: options.timeoutMs })
       );
     }
-    if (end.exit !== null && (options.okExits ?? [0]).includes(end.exit)) return end.exit;
+    const failed = options.failedIf?.test(stderr) === true;
+    if (!failed && end.exit !== null && (options.okExits ?? [0]).includes(end.exit)) {
+      return end.exit;
+    }
     throw this.errorOf(argv[0] ?? '', end.exit ?? end.signal ?? 'not started', stderr);
   }
 

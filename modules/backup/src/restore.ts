@@ -1,6 +1,6 @@
 import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { CoreErrors, GiB, newId, Reverter, type Exec } from '@rookery/core';
+import { CoreErrors, formatBytes, GiB, newId, Reverter, type Exec } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
 import type { Volume } from '@rookery/storage/contract';
 import type { z } from 'zod';
@@ -49,11 +49,12 @@ export async function restoreWhole(
     const reason = `it is of project ${about.projectId}`;
     throw BackupErrors.BACKUP_CONTENT_INVALID({ backupId: backup.id, reason });
   }
+  if (exists && input.discard !== true) await refuseWithoutRoom(parts, input, stagingId);
   // From the note on this goes only forward: what it says is whole must be on disk before it.
   await storage.flush();
   tools.signal.throwIfAborted();
   const { bytes, files } = about;
-  const finishing = { spec, bytes, files };
+  const finishing = { spec, bytes, files, discard: input.discard === true };
   await tools.note({ finishing });
   revert.success();
   return finishRestore(parts, { fence, stagingId, finishing });
@@ -66,17 +67,43 @@ export async function finishRestore(
 ): Promise<JobOutcome> {
   const { projectId } = fence;
   if (!finishing) throw BackupErrors.RESTORE_FAILED({ reason: 'its content is not complete' });
-  const { spec, bytes, files } = finishing;
+  const { spec, bytes, files, discard = false } = finishing;
+  let kept: { previous?: string } = {};
   if (stagingId !== undefined && stagingId !== projectId) {
-    await storage.replaceVolume(stagingId, projectId);
+    kept = await storage.replaceVolume(stagingId, projectId, { discard });
   }
-  await storage.setQuota(projectId, spec.quota.diskBytes, { allowBelowUse: true });
+  if (storage.capabilities.quota !== 'none') {
+    await storage.setQuota(projectId, spec.quota.diskBytes, { allowBelowUse: true });
+  }
   await projects.adoptRestored(fence, spec);
-  return { result: { bytes, files } };
+  return { result: { bytes, files, ...kept } };
+}
+
+/**
+ * What is replaced stays as a snapshot, in the project's quota together with what comes.
+ * @throws RESTORE_NEEDS_DISCARD
+ */
+async function refuseWithoutRoom(
+  { storage }: RestoreParts,
+  { fence: { projectId }, spec }: RestoreInput,
+  stagingId: ProjectId,
+): Promise<void> {
+  const { snapshots, quota } = storage.capabilities;
+  if (!snapshots) {
+    const reason = 'this host keeps no snapshots';
+    throw BackupErrors.RESTORE_NEEDS_DISCARD({ projectId, reason });
+  }
+  if (quota === 'none') return;
+  const here = (await storage.usage(projectId)).usedBytes;
+  const coming = (await storage.usage(stagingId)).usedBytes;
+  if (here + coming <= spec.quota.diskBytes) return;
+  const [both, limit] = [here + coming, spec.quota.diskBytes].map(formatBytes);
+  const reason = `with the backup that would be ${both}, and its quota is ${limit}`;
+  throw BackupErrors.RESTORE_NEEDS_DISCARD({ projectId, reason });
 }
 
 /** Room for the whole content while it arrives; the project's own limit is set last. */
-async function stagingVolume(
+export async function stagingVolume(
   parts: RestoreParts,
   id: ProjectId,
   quotaBytes: number,
@@ -86,11 +113,12 @@ async function stagingVolume(
   return parts.storage.createVolume(id, { quotaBytes: Math.max(quotaBytes, expected * 2) + GiB });
 }
 
-async function fill(
+export async function fill(
   parts: RestoreParts,
   { paths }: Volume,
   backup: StoredBackup,
   { signal, progress }: JobTools,
+  options: { fresh?: boolean } = {},
 ): Promise<AboutBackup> {
   const { driver, exec } = parts;
   const scratch = join(parts.workFolder, `restore-${newId()}`);
@@ -103,6 +131,7 @@ async function fill(
       id: backup.id,
       folders: { ...project, about: aboutFolder },
       exclude: ['/project/.snapshots'],
+      ...options,
       ...(expected !== undefined && { bytesExpected: expected }),
       onProgress: progress,
       signal,
@@ -170,7 +199,7 @@ function isFull(error: unknown): boolean {
   return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
-function bytesOf(backup: StoredBackup): number | undefined {
+export function bytesOf(backup: StoredBackup): number | undefined {
   const tag = backup.tags.find((text) => text.startsWith('bytes:'));
   return tag === undefined ? backup.summary?.bytes : Number(tag.slice('bytes:'.length));
 }

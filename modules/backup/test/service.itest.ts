@@ -11,7 +11,8 @@ import {
   utimes,
   writeFile,
 } from 'node:fs/promises';
-import { readFile, stat } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -213,12 +214,81 @@ describe('backup service over restic', () => {
       await same(changed, paths.root);
       expect(projects.restoring.size).toBe(0);
     }
+    const { previous = '' } = await service.restore({ ...input, fence, replace: true }, context());
     await service.restore({ ...input, fence, replace: true }, context());
-    await service.restore({ ...input, fence, replace: true }, context());
+    expect((await storage.listSnapshots(id)).map(({ name }) => name)).toEqual([previous]);
+    const kept = join((await pathsOf(id)).snapshots, previous, 'home', 'note.txt');
+    expect(await readFile(kept, 'utf8')).toBe('second');
     await same(before, paths.root);
     expect(projects.generations.get(id)).toBe(2);
     const known = [...projects.generations.keys()].length;
     expect(await storage.listVolumes()).toHaveLength(known);
+  });
+
+  it('replaces what it cannot keep only when that is said, and never a locked snapshot', async () => {
+    const { id, paths } = await project();
+    await writeFile(join(paths.home, 'large'), randomBytes(24 * MiB));
+    const { backupId } = await run(id);
+    for (const name of ['open', 'locked']) await storage.createSnapshot(id, name);
+    await storage.setSnapshotLocked(id, 'locked', true);
+    const small = { ...spec, quota: { ...spec.quota, diskBytes: 40 * MiB } };
+    const input = { fromProjectId: id, backupId, spec: small, replace: true };
+    const generation = (n: number): Fence => fenceOf(id, { generation: n });
+    const refused = service.restore({ ...input, fence: generation(2) }, context());
+    await expect(refused).rejects.toMatchObject({ code: 'RESTORE_NEEDS_DISCARD' });
+    expect(await storage.listSnapshots(id)).toHaveLength(2);
+    await service.restore({ ...input, fence: generation(3), discard: true }, context());
+    expect(await storage.listSnapshots(id)).toMatchObject([{ name: 'locked', locked: true }]);
+    expect((await stat(join(paths.home, 'large'))).size).toBe(24 * MiB);
+  });
+
+  describe('a backup that is read back', () => {
+    const verified = (id: string) =>
+      service.run({ fence: fenceOf(id), spec, tags: ['archive'], verify: true }, context());
+
+    /** Changes bytes in the middle of every data file: what the index says of them stays true. */
+    const damage = async (): Promise<() => Promise<void>> => {
+      const data = join(folder, 'repository', 'data');
+      const saved = new Map<string, Buffer>();
+      for (const entry of await readdir(data, { recursive: true, withFileTypes: true })) {
+        if (!entry.isFile()) continue;
+        const path = join(entry.parentPath, entry.name);
+        const bytes = await readFile(path);
+        saved.set(path, bytes);
+        await chmod(path, 0o600);
+        const third = Math.floor(bytes.length / 3);
+        await writeFile(path, Buffer.from(bytes).fill(0x5a, third, third + 64));
+      }
+      return async () => {
+        for (const [path, bytes] of saved) await writeFile(path, bytes);
+      };
+    };
+
+    it('is what the project is', async () => {
+      const { id } = await project();
+      expect(await verified(id)).toMatchObject({ verified: true });
+      expect(await temporary()).toEqual([]);
+      expect((await run(id)).verified).toBe(false);
+      expect(await storage.listVolumes()).toHaveLength(projects.generations.size);
+    });
+
+    it('is dropped when data that it refers to is damaged', async () => {
+      const { id, paths } = await project();
+      await writeFile(join(paths.home, 'known'), randomBytes(MiB));
+      const { backupId } = await run(id);
+      const mend = await damage();
+      await expect(verified(id)).rejects.toMatchObject({
+        code: expect.stringMatching(/^(RESTORE_FAILED|BACKUP_DIFFERS)$/),
+      });
+      expect((await service.list({ projectId: id })).backups).toMatchObject([{ backupId }]);
+      // A restore says so as well, and leaves nothing.
+      const input = { fence: fenceOf(newId()), fromProjectId: id, backupId, spec };
+      await expect(service.restore({ ...input, replace: false }, context())).rejects.toMatchObject({
+        code: 'RESTORE_FAILED',
+      });
+      await mend();
+      expect(await verified(id)).toMatchObject({ verified: true });
+    });
   });
 
   it('takes away what a crash left of a restore', async () => {

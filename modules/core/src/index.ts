@@ -72,4 +72,5 @@ export {
   tryFileLock,
   unlinkAt,
 } from './syscalls.js';
+export { readXattrs } from './xattrs.js';
 export { attachMount, cloneMount, mapMountIds } from './mount-syscalls.js';

@@ -4,24 +4,15 @@ import type { Readable } from 'node:stream';
 import { release } from 'node:os';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
 import { SystemClock, type Clock, type Exec } from '@rookery/core';
-import { BtrfsProgram } from './btrfs/btrfs-program.js';
-import { FrozenVolumes } from './btrfs/frozen.js';
-import { Images } from './btrfs/images.js';
 import { subvolumeAt } from './btrfs/ioctl.js';
-import { Landings } from './btrfs/landings.js';
-import { atLeast, Qgroups } from './btrfs/qgroups.js';
+import { btrfsParts, type BtrfsParts } from './btrfs/parts.js';
+import { atLeast } from './btrfs/qgroups.js';
 import { StorageReconciler } from './btrfs/reconciler.js';
-import { Sender } from './btrfs/sender.js';
-import { Snapshots } from './btrfs/snapshots.js';
-import { Subvolumes } from './btrfs/subvolumes.js';
 import { ensureSafeMount, isBtrfs } from './btrfs/volume-mount.js';
-import { Volumes } from './btrfs/volumes.js';
 import { ensureFolder, namesIn, withFolderLock } from './files.js';
-import { projectOfFolder, VolumeLayout } from './layout.js';
+import { projectOfFolder, type VolumeLayout } from './layout.js';
 import { LoopbackVolume } from './loopback.js';
-import { PathStagings } from './path-staging.js';
 import { restorePath } from './restore-path.js';
-import { SidecarStore } from './sidecar.js';
 import {
   StorageDriver,
   type ActivationPlan,
@@ -53,19 +44,9 @@ const volumeMode = 0o700;
 /** Keeps projects as btrfs subvolumes: snapshots, quotas and streams are the file system's own. */
 export class BtrfsStorageDriver extends StorageDriver {
   private readonly layout: VolumeLayout;
-  private readonly btrfs: BtrfsProgram;
-  private readonly qgroups: Qgroups;
-  private readonly subvolumes: Subvolumes;
-  private readonly sidecars: SidecarStore;
-  private readonly snapshots: Snapshots;
-  private readonly frozen: FrozenVolumes;
-  private readonly images: Images;
-  private readonly landings: Landings;
-  private readonly volumes: Volumes;
+  private readonly parts: BtrfsParts;
   private readonly loopback: LoopbackVolume | undefined;
   private readonly locks = new ProjectLocks();
-  private readonly sender: Sender;
-  private readonly pathStagings: PathStagings;
 
   constructor(
     private readonly exec: Exec,
@@ -74,43 +55,17 @@ export class BtrfsStorageDriver extends StorageDriver {
   ) {
     super();
     const { volume, btrfsProgram, loopback } = options;
-    this.layout = new VolumeLayout(volume);
-    this.btrfs = new BtrfsProgram(exec, btrfsProgram, volume);
-    this.qgroups = new Qgroups(this.btrfs, volume);
-    this.subvolumes = new Subvolumes(this.btrfs, this.layout, this.qgroups);
-    this.sidecars = new SidecarStore(this.layout);
-    this.snapshots = new Snapshots(
-      this.btrfs,
-      this.layout,
-      this.qgroups,
-      this.subvolumes,
-      this.sidecars,
-      clock,
-      options.snapshotsPerProjectMax,
-    );
-    this.frozen = new FrozenVolumes(this.btrfs, this.layout, this.qgroups, this.subvolumes);
-    this.sender = new Sender(this.btrfs, this.layout);
-    this.images = new Images(this.btrfs, this.layout, this.subvolumes, this.qgroups);
-    this.landings = new Landings(this.btrfs, this.layout, this.qgroups, this.subvolumes);
-    this.volumes = new Volumes(
-      this.btrfs,
-      this.layout,
-      this.qgroups,
-      this.subvolumes,
-      this.sidecars,
-      this.frozen,
-      this.landings,
-    );
-    this.pathStagings = new PathStagings(exec, this.layout, () => this.btrfs.sync());
+    this.parts = btrfsParts(exec, options, clock);
+    this.layout = this.parts.layout;
     this.loopback = loopback && new LoopbackVolume(exec, { ...loopback, volume, btrfsProgram });
   }
 
   get capabilities(): StorageCapabilities {
     return {
       snapshots: true,
-      quota: this.qgroups.mode,
+      quota: this.parts.qgroups.mode,
       sendReceive: true,
-      sendProtocol: this.sender.protocol,
+      sendProtocol: this.parts.sender.protocol,
       reflink: true,
     };
   }
@@ -131,8 +86,8 @@ export class BtrfsStorageDriver extends StorageDriver {
     await ensureSafeMount(this.exec, volume);
     await chmod(volume, volumeMode);
     for (const { path, mode } of this.layout.folders()) await ensureFolder(path, mode);
-    await this.qgroups.enable(quota, release());
-    this.sender.protocol = atLeast(await this.btrfs.version(), sendV2Since) ? 2 : 1;
+    await this.parts.qgroups.enable(quota, release());
+    this.parts.sender.protocol = atLeast(await this.parts.btrfs.version(), sendV2Since) ? 2 : 1;
   }
 
   async close(): Promise<void> {
@@ -145,7 +100,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   flush(): Promise<void> {
-    return this.btrfs.sync();
+    return this.parts.btrfs.sync();
   }
 
   space(): Promise<StorageSpace> {
@@ -155,8 +110,8 @@ export class BtrfsStorageDriver extends StorageDriver {
   async createVolume(id: ProjectId, options: { quotaBytes: number }): Promise<Volume> {
     await requireFree(this.options);
     return this.locked(id, async () => {
-      if (!this.isThere(id)) await this.volumes.create(id, options.quotaBytes);
-      else await this.volumes.ensureParts(id);
+      if (!this.isThere(id)) await this.parts.volumes.create(id, options.quotaBytes);
+      else await this.parts.volumes.ensureParts(id);
       return this.layout.asVolume(id);
     });
   }
@@ -172,13 +127,13 @@ export class BtrfsStorageDriver extends StorageDriver {
     await using source = await this.cloneSource(from, to);
     return await this.locked(to, async () => {
       if (this.isThere(to)) {
-        const { clonedFrom } = await this.sidecars.read(to);
+        const { clonedFrom } = await this.parts.sidecars.read(to);
         if (clonedFrom !== origin) throw StorageErrors.VOLUME_EXISTS({ projectId: to });
         return this.layout.asVolume(to);
       }
       const signal = options.signal && { signal: options.signal };
       const { live, persistence } = source;
-      await this.volumes.clone(
+      await this.parts.volumes.clone(
         to,
         {
           live: () => this.send(live, signal),
@@ -199,12 +154,12 @@ export class BtrfsStorageDriver extends StorageDriver {
     const nothing = (): Promise<void> => Promise.resolve();
     return this.lockedVolume(projectId, async () => {
       if (snapshot !== undefined) {
-        await this.snapshots.get(projectId, snapshot);
+        await this.parts.snapshots.get(projectId, snapshot);
         const live: StreamSource = { kind: 'snapshot', projectId, name: snapshot };
         return { live, [Symbol.asyncDispose]: nothing };
       }
       const name = `clone-${to}`;
-      const frozen = await this.frozen.freeze(projectId, name);
+      const frozen = await this.parts.frozen.freeze(projectId, name);
       return {
         live: { kind: 'frozen', projectId, name },
         persistence: { kind: 'persistence', projectId, name },
@@ -214,16 +169,20 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   async deleteVolume(id: ProjectId): Promise<void> {
-    await this.locked(id, () => this.volumes.delete(id));
+    await this.locked(id, () => this.parts.volumes.delete(id));
   }
 
-  override async replaceVolume(from: ProjectId, to: ProjectId): Promise<void> {
+  override replaceVolume(
+    from: ProjectId,
+    to: ProjectId,
+    options: { discard?: boolean } = {},
+  ): Promise<{ previous?: string }> {
     // One lock at a time: `from` is a stand-in that nobody else knows.
-    await this.locked(to, async () => {
+    return this.locked(to, async () => {
       if (!this.isThere(from) && !this.isThere(to)) {
         throw StorageErrors.VOLUME_NOT_FOUND({ projectId: from });
       }
-      await this.volumes.replace(from, to);
+      return this.parts.replacement.replace(from, to, { discard: options.discard ?? false });
     });
   }
 
@@ -240,34 +199,34 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   createSnapshot(id: ProjectId, name: string): Promise<Snapshot> {
-    return this.lockedVolume(id, () => this.snapshots.create(id, name));
+    return this.lockedVolume(id, () => this.parts.snapshots.create(id, name));
   }
 
   listSnapshots(id: ProjectId): Promise<Snapshot[]> {
-    return this.lockedVolume(id, () => this.snapshots.list(id));
+    return this.lockedVolume(id, () => this.parts.snapshots.list(id));
   }
 
   setSnapshotLocked(id: ProjectId, name: string, locked: boolean): Promise<Snapshot> {
-    return this.lockedVolume(id, () => this.snapshots.setLocked(id, name, locked));
+    return this.lockedVolume(id, () => this.parts.snapshots.setLocked(id, name, locked));
   }
 
   deleteSnapshot(id: ProjectId, name: string): Promise<void> {
-    return this.lockedVolume(id, () => this.snapshots.delete(id, name));
+    return this.lockedVolume(id, () => this.parts.snapshots.delete(id, name));
   }
 
   restoreSnapshot(id: ProjectId, name: string): Promise<{ previous: string }> {
     return this.lockedVolume(id, () => {
-      if (this.sender.readsSnapshots(id)) {
+      if (this.parts.sender.readsSnapshots(id)) {
         throw StorageErrors.VOLUME_BUSY({ projectId: id, what: 'sent' });
       }
-      return this.snapshots.restore(id, name);
+      return this.parts.snapshots.restore(id, name);
     });
   }
 
   restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void> {
     return this.lockedVolume(id, async () => {
-      await this.snapshots.get(id, name);
-      await restorePath(this.exec, this.pathStagings, {
+      await this.parts.snapshots.get(id, name);
+      await restorePath(this.exec, this.parts.pathStagings, {
         projectId: id,
         snapshotName: name,
         path,
@@ -278,15 +237,15 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   stagePath(id: ProjectId, name: string): Promise<PathStaging> {
-    return this.lockedVolume(id, () => this.pathStagings.open(id, name));
+    return this.lockedVolume(id, () => this.parts.pathStagings.open(id, name));
   }
 
   freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
-    return this.lockedVolume(id, () => this.frozen.freeze(id, name));
+    return this.lockedVolume(id, () => this.parts.frozen.freeze(id, name));
   }
 
   listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]> {
-    return this.frozen.list(id);
+    return this.parts.frozen.list(id);
   }
 
   async setQuota(
@@ -295,25 +254,27 @@ export class BtrfsStorageDriver extends StorageDriver {
     options: { allowBelowUse?: boolean } = {},
   ): Promise<void> {
     await this.lockedVolume(id, () =>
-      this.qgroups.setQuota(id, quotaBytes, { allowBelowUse: options.allowBelowUse ?? false }),
+      this.parts.qgroups.setQuota(id, quotaBytes, {
+        allowBelowUse: options.allowBelowUse ?? false,
+      }),
     );
   }
 
   async usage(id: ProjectId): Promise<{ usedBytes: number; limitBytes?: number }> {
     this.require(id);
-    const { referencedBytes, limitBytes } = await this.qgroups.freshUsage(id);
+    const { referencedBytes, limitBytes } = await this.parts.qgroups.freshUsage(id);
     return { usedBytes: referencedBytes, ...(limitBytes !== undefined && { limitBytes }) };
   }
 
   send(source: StreamSource, options: SendOptions = {}): Readable {
-    return this.sender.send(source, options);
+    return this.parts.sender.send(source, options);
   }
 
   async prepareLanding(moveId: MoveId, id: ProjectId): Promise<void> {
     await requireFree(this.options);
     await this.locked(id, async () => {
       if (this.isThere(id)) throw StorageErrors.VOLUME_EXISTS({ projectId: id });
-      await this.landings.prepare(moveId, id);
+      await this.parts.landings.prepare(moveId, id);
     });
   }
 
@@ -322,11 +283,11 @@ export class BtrfsStorageDriver extends StorageDriver {
     landing: { moveId: MoveId; item: string },
     options: { signal?: AbortSignal } = {},
   ): Promise<ReceivedSubvolume> {
-    return this.landings.receive(stream, landing.moveId, landing.item, options.signal);
+    return this.parts.landings.receive(stream, landing.moveId, landing.item, options.signal);
   }
 
   listLanding(moveId: MoveId): Promise<ReceivedSubvolume[]> {
-    return this.landings.list(moveId);
+    return this.parts.landings.list(moveId);
   }
 
   activateLanding(
@@ -335,54 +296,45 @@ export class BtrfsStorageDriver extends StorageDriver {
     plan: ActivationPlan,
   ): Promise<{ overQuota: boolean }> {
     return this.locked(id, async () => ({
-      overQuota: await this.volumes.activate(moveId, id, plan),
+      overQuota: await this.parts.volumes.activate(moveId, id, plan),
     }));
   }
 
   dropLanding(moveId: MoveId): Promise<void> {
-    return this.landings.drop(moveId);
+    return this.parts.landings.drop(moveId);
   }
 
   async stageImage(): Promise<StagedImage> {
     await requireFree(this.options);
-    return this.images.stage();
+    return this.parts.images.stage();
   }
 
   async adoptImage(moveId: MoveId, item: string, digest: string): Promise<void> {
-    if (this.images.path(digest) !== undefined) return;
-    await this.images.adopt(this.landings.arrived(moveId, item), digest);
+    if (this.parts.images.path(digest) !== undefined) return;
+    await this.parts.images.adopt(this.parts.landings.arrived(moveId, item), digest);
   }
 
   imagePath(digest: string): Promise<string | undefined> {
-    return Promise.resolve(this.images.path(digest));
+    return Promise.resolve(this.parts.images.path(digest));
   }
 
   listImages(): Promise<string[]> {
-    return this.images.list();
+    return this.parts.images.list();
   }
 
   deleteImage(digest: string): Promise<void> {
-    return this.images.delete(digest);
+    return this.parts.images.delete(digest);
   }
 
   async reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
     const reconciler = new StorageReconciler({
-      layout: this.layout,
-      qgroups: this.qgroups,
-      subvolumes: this.subvolumes,
-      snapshots: this.snapshots,
-      frozen: this.frozen,
-      images: this.images,
-      landings: this.landings,
-      volumes: this.volumes,
-      sidecars: this.sidecars,
-      pathStagings: this.pathStagings,
+      ...this.parts,
       clock: this.clock,
       graceMs: this.options.reconcileGraceMs,
       locked: (id, task) => this.locked(id, task),
       isLocked: (id) => this.locks.isHeld(id),
     });
-    await this.qgroups.settle({ wait: false });
+    await this.parts.qgroups.settle({ wait: false });
     return reconciler.reconcile(desired);
   }
 
@@ -397,7 +349,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   /** One change at a time a project; a restore that a crash left open is finished first. */
   private locked<T>(id: ProjectId, task: () => Promise<T>): Promise<T> {
     return this.locks.run(id, async () => {
-      if (this.isThere(id)) await this.snapshots.finishRestore(id);
+      if (this.isThere(id)) await this.parts.snapshots.finishRestore(id);
       return task();
     });
   }

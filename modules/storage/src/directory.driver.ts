@@ -173,7 +173,8 @@ export class DirectoryStorageDriver extends StorageDriver {
     });
   }
 
-  async replaceVolume(from: ProjectId, to: ProjectId): Promise<void> {
+  /** There are no snapshots here to keep anything in. */
+  async replaceVolume(from: ProjectId, to: ProjectId): Promise<{ previous?: string }> {
     if (!(await this.volume(from))) await this.require(to);
     await this.locks.run(to, async () => {
       for (const at of ['persistence', 'live'] as const) {
@@ -186,6 +187,7 @@ export class DirectoryStorageDriver extends StorageDriver {
       }
     });
     await this.deleteVolume(from);
+    return {};
   }
 
   async volume(id: ProjectId): Promise<Volume | undefined> {

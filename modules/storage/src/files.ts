@@ -1,5 +1,6 @@
+import { closeSync, constants, openSync } from 'node:fs';
 import { chmod, chown, lstat, mkdir, open, readdir } from 'node:fs/promises';
-import { tryFileLock, waitFor } from '@rookery/core';
+import { renameExchange, tryFileLock, waitFor } from '@rookery/core';
 
 /** `undefined` for what does not exist, anything else is thrown on. */
 export function ignoreMissing(error: unknown): undefined {
@@ -43,5 +44,16 @@ export async function withFolderLock<T>(
     return await task();
   } finally {
     await handle.close();
+  }
+}
+
+/** Two paths of a volume change places in one step. */
+export function exchangePaths(volume: string, one: string, other: string): void {
+  const fd = openSync(volume, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    // Absolute paths: the descriptor only has to be valid.
+    renameExchange(fd, one, fd, other);
+  } finally {
+    closeSync(fd);
   }
 }

@@ -13,9 +13,9 @@ import {
   type Clock,
 } from '@rookery/core';
 import { StoredSnapshotName, VolumeLayout } from './layout.js';
-import { copy, copyLive, copyPath, sizeOf } from './memory/files.js';
+import { copy, copyLive, copyPath, layFolders, removeFolders, sizeOf } from './memory/files.js';
 import { packFolder } from './memory/folder-stream.js';
-import { freezeCopy, releaseCopy } from './memory/frozen.js';
+import { freezeCopy, listCopies, releaseCopy } from './memory/frozen.js';
 import { MemoryImages } from './memory/images.js';
 import { MemoryLandings } from './memory/landings.js';
 import { reconcileMemory, type MemoryVolume } from './memory/reconcile.js';
@@ -133,44 +133,40 @@ export class MemoryStorageDriver extends StorageDriver {
     quotaBytes: number,
     origin: { live?: string; persistence?: string },
   ): Promise<void> {
-    const { live, persistence } = origin;
-    if (live !== undefined) await copyLive(live, this.layout.live(id));
-    if (persistence !== undefined) await copy(persistence, this.layout.persistence(id));
-    for (const path of Object.values(this.layout.paths(id)) as string[]) {
-      await mkdir(path, { recursive: true });
-    }
+    await layFolders(this.layout, id, origin);
     this.volumes.set(id, { quotaBytes, snapshots: new Map(), frozen: new Map() });
   }
 
   deleteVolume(id: ProjectId): Promise<void> {
     return this.locked(id, async () => {
       this.volumes.delete(id);
-      const paths = [
-        this.layout.live(id),
-        this.layout.persistence(id),
-        this.layout.scratch(id),
-        this.layout.frozenFolder(id),
-      ];
-      for (const path of paths) await rm(path, { recursive: true, force: true });
+      await removeFolders(this.layout, id);
     });
   }
 
-  async replaceVolume(from: ProjectId, to: ProjectId): Promise<void> {
+  async replaceVolume(
+    from: ProjectId,
+    to: ProjectId,
+    { discard = false }: { discard?: boolean } = {},
+  ): Promise<{ previous?: string }> {
     const source = this.volumes.get(from);
     if (!source) {
       this.get(to);
-      return;
+      return {};
     }
-    await this.deleteVolume(to);
-    for (const at of ['live', 'persistence', 'scratch'] as const) {
-      await rename(this.layout[at](from), this.layout[at](to));
+    const kept = this.volumes.get(to);
+    const previous = `before-restore-${(this.generation += 1)}`;
+    if (!kept) await this.build(to, source.quotaBytes, {});
+    else if (!discard) await this.take(to, previous);
+    for (const { name, locked } of discard && kept ? [...kept.snapshots.values()] : []) {
+      if (!locked) await this.deleteSnapshot(to, name);
     }
-    this.volumes.set(to, {
-      quotaBytes: source.quotaBytes,
-      snapshots: new Map(),
-      frozen: new Map(),
-    });
+    await copyLive(this.layout.live(from), this.layout.live(to));
+    await rm(this.layout.persistence(to), { recursive: true, force: true });
+    await rename(this.layout.persistence(from), this.layout.persistence(to));
+    this.get(to).quotaBytes = source.quotaBytes;
     await this.deleteVolume(from);
+    return kept && !discard ? { previous } : {};
   }
 
   volume(id: ProjectId): Promise<Volume | undefined> {
@@ -262,11 +258,7 @@ export class MemoryStorageDriver extends StorageDriver {
   }
 
   async listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]> {
-    return [...(this.volumes.get(id)?.frozen ?? [])].map(([name, { uuid, createdAt }]) => ({
-      name,
-      uuid,
-      createdAt,
-    }));
+    return listCopies(this.volumes.get(id)?.frozen);
   }
 
   setQuota(

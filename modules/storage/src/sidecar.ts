@@ -18,6 +18,10 @@ const Sidecar = z.object({
   activatedBy: z.string().optional(),
   /** Where a clone came from: repeating the clone then finds it done. */
   clonedFrom: z.string().optional(),
+  /** A replacement under way: whose volume comes, and what it and the kept snapshot are. */
+  replacing: z
+    .object({ from: z.string(), arriving: z.string(), previous: z.string().optional() })
+    .optional(),
   snapshots: z
     .record(
       z.string(),

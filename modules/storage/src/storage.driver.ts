@@ -158,10 +158,17 @@ export abstract class StorageDriver {
   /** Removes everything of the project, subvolumes that its user nested included. */
   abstract deleteVolume(id: ProjectId): Promise<void>;
   /**
-   * The volume of `from` becomes that of `to`; what `to` had, snapshots included, is gone. Neither
-   * may be in use. After a crash, repeating finishes the job; until then neither may be used.
+   * The volume of `from` becomes that of `to`. The snapshots of `to` stay, and what was live there
+   * is kept as one more. Neither may be in use. After a crash, repeating finishes the job; until
+   * then neither may be used.
+   * @param options.discard keeps nothing of what was live, and only the snapshots that are locked
+   * @returns name of the snapshot that keeps what was live
    */
-  abstract replaceVolume(from: ProjectId, to: ProjectId): Promise<void>;
+  abstract replaceVolume(
+    from: ProjectId,
+    to: ProjectId,
+    options?: { discard?: boolean },
+  ): Promise<{ previous?: string }>;
   abstract volume(id: ProjectId): Promise<Volume | undefined>;
   abstract listVolumes(): Promise<Volume[]>;
 

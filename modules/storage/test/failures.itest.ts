@@ -1,21 +1,12 @@
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import {
-  MiB,
-  newId,
-  parseConfig,
-  SystemExec,
-  waitFor,
-  type Exec,
-  type ExecOptions,
-  type ExecResult,
-} from '@rookery/core';
+import { MiB, newId, parseConfig, SystemExec, waitFor } from '@rookery/core';
 import { FaultyExec } from '@rookery/core/testing';
 import { BtrfsStorageDriver, LoopbackVolume, StorageOptions } from '@rookery/storage';
 import { findBtrfsProgram, loopbackVolume, type TestVolume } from '@rookery/storage/testing';
@@ -26,9 +17,9 @@ const nothing = { projects: [], moves: [], frozen: [], retired: [] };
 
 let volume: TestVolume;
 let exec: FaultyExec;
-const driverOf = (overrides: object = {}, by: Exec = exec): BtrfsStorageDriver =>
+const driverOf = (overrides: object = {}): BtrfsStorageDriver =>
   new BtrfsStorageDriver(
-    by,
+    exec,
     parseConfig(StorageOptions, {
       volume: volume.volume,
       driver: 'btrfs',
@@ -126,6 +117,36 @@ describe('what ends half way', () => {
     await next.deleteVolume(id);
   });
 
+  it.each([
+    ['before what was live is kept', isCommand('snapshot', '-r')],
+    ['when it changes its group', isCommand('qgroup', 'assign')],
+    ['when the first snapshot is brought over', isCommand('property', 'false')],
+    ['when the old live volume is deleted', isCommand('subvolume', 'delete')],
+    ['at the sync', isCommand('filesystem', 'sync')],
+  ])('finishes a replacement that died %s', async (_name, matches) => {
+    const [from, to] = [newId(), newId()];
+    for (const id of [from, to]) await driver.createVolume(id, { quotaBytes });
+    await writeFile(join(await homeOf(to), 'a'), 'old');
+    await driver.createSnapshot(to, 'one');
+    await writeFile(join(await homeOf(to), 'a'), 'live');
+    await writeFile(join(await homeOf(from), 'a'), 'restored');
+    exec.inject({ matches, when: 'before', error: lost });
+    await expect(driver.replaceVolume(from, to)).rejects.toThrow('lost');
+    const next = driverOf();
+    await next.open();
+    await next.replaceVolume(from, to);
+    await next.setQuota(to, quotaBytes);
+    expect(await readFile(join(await homeOf(to), 'a'), 'utf8')).toBe('restored');
+    const snapshots = (await next.listSnapshots(to)).map(({ name }) => name);
+    expect(snapshots).toEqual(['one', expect.stringMatching(/^before-restore-/)]);
+    const kept = (await next.volume(to))?.paths.snapshots ?? '';
+    const was = join(kept, snapshots[1] ?? '', 'home', 'a');
+    expect(await readFile(was, 'utf8')).toBe('live');
+    expect(await next.volume(from)).toBeUndefined();
+    expect(await readdir(join(volume.volume, '_staging'))).toEqual([]);
+    await next.deleteVolume(to);
+  });
+
   it('drops what a receiver that died left, and only that', async () => {
     const id = newId();
     await driver.createVolume(id, { quotaBytes });
@@ -194,71 +215,6 @@ describe('what ends half way', () => {
       },
       { timeoutMs: 60_000, everyMs: 500 },
     );
-  });
-});
-
-/** Does something else right after the first command that matches, before its caller goes on. */
-class Meanwhile extends SystemExec {
-  constructor(
-    private readonly matches: (argv: readonly string[]) => boolean,
-    private task: (() => Promise<void>) | undefined,
-  ) {
-    super();
-  }
-
-  override async run(argv: readonly string[], options?: ExecOptions): Promise<ExecResult> {
-    const result = await super.run(argv, options);
-    if (!this.task || !this.matches(argv)) return result;
-    const { task } = this;
-    this.task = undefined;
-    await task();
-    return result;
-  }
-}
-
-describe('what takes longer than the reconciler waits', () => {
-  /** A driver that reconciles in the middle of its own work, when that is old enough to be dropped. */
-  async function slowAt(matches: (argv: readonly string[]) => boolean, id: string) {
-    let reconciled = false;
-    const projects = [{ projectId: id, quotaBytes }];
-    const slow: BtrfsStorageDriver = driverOf(
-      {},
-      new Meanwhile(matches, async () => {
-        await slow.reconcile({ ...nothing, projects });
-        reconciled = true;
-      }),
-    );
-    await slow.open();
-    return { slow, reconciled: () => reconciled };
-  }
-
-  it('restores a path with all its files', async () => {
-    const id = newId();
-    await driver.createVolume(id, { quotaBytes });
-    const folder = join(await homeOf(id), 'deep');
-    await mkdir(folder);
-    for (let n = 0; n < 20; n += 1) await writeFile(join(folder, `${n}`), `${n}`);
-    await driver.createSnapshot(id, 'then');
-    await rm(folder, { recursive: true });
-    const { slow, reconciled } = await slowAt(isCommand('cp'), id);
-    await slow.restoreSnapshotPath(id, 'then', 'deep');
-    expect(reconciled()).toBe(true);
-    expect(await readdir(folder)).toHaveLength(20);
-    expect((await driver.listSnapshots(id)).map(({ name }) => name)).toEqual(['then']);
-    await driver.deleteVolume(id);
-  });
-
-  it('clones a project', async () => {
-    const [id, to] = [newId(), newId()];
-    await driver.createVolume(id, { quotaBytes });
-    await writeFile(join(await homeOf(id), 'a'), 'kept');
-    const landing = (argv: readonly string[]): boolean =>
-      isCommand('create')(argv) && argv.some((word) => word.endsWith(`clone-${to}`));
-    const { slow, reconciled } = await slowAt(landing, id);
-    await slow.cloneVolume({ projectId: id }, to, { quotaBytes });
-    expect(reconciled()).toBe(true);
-    expect(await readFile(join(await homeOf(to), 'a'), 'utf8')).toBe('kept');
-    for (const each of [id, to]) await driver.deleteVolume(each);
   });
 });
 

@@ -4,6 +4,7 @@ import { backUp } from './backup.saga.js';
 import {
   jobOptions,
   placed,
+  refuseLockedOf,
   showFailure,
   startProject,
   stopProject,
@@ -17,7 +18,7 @@ export interface Types extends ProjectSagaTypes {
     readonly hostId: string;
     readonly fromGeneration: number;
   };
-  readonly state: { readonly backupId?: string };
+  readonly state: { readonly backupId?: string; readonly verified?: boolean };
   readonly result: { readonly projectId: string; readonly backupId: string };
 }
 type Context = StepContext<Types>;
@@ -25,7 +26,7 @@ type Context = StepContext<Types>;
 const archived = never('the project is archived: its backup is the only copy');
 
 /**
- * Backs a project up, verifies that the backup is there, and frees the disk. The volume is deleted
+ * Backs a project up, has the host read every byte of it back, and frees the disk. The volume is deleted
  * only after the hub's books say `archived`, so a project is never shown on a host that has lost it.
  */
 export const archiveProject = saga<Types>(
@@ -33,6 +34,7 @@ export const archiveProject = saga<Types>(
   [
     step('stopping', {
       do: async (context) => {
+        await refuseLocked(context);
         if (context.input.wasRunning) await stopProject(context);
       },
       undo: async (context) => {
@@ -40,7 +42,10 @@ export const archiveProject = saga<Types>(
       },
     }),
     step('backing-up', {
-      do: async (context) => ({ backupId: (await backUp(context, ['archive'])).backupId }),
+      do: async (context) => {
+        const { backupId, verified } = await backUp(context, ['archive'], { verify: true });
+        return { backupId, verified: verified === true };
+      },
       undo: nothing('one backup more does no harm'),
     }),
     step('verifying', { do: verifyListed, undo: nothing('reads only') }),
@@ -59,9 +64,20 @@ async function verifyListed(context: Context): Promise<void> {
   const { backups } = await context.ports.hosts
     .backups(project.hostId)
     .list({ projectId: project.id }, { signal: context.signal });
-  if (!backups.some((each) => each.backupId === context.state.backupId)) {
+  const { backupId, verified } = context.state;
+  // A host of an older release takes no notice of what it does not know.
+  if (verified !== true || !backups.some((each) => each.backupId === backupId)) {
     throw HubErrors.BACKUP_UNVERIFIED();
   }
+}
+
+/** A backup holds no snapshots: those that nobody locked go with the disk. @throws SNAPSHOTS_LOCKED */
+async function refuseLocked(context: Context): Promise<void> {
+  const project = await placed(context);
+  const { snapshots } = await context.ports.hosts
+    .snapshots(project.hostId)
+    .list({ projectId: project.id }, { signal: context.signal });
+  refuseLockedOf(snapshots);
 }
 
 async function giveUpOwner(context: Context): Promise<void> {

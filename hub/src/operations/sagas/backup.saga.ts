@@ -18,12 +18,19 @@ export interface RunTypes extends ProjectSagaTypes {
 }
 
 /** A repeated call finds the backup it already made: the host tags it with the operation. */
-export async function backUp(context: ProjectContext, tags: string[]): Promise<BackupRecord> {
+export async function backUp(
+  context: ProjectContext,
+  tags: string[],
+  options: { verify?: boolean } = {},
+): Promise<BackupRecord> {
   const project = await placed(context);
   const { hosts, records } = context.ports;
   const record = await hosts
     .backups(project.hostId)
-    .run({ fence: fenceFor(context, project), spec: specOf(project), tags }, jobOptions(context));
+    .run(
+      { fence: fenceFor(context, project), spec: specOf(project), tags, ...options },
+      jobOptions(context),
+    );
   await records.addBackup(context, project.hostId, record);
   return record;
 }

@@ -43,6 +43,14 @@ export const fenceFor = (
   attempt: context.attempt,
 });
 
+/** @throws SNAPSHOTS_LOCKED */
+export function refuseLockedOf(
+  snapshots: readonly { readonly name: string; readonly locked: boolean }[],
+): void {
+  const names = snapshots.filter(({ locked }) => locked).map(({ name }) => name);
+  if (names.length > 0) throw HubErrors.SNAPSHOTS_LOCKED({ names: names.join(', ') });
+}
+
 export const jobOptions = (context: ProjectContext) => ({
   signal: context.signal,
   onProgress: (progress: Parameters<ProjectContext['progress']>[0]) => context.progress(progress),

@@ -1,3 +1,4 @@
+import { BackupErrors } from '@rookery/backup';
 import { CodedError } from '@rookery/core';
 import type { Fence } from '@rookery/core/contract';
 import { never, saga, step, type PlacementAuthority, type StepContext } from '@rookery/move';
@@ -5,6 +6,7 @@ import { specOf } from '../../projects/project.queries.js';
 import {
   isOffline,
   jobOptions,
+  refuseLockedOf,
   showFailure,
   startProject,
   stopProject,
@@ -30,6 +32,8 @@ export interface Types extends ProjectSagaTypes {
     readonly backupId: string;
     readonly wasRunning: boolean;
     readonly start: boolean;
+    /** Keep nothing of what is replaced but locked snapshots. */
+    readonly discard?: boolean;
   };
   readonly state: { readonly newGeneration?: number };
   readonly result: { readonly projectId: string; readonly hostId: string };
@@ -102,10 +106,31 @@ const fenceAt = (context: Context, generation: number): Fence => ({
   attempt: context.attempt,
 });
 
+/**
+ * The old owner's copy goes with its snapshots once another host has the content. One that does not
+ * answer, or has nothing left, has nothing to keep.
+ * @throws SNAPSHOTS_LOCKED, RESTORE_NEEDS_DISCARD
+ */
+async function refuseLosing({ input, ports, signal }: Context): Promise<void> {
+  const { projectId, fromHostId, toHostId, discard } = input;
+  if (fromHostId === null || fromHostId === toHostId) return;
+  const host = ports.hosts.snapshots(fromHostId, { patienceMs: 0 });
+  const found = await host.list({ projectId }, { signal }).catch((error: unknown) => {
+    if (isGone(error)) return undefined;
+    throw error;
+  });
+  if (!found) return;
+  refuseLockedOf(found.snapshots);
+  if (discard === true) return;
+  const reason = `its host still has it, with ${found.snapshots.length} snapshots, and it goes to another`;
+  throw BackupErrors.RESTORE_NEEDS_DISCARD({ projectId, reason });
+}
+
 /** What the old owner still runs would be lost at the commit; if it is gone, so is that. */
 async function stopOldOwner(context: Context): Promise<void> {
   const { fromHostId, wasRunning, moveId } = context.input;
   await context.ports.authority.setState(moveId, context.attempt, 'preparing');
+  await refuseLosing(context);
   if (fromHostId === null || !wasRunning) return;
   try {
     await stopProject(context);
@@ -125,16 +150,17 @@ async function restartOldOwner(context: Context): Promise<void> {
 }
 
 async function restoreAtNextGeneration(context: Context): Promise<void> {
-  const { projectId, toHostId, fromProjectId, backupId, moveId } = context.input;
+  const { projectId, toHostId, fromProjectId, backupId, moveId, discard } = context.input;
   await context.ports.authority.setState(moveId, context.attempt, 'copying');
   const project = await context.ports.records.load(projectId);
   const fence = fenceAt(context, nextGeneration(context));
-  await context.ports.hosts
-    .backups(toHostId)
-    .restore(
-      { fence, fromProjectId, backupId, spec: specOf(project), replace: true },
-      jobOptions(context),
-    );
+  await context.ports.hosts.backups(toHostId).restore(
+    {
+      ...{ fence, fromProjectId, backupId, spec: specOf(project) },
+      ...{ replace: true, discard: discard === true },
+    },
+    jobOptions(context),
+  );
 }
 
 async function dropRestored(context: Context): Promise<void> {

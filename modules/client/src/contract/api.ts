@@ -275,13 +275,15 @@ const keeping = {
       path: RelativePath.optional(),
       /** Put the content in place of this project, on `host`; the generation goes up. */
       replace: z.boolean().default(false),
+      /** With `replace`: keep nothing of this project but snapshots that are locked. */
+      discard: z.boolean().default(false),
       /** Name of the new project. */
       name: DisplayName.optional(),
       start: z.boolean().default(false),
     }),
     response: Started,
     status: 202,
-    errors: ['BACKUP_NOT_FOUND', 'HOST_OFFLINE', 'DESTINATION_FULL'],
+    errors: ['BACKUP_NOT_FOUND', 'HOST_OFFLINE', 'DESTINATION_FULL', 'RESTORE_NEEDS_DISCARD'],
   }),
 };
 

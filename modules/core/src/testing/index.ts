@@ -1,3 +1,3 @@
 export { FaultyExec, type ExecFault } from './faulty-exec.js';
 export { diffManifests, manifestOf, type ManifestEntry, type ManifestOptions } from './manifest.js';
-export { readXattrs, writeXattr } from './xattrs.js';
+export { readXattrs, writeXattr } from '../xattrs.js';

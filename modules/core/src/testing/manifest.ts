@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, type BigIntStats } from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
-import { readXattrs } from './xattrs.js';
+import { readXattrs } from '../xattrs.js';
 
 /** Everything about one file that a move, a backup or a restore must keep. */
 export interface ManifestEntry {

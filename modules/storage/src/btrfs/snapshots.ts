@@ -1,9 +1,8 @@
-import { closeSync, constants, openSync } from 'node:fs';
 import { rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProjectId } from '@rookery/core/contract';
-import { parseInput, renameExchange, type Clock } from '@rookery/core';
-import { ignoreMissing, namesIn } from '../files.js';
+import { parseInput, type Clock } from '@rookery/core';
+import { exchangePaths, ignoreMissing, namesIn } from '../files.js';
 import { StoredSnapshotName, type VolumeLayout } from '../layout.js';
 import type { Sidecar, SidecarStore } from '../sidecar.js';
 import type { Snapshot } from '../storage.driver.js';
@@ -38,9 +37,11 @@ export class Snapshots {
     return this.get(id, name);
   }
 
-  private async take(id: ProjectId, name: string): Promise<void> {
+  /** A read-only snapshot of what is live; one that is there already is left. */
+  async take(id: ProjectId, name: string): Promise<void> {
     const group = await this.qgroups.ensureGroup(id);
     const path = this.layout.snapshot(id, name);
+    if (subvolumeAt(path)) return;
     await this.btrfs.snapshot(this.layout.live(id), path, { readOnly: true, qgroup: group });
   }
 
@@ -109,7 +110,7 @@ export class Snapshots {
     await this.get(id, name);
     return this.qgroups.withSlack(id, async () => {
       await this.finishRestore(id);
-      const previous = await this.freeName(id, this.clock.now());
+      const previous = await this.freeName(id);
       await this.take(id, previous);
       const staged = this.layout.staging(`restore-${id}`);
       const qgroup = await this.qgroups.ensureGroup(id);
@@ -117,7 +118,7 @@ export class Snapshots {
         readOnly: false,
         qgroup,
       });
-      this.exchange(staged, this.layout.live(id));
+      exchangePaths(this.layout.volume, staged, this.layout.live(id));
       await this.finishRestore(id);
       // An exchange alone is committed later: until then a power cut would undo what was confirmed.
       await this.btrfs.sync();
@@ -152,21 +153,12 @@ export class Snapshots {
     }
   }
 
-  private async freeName(id: ProjectId, now: number): Promise<string> {
-    const stamp = new Date(now).toISOString().slice(0, 19).replaceAll(':', '');
+  /** For the snapshot that keeps what a restore replaces. */
+  async freeName(id: ProjectId): Promise<string> {
+    const stamp = new Date(this.clock.now()).toISOString().slice(0, 19).replaceAll(':', '');
     for (let n = 1; ; n += 1) {
       const name = `before-restore-${stamp}${n === 1 ? '' : `.${n}`}`;
       if (!(await this.find(id, name))) return name;
-    }
-  }
-
-  private exchange(one: string, other: string): void {
-    const fd = openSync(this.layout.volume, constants.O_RDONLY | constants.O_DIRECTORY);
-    try {
-      // Absolute paths: the descriptor only has to be valid.
-      renameExchange(fd, one, fd, other);
-    } finally {
-      closeSync(fd);
     }
   }
 }

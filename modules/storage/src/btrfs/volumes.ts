@@ -135,7 +135,7 @@ export class Volumes {
     await ensureFolder(path, privateMode, { uid: 0, gid: 0 });
   }
 
-  private async buildScratch(id: ProjectId, qgroup: string): Promise<void> {
+  async buildScratch(id: ProjectId, qgroup: string): Promise<void> {
     const path = this.layout.scratch(id);
     if (!subvolumeAt(path)) await this.btrfs.createSubvolume(path, qgroup);
     await ensureFolder(path, homeMode, { uid: containerRootId, gid: containerRootId });
@@ -146,26 +146,6 @@ export class Volumes {
     const qgroup = await this.qgroups.ensureGroup(id);
     await this.buildScratch(id, qgroup);
     if (!subvolumeAt(this.layout.persistence(id))) await this.buildPersistence(id, qgroup);
-  }
-
-  /**
-   * `from`'s subvolumes take the places of `to`'s, each in one rename. A part that an earlier try
-   * moved already is found at its new place and only gets its group.
-   */
-  async replace(from: ProjectId, to: ProjectId): Promise<void> {
-    await this.qgroups.setLimit(to, undefined);
-    for (const at of ['persistence', 'live'] as const) {
-      const [source, target] = [this.layout[at](from), this.layout[at](to)];
-      if (subvolumeAt(source)) {
-        await this.subvolumes.discard(target);
-        await rename(source, target);
-      }
-      await this.qgroups.moveMember(target, to);
-    }
-    await this.buildScratch(to, await this.qgroups.ensureGroup(to));
-    await this.sidecars.remove(to);
-    await this.btrfs.sync();
-    await this.delete(from);
   }
 
   async delete(id: ProjectId): Promise<void> {

@@ -1,8 +1,9 @@
 import { cp, lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import { CoreErrors, parseInput } from '@rookery/core';
-import { RelativePath } from '@rookery/core/contract';
+import { RelativePath, type ProjectId } from '@rookery/core/contract';
 import { exists } from '../files.js';
+import type { VolumeLayout } from '../layout.js';
 import { StorageErrors } from '../storage.errors.js';
 
 export async function copy(from: string, to: string): Promise<void> {
@@ -40,5 +41,25 @@ export async function copyLive(from: string, to: string): Promise<void> {
   for (const part of ['home', '.local']) {
     await rm(join(to, part), { recursive: true, force: true });
     await copy(join(from, part), join(to, part));
+  }
+}
+
+/** All folders of a project, with what it is made of. */
+export async function layFolders(
+  layout: VolumeLayout,
+  id: ProjectId,
+  { live, persistence }: { live?: string; persistence?: string },
+): Promise<void> {
+  if (live !== undefined) await copyLive(live, layout.live(id));
+  if (persistence !== undefined) await copy(persistence, layout.persistence(id));
+  for (const path of Object.values(layout.paths(id)) as string[]) {
+    await mkdir(path, { recursive: true });
+  }
+}
+
+export async function removeFolders(layout: VolumeLayout, id: ProjectId): Promise<void> {
+  const paths = [layout.live(id), layout.persistence(id), layout.scratch(id)];
+  for (const path of [...paths, layout.frozenFolder(id)]) {
+    await rm(path, { recursive: true, force: true });
   }
 }

@@ -43,3 +43,9 @@ export async function releaseCopy(
   await rm(layout.frozen(id, name), { recursive: true, force: true });
   await rm(layout.frozenPersistence(id, name), { recursive: true, force: true });
 }
+
+export function listCopies(
+  frozen: MemoryVolume['frozen'] | undefined,
+): { name: string; uuid: string; createdAt: number }[] {
+  return [...(frozen ?? [])].map(([name, { uuid, createdAt }]) => ({ name, uuid, createdAt }));
+}

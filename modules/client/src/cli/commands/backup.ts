@@ -12,6 +12,7 @@ interface RestoreOptions {
   readonly to?: string;
   readonly path?: string;
   readonly replace?: boolean;
+  readonly discard?: boolean;
   readonly as?: string;
   readonly start?: boolean;
   readonly wait: boolean;
@@ -64,7 +65,8 @@ export const backupCommands: CommandModule = (program, cli) => {
     .argument('[id]', 'a backup, or the beginning of its id', 'latest')
     .option('--to <host>', 'id or name of the host that gets it; default: placement chooses')
     .option('--path <path>', 'only this path, relative to the home directory')
-    .option('--replace', 'in place of the project; its present files are lost')
+    .option('--replace', 'in place of the project; its present files stay as a snapshot')
+    .option('--discard', 'with --replace: keep nothing but snapshots that are locked')
     .option('--as <name>', 'name of the new project')
     .option('--start', 'start it afterwards')
     .option('--no-wait', 'do not wait for the end; print the operation')
@@ -81,10 +83,13 @@ export const backupCommands: CommandModule = (program, cli) => {
         if (options.replace && options.as !== undefined) {
           throw usageError('--replace and --as exclude each other');
         }
+        if (options.discard && !options.replace) throw usageError('--discard needs --replace');
         const client = await run.client();
         const found = await findProject(client, name);
         if (options.replace) {
-          await run.confirm(`Replace all files of ${found.name} (${found.id}) with the backup?`);
+          const lost = options.discard ? ' What it holds now is lost.' : '';
+          const which = `${found.name} (${found.id})`;
+          await run.confirm(`Replace all files of ${which} with the backup?${lost}`);
         }
         const started = await client.restoreBackup({
           projectId: found.id,
@@ -92,6 +97,7 @@ export const backupCommands: CommandModule = (program, cli) => {
           host: options.to,
           path: options.path,
           replace: options.replace ?? false,
+          discard: options.discard ?? false,
           name: options.as,
           start: options.start ?? false,
         });

@@ -98,7 +98,7 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
 
   project
     .command('archive')
-    .description('back up, verify, and free the disk')
+    .description('back up, read the backup back, and free the disk; locked snapshots prevent it')
     .argument('<project>')
     .option(...noWait)
     .addHelpText('after', examples('rookery project archive old'))

@@ -73,6 +73,35 @@ export function volumesConform(suite: ConformanceSuite): void {
       await expect(nowhere).rejects.toEqual(coded('VOLUME_NOT_FOUND'));
     });
 
+    it('keeps the snapshots of what it replaces, and what was live as one more', async () => {
+      if (!suite.driver.capabilities.snapshots) return;
+      const { driver } = suite;
+      const [from, to] = [await make(), await make()];
+      await put(to, 'a', 'first');
+      await driver.createSnapshot(to, 'open');
+      await driver.createSnapshot(to, 'locked');
+      await driver.setSnapshotLocked(to, 'locked', true);
+      await put(to, 'a', 'was live');
+      await put(from, 'a', 'restored');
+      const { previous = '' } = await driver.replaceVolume(from, to);
+      expect(await get(to, 'a')).toBe('restored');
+      const kept = await driver.listSnapshots(to);
+      expect(kept.map(({ name }) => name).sort()).toEqual([previous, 'locked', 'open'].sort());
+      expect(kept.find(({ name }) => name === 'locked')?.locked).toBe(true);
+      await driver.restoreSnapshot(to, previous);
+      expect(await get(to, 'a')).toBe('was live');
+      await driver.restoreSnapshot(to, 'locked');
+      expect(await get(to, 'a')).toBe('first');
+
+      const another = await make();
+      await put(another, 'a', 'again');
+      expect(await driver.replaceVolume(another, to, { discard: true })).toEqual({});
+      expect(await get(to, 'a')).toBe('again');
+      expect((await driver.listSnapshots(to)).map(({ name }) => name)).toEqual(['locked']);
+      await driver.setQuota(to, quotaBytes);
+      expect((await driver.usage(to)).limitBytes).toBe(quotaBytes);
+    });
+
     it('refuses ids that are none', async () => {
       for (const id of ['../../etc', '', 'A', `${newId()}/..`]) {
         await expect(suite.driver.createVolume(id, { quotaBytes })).rejects.toEqual(
