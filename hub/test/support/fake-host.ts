@@ -367,7 +367,7 @@ export class FakeHost {
       const record: BackupRecord = {
         ...{ backupId, projectId: fence.projectId, createdAt: new Date().toISOString(), tags },
         ...{ driver: 'restic', repository: 'shared', bytes: content.length, files: 1 },
-        ...{ bytesAdded: content.length, durationMs: 1, verified: verify },
+        ...{ bytesAdded: content.length, durationMs: 1, verified: verify && this.verifies },
       };
       this.repository.set(backupId, { ...record, content });
       return record;
