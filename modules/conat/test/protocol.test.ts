@@ -24,6 +24,9 @@ describe('greeting', () => {
       expect(String(info['nonce']).length).toBeGreaterThan(15);
       expect(info['server_id']).toMatch(/^N[A-Z2-7]{55}$/);
       expect(info).not.toHaveProperty('connect_urls');
+      // Whoever comes is let in: nothing has to be shown.
+      expect(info).not.toHaveProperty('auth_required');
+      expect(info['go']).toBe(`node${process.versions.node}`);
     });
   });
 

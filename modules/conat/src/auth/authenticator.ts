@@ -31,6 +31,9 @@ export interface ConnectRequest {
 
 /** Tells who a connection is. */
 export abstract class Authenticator {
+  /** False when it lets everybody in, whatever they show: clients are told in INFO. */
+  readonly required: boolean = true;
+
   /** The identity, or null for nobody: the connection is then refused. */
   abstract authenticate(request: ConnectRequest): Promise<ConatIdentity | null>;
 }

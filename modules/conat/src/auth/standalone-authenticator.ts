@@ -7,9 +7,12 @@ import { sameSecret } from './proofs.js';
  * simply everybody when there is none. Identities are the names that clients give themselves.
  */
 export class StandaloneAuthenticator extends Authenticator {
+  override readonly required: boolean;
+
   /** @param token undefined lets everybody in */
   constructor(private readonly token: string | undefined) {
     super();
+    this.required = token !== undefined;
     if (token === '') throw new TypeError('an empty token protects nothing');
   }
 

@@ -6,6 +6,7 @@ import type { AccountState } from './workers/runner.js';
 
 /** Tokens behind `$JS.ACK.` of a root space; the accounts of others have more. */
 const ackTokens = 7;
+const pullRequests = 'CONSUMER.MSG.NEXT.';
 
 export interface AccountStatus {
   readonly id: string;
@@ -108,6 +109,8 @@ export class AccountDoor {
   private api({ subject, reply, headers, payload, from }: InternalMessage): void {
     const { apiPrefix, id } = this.account;
     const own = subject.slice(apiPrefix.length);
+    // Messages for nobody would wait for an acknowledgement that never comes.
+    if (own.startsWith(pullRequests) && !this.client.interest(reply)) return;
     const request: ApiInput = { kind: 'api', subject: own, reply, headers, payload };
     const readsOnly = from.permissions.readOnly?.includes(id) ?? false;
     const allowed = readsOnly ? readerRequest(request, from.name) : request;

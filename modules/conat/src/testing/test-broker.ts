@@ -21,6 +21,8 @@ import { brokerWebSocketServer, upgradeTo } from '../gateway/websocket-transport
 
 /** Lets everybody in with every right, under the name that the client gives itself. */
 export class AllowAllAuthenticator extends Authenticator {
+  override readonly required = false;
+
   async authenticate({ options }: ConnectRequest): Promise<ConatIdentity> {
     const name = /^[^\s.*>]{1,128}$/.test(options.name) ? options.name : 'anyone';
     const all = { allow: ['>'] };
@@ -30,6 +32,8 @@ export class AllowAllAuthenticator extends Authenticator {
 
 /** Lets everybody in as a program of one project: rooted there, whatever they show. */
 export class RootedAuthenticator extends Authenticator {
+  override readonly required = false;
+
   constructor(private readonly projectId: string) {
     super();
   }

@@ -270,7 +270,12 @@ export class Consumer {
     this.dirty = false;
     const pauseLeftMs = this.pauseLeftMs(nowMs);
     this.resumeAtMs = pauseLeftMs > 0 ? nowMs + pauseLeftMs : Infinity;
-    if (pauseLeftMs > 0) return;
+    if (pauseLeftMs > 0) {
+      // Who does not wait for messages does not wait for the end of a pause.
+      this.pull?.tend(nowMs, true, () => this.heartbeat());
+      this.pull?.watchAll();
+      return;
+    }
     let atEnd = false;
     for (let sent = 0; ; sent += 1) {
       if (this.push ? !this.push.open : this.pull!.size === 0) return;

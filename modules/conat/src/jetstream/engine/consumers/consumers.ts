@@ -114,7 +114,11 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   ack({ subject, reply, payload }: AckInput): void {
     const place = parsePlace(subject);
     const consumer = place && this.find(place.stream, place.consumer);
-    if (!place || !consumer) return;
+    if (!place || !consumer || consumer.config.ack_policy === 'none') {
+      // On a server nobody listens there.
+      if (reply !== '') this.answerEmpty(reply, statusHeaders('503'));
+      return;
+    }
     const message = parseAck(payload);
     consumer.acks.handle(place, message, this.clock.now());
     if (message.kind === 'next') this.next(consumer, reply, message.request);

@@ -52,7 +52,6 @@ export function requestMessages(
     // A client with heartbeats would ask again at once; it notices that none come.
     return asked.heartbeatNs > 0 ? null : status(409, 'Exceeded MaxWaiting');
   }
-  if (asked.batch <= 0) return null;
   pull.add(reply, asked, nowMs);
   consumer.nudge();
   return null;

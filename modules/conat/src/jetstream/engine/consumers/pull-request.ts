@@ -57,7 +57,7 @@ export function parsePull(payload: Buffer): ParsedPull | string {
   const text = payload.toString('utf8').trim();
   if (text === '') return one;
   if (!text.startsWith('{')) {
-    return /^[+-]?\d{1,15}$/.test(text) ? { ...one, batch: Number(text) } : one;
+    return /^[+-]?\d{1,15}$/.test(text) ? { ...one, batch: atLeastOne(Number(text)) } : one;
   }
   let json: unknown;
   try {
@@ -72,7 +72,7 @@ export function parsePull(payload: Buffer): ParsedPull | string {
     return 'heartbeat value too large';
   }
   return {
-    batch: data.batch,
+    batch: atLeastOne(data.batch),
     expiresNs: data.expires,
     maxBytes: data.max_bytes,
     noWait: data.no_wait,
@@ -80,6 +80,9 @@ export function parsePull(payload: Buffer): ParsedPull | string {
     priority: priorityOf(data),
   };
 }
+
+/** Whoever asks for none, or fewer, gets one message as well. */
+const atLeastOne = (batch: number): number => Math.max(1, batch);
 
 function priorityOf(body: z.output<typeof PullBody>): ParsedPull['priority'] {
   if (body.min_pending !== 0 || body.min_ack_pending !== 0) return 'overflow';

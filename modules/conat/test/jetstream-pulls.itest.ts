@@ -1,0 +1,145 @@
+import { afterAll, beforeAll, describe, test } from '@jest/globals';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { createInbox, type Msg, type NatsConnection } from '@nats-io/nats-core';
+import { waitFor } from '@rookery/core';
+import { Everywhere } from './jetstream/everywhere.js';
+
+const patience = { timeoutMs: 2_000, everyMs: 5 };
+const answerMs = 1_500;
+let everywhere: Everywhere;
+beforeAll(async () => {
+  everywhere = await Everywhere.start();
+});
+afterAll(() => everywhere?.close());
+
+/** A stream `S` with a few messages. */
+async function withMessages(client: NatsConnection, run: () => Promise<void>): Promise<void> {
+  const manager = await jetstreamManager(client);
+  await manager.streams.add({ name: 'S', subjects: ['s.>'] });
+  for (let n = 1; n <= 5; n += 1) await jetstream(client).publish('s.a', `m${n}`);
+  try {
+    await run();
+  } finally {
+    await manager.streams.delete('S');
+  }
+}
+
+const shown = (message: Msg): string =>
+  message.headers?.code
+    ? `${message.headers.code} ${message.headers.description}`
+    : message.string();
+
+/** What comes back to a request, or that nothing does. */
+// A message comes with its own subject: clients that wait at one inbox for all would not know it.
+const asked = (client: NatsConnection, subject: string, body = ''): Promise<string> =>
+  client
+    .request(subject, body, { timeout: answerMs, noMux: true })
+    .then(shown, (error: Error) => error.name);
+
+/** The answer to an API request. */
+async function api(client: NatsConnection, subject: string, body: unknown = ''): Promise<unknown> {
+  const payload = typeof body === 'string' ? body : JSON.stringify(body);
+  const answer = await client.request(`$JS.API.${subject}`, payload);
+  const { error } = answer.json<{ error?: { err_code: number; description: string } }>();
+  return error ?? 'done';
+}
+
+const consumer = (name: string, more: object = {}, action = ''): object => ({
+  stream_name: 'S',
+  action,
+  config: { durable_name: name, ack_policy: 'explicit', ...more },
+});
+
+const next = (name: string): string => `$JS.API.CONSUMER.MSG.NEXT.S.${name}`;
+
+describe('requests for messages, answered like by nats-server', () => {
+  test('one message for a batch of none, nought, or less', async () => {
+    await everywhere.same(async (client, said) => {
+      await withMessages(client, async () => {
+        const bodies = [
+          '{}',
+          '{"batch":0}',
+          '{"batch":-3}',
+          '{"no_wait":true}',
+          '{"expires":1000000000}',
+        ];
+        for (const body of [...bodies, '0', '-1', '+2', 'x']) {
+          said(await api(client, 'CONSUMER.CREATE.S.c', consumer('c')));
+          const inbox = createInbox();
+          const heard: string[] = [];
+          client.subscribe(inbox, { callback: (_, message) => void heard.push(shown(message)) });
+          client.publish(next('c'), body, { reply: inbox });
+          await client.flush();
+          const ended = await waitFor('an answer', () => heard.length > 0, patience).catch(String);
+          said([body, ended === true ? heard : 'nothing']);
+          said(await api(client, 'CONSUMER.DELETE.S.c'));
+        }
+      });
+    });
+  });
+
+  test('who does not wait at a consumer that pauses', async () => {
+    await everywhere.same(async (client, said) => {
+      await withMessages(client, async () => {
+        said(await api(client, 'CONSUMER.CREATE.S.c', consumer('c')));
+        const until = new Date(Date.now() + 3_600_000).toISOString();
+        said(await api(client, 'CONSUMER.PAUSE.S.c', { pause_until: until }));
+        for (const body of [
+          { batch: 2, no_wait: true },
+          { batch: 2, no_wait: true, expires: 5e8 },
+        ]) {
+          said(await asked(client, next('c'), JSON.stringify(body)));
+        }
+      });
+    });
+  });
+
+  test('a consumer that is there already', async () => {
+    await everywhere.same(async (client, said) => {
+      await withMessages(client, async () => {
+        said(await api(client, 'CONSUMER.CREATE.S.c', consumer('c')));
+        for (const action of ['', 'update', 'create']) {
+          said([action, await api(client, 'CONSUMER.CREATE.S.c', consumer('c', {}, action))]);
+          const other = consumer('c', { description: `by ${action}` }, action);
+          said([action, await api(client, 'CONSUMER.CREATE.S.c', other)]);
+        }
+      });
+    });
+  });
+
+  test('acknowledgements to consumers that take none', async () => {
+    await everywhere.same(async (client, said) => {
+      await withMessages(client, async () => {
+        const words = ['+ACK', '', '-NAK', '+WPI', '+TERM', '+NXT', 'other'];
+        for (const policy of ['explicit', 'none', 'all']) {
+          const config = consumer('c', { ack_policy: policy });
+          for (const word of words) {
+            said(await api(client, 'CONSUMER.CREATE.S.c', config));
+            const options = { timeout: answerMs, noMux: true };
+            const { reply } = await client.request(next('c'), '1', options);
+            said([policy, word, await asked(client, reply!, word)]);
+            said(await api(client, 'CONSUMER.DELETE.S.c'));
+            said(['gone', word, await asked(client, reply!, word)]);
+          }
+        }
+        for (const subject of ['$JS.ACK.S.no.1.1.1.1.1', '$JS.ACK.no.c.1.1.1.1.1']) {
+          said([subject, await asked(client, subject, '+ACK')]);
+        }
+      });
+    });
+  });
+
+  test('a pull whose reply subject nobody hears', async () => {
+    await everywhere.same(async (client, said) => {
+      await withMessages(client, async () => {
+        said(await api(client, 'CONSUMER.CREATE.S.c', consumer('c')));
+        client.publish(next('c'), '{"batch":3,"expires":60000000000}', { reply: 'nobody.hears' });
+        await client.flush();
+        said(await asked(client, next('c'), '1'));
+        const info = await client.request('$JS.API.CONSUMER.INFO.S.c');
+        const { num_pending, num_ack_pending, num_waiting } = info.json<Record<string, number>>();
+        said([num_pending, num_ack_pending, num_waiting]);
+      });
+    });
+  });
+});
