@@ -284,6 +284,32 @@ describe('what is open ends with the right to it', () => {
 });
 
 describe('a collaborator', () => {
+  it('is named by email as well as by id', async () => {
+    const { id: projectId } = await one.createProject();
+    const guest = await someone();
+    const { items: accounts } = await one.ok<{ items: { id: string; email: string }[] }>(
+      'GET',
+      '/accounts',
+    );
+    const { email } = accounts.find(({ id }) => id === guest.accountId)!;
+    const path = `/projects/${projectId}/collaborators/${email.toUpperCase()}`;
+    expect(await one.ok('PUT', path, { body: { role: 'viewer' } })).toEqual({
+      accountId: guest.accountId,
+      email,
+      role: 'viewer',
+    });
+    const nobody = `/projects/${projectId}/collaborators/nobody@example.org`;
+    expect(await one.problem('PUT', nobody, { body: { role: 'viewer' } })).toBe('ACCOUNT_UNKNOWN');
+    await one.ok('DELETE', path, { token: guest.token });
+    const gone = await one.problem('GET', `/projects/${projectId}`, { token: guest.token });
+    expect(gone).toBe('PROJECT_UNKNOWN');
+    const block = { body: { blocked: true } };
+    expect(await one.ok('PATCH', `/accounts/${email}`, block)).toMatchObject({ blocked: true });
+    expect(await one.problem('GET', '/accounts', { token: guest.token })).toBe('UNAUTHENTICATED');
+    const { token } = await someone();
+    expect(await one.problem('GET', '/accounts', { token })).toBe('FORBIDDEN');
+  });
+
   it('may leave, unless it is the last owner', async () => {
     const { id: projectId } = await one.createProject();
     const guest = await someone();

@@ -7,7 +7,7 @@ import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { pageOfRows } from '../api/pages.js';
 import { AuditService } from '../audit/audit.service.js';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
-import { ApiKey, type Account } from '../database/entities/account.entity.js';
+import { Account, ApiKey } from '../database/entities/account.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import { SigningKeys } from '../keys/signing-keys.service.js';
 import { AccountsService } from './accounts.service.js';
@@ -16,6 +16,7 @@ import { LoginService } from './login.service.js';
 
 type Names =
   | 'getAccount'
+  | 'listAccounts'
   | 'createAccount'
   | 'updateAccount'
   | 'listApiKeys'
@@ -37,6 +38,24 @@ export class AccountsApi implements ApiPart<Names> {
       blocked: false,
       createdAt: caller.createdAt.toISOString(),
     }),
+    listAccounts: async ({ caller, query }) => {
+      requireAdmin(caller);
+      const { manager } = this.dataSource;
+      const page = await pageOfRows<{ id: string }>(
+        manager,
+        {
+          select: 'SELECT id, created_at FROM accounts',
+          parameters: [],
+          by: ['created_at', 'id'],
+          newestFirst: false,
+        },
+        query,
+      );
+      const ids = page.items.map(({ id }) => id);
+      const found = await manager.findBy(Account, { id: In(ids) });
+      const byId = new Map(found.map((account) => [account.id, account]));
+      return { items: ids.map((id) => accountView(byId.get(id)!)), nextCursor: page.nextCursor };
+    },
     createAccount: async ({ caller, body }) => {
       requireAdmin(caller);
       const { account, token } = await this.dataSource.transaction((manager) =>
@@ -46,10 +65,11 @@ export class AccountsApi implements ApiPart<Names> {
     },
     updateAccount: async ({ caller, params, body }) => {
       requireAdmin(caller);
-      if (params.accountId === caller.accountId) throw HubErrors.ACCOUNT_OWN();
-      const account = await this.dataSource.transaction((manager) =>
-        this.accounts.block(manager, actorOf(caller), params.accountId, body.blocked),
-      );
+      const account = await this.dataSource.transaction(async (manager) => {
+        const { id } = await this.accounts.find(manager, params.accountId);
+        if (id === caller.accountId) throw HubErrors.ACCOUNT_OWN();
+        return this.accounts.block(manager, actorOf(caller), id, body.blocked);
+      });
       return accountView(account);
     },
     listApiKeys: async ({ caller, query }) => {

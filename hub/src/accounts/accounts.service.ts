@@ -46,6 +46,14 @@ export class AccountsService {
     return { account: await manager.findOneByOrFail(Account, { id }), token };
   }
 
+  /** By id or email. @throws ACCOUNT_UNKNOWN */
+  async find(manager: EntityManager, name: string): Promise<Account> {
+    const where = name.includes('@') ? { email: name.toLowerCase() } : { id: name };
+    const found = await manager.findOneBy(Account, where);
+    if (!found) throw HubErrors.ACCOUNT_UNKNOWN({ id: name });
+    return found;
+  }
+
   /** Keys and sessions stay, and count for nothing meanwhile. @throws ACCOUNT_UNKNOWN */
   async block(
     manager: EntityManager,

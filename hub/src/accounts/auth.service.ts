@@ -31,6 +31,10 @@ export const newApiToken = (): string => newSecret('rookery');
 /** `account:<id>` as audit rows and token subjects name it. */
 export const actorOf = (caller: Pick<Caller, 'accountId'>): string => `account:${caller.accountId}`;
 
+/** Whether a caller names itself, by id or email. */
+export const isOwn = ({ accountId, email }: Caller, name: string): boolean =>
+  name === accountId || name.toLowerCase() === email;
+
 /** Tells who shows an API key, or the secret of a session. */
 @Injectable()
 export class AuthService {

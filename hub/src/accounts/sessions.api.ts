@@ -1,7 +1,9 @@
 import { Injectable } from '@nestjs/common';
+import { DataSource } from 'typeorm';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { requireAdmin } from './accounts.api.js';
-import type { Caller } from './auth.service.js';
+import { AccountsService } from './accounts.service.js';
+import { isOwn, type Caller } from './auth.service.js';
 import { SessionsService, type SessionRow } from './sessions.service.js';
 
 type Names = 'listSessions' | 'endSession' | 'endSessions';
@@ -11,28 +13,34 @@ type Names = 'listSessions' | 'endSession' | 'endSessions';
 export class SessionsApi implements ApiPart<Names> {
   readonly handlers: ApiHandlers<Names> = {
     listSessions: async ({ caller, query }) => {
-      const page = await this.sessions.list(accountOf(caller, query.accountId), query);
+      const page = await this.sessions.list(await this.accountOf(caller, query.accountId), query);
       return {
         items: page.items.map(sessionView),
         nextCursor: page.nextCursor,
       };
     },
     endSession: async ({ caller, params, query }) => {
-      await this.sessions.end(caller, accountOf(caller, query.accountId), params.sessionId);
+      const accountId = await this.accountOf(caller, query.accountId);
+      await this.sessions.end(caller, accountId, params.sessionId);
       return {};
     },
     endSessions: async ({ caller, query }) => ({
-      ended: await this.sessions.endAll(caller, accountOf(caller, query.accountId)),
+      ended: await this.sessions.endAll(caller, await this.accountOf(caller, query.accountId)),
     }),
   };
 
-  constructor(private readonly sessions: SessionsService) {}
-}
+  constructor(
+    private readonly sessions: SessionsService,
+    private readonly accounts: AccountsService,
+    private readonly dataSource: DataSource,
+  ) {}
 
-/** The caller's own account, or another's for administrators. @throws FORBIDDEN */
-function accountOf(caller: Caller, accountId: string | undefined): string {
-  if (accountId !== undefined && accountId !== caller.accountId) requireAdmin(caller);
-  return accountId ?? caller.accountId;
+  /** The caller's own account, or another's for administrators. @throws FORBIDDEN */
+  private async accountOf(caller: Caller, name: string | undefined): Promise<string> {
+    if (name === undefined || isOwn(caller, name)) return caller.accountId;
+    requireAdmin(caller);
+    return (await this.accounts.find(this.dataSource.manager, name)).id;
+  }
 }
 
 const sessionView = (row: SessionRow) => ({

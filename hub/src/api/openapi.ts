@@ -47,10 +47,11 @@ export function openApiDocument(serverUrl: string): Json {
     const path = (paths[apiPrefix + route.path] ??= {});
     path[route.method.toLowerCase()] = operationOf(operationId, route, schemas);
   }
+  const license = { name: 'Apache License 2.0', identifier: 'Apache-2.0' };
   return {
     openapi: '3.1.0',
     info: {
-      ...{ title: 'Rookery', version: hubVersion, license: { name: 'Apache-2.0' } },
+      ...{ title: 'Rookery', version: hubVersion, license },
       description: 'Projects, the hosts that they live on, and the work done for them.',
     },
     servers: [{ url: serverUrl }],
@@ -91,15 +92,25 @@ function operationOf(operationId: string, route: Route, schemas: SchemaWriter): 
         description: route.summary,
         content: { [media]: { schema: schemas.write(route.response, 'output') } },
       },
-      default: {
-        description: ['A problem.', ...route.errors].join(' '),
-        content: {
-          'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } },
-        },
-      },
+      '4XX': problem(['The request is refused', ...route.errors].join(' · ')),
+      '5XX': problem('The hub or a host cannot answer'),
     },
   };
 }
+
+/**
+ * Any JSON is written as a schema that refers to itself under a name that zod made up: generators of
+ * clients stumble over it, and drop whatever has one inside. The empty schema says the same.
+ */
+function anyForRecursion(_key: string, value: unknown): unknown {
+  const { $ref } = (value ?? {}) as { $ref?: unknown };
+  return typeof $ref === 'string' && $ref.includes('/__schema') ? {} : value;
+}
+
+const problem = (description: string): Json => ({
+  description,
+  content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+});
 
 /** Writes zod schemas as JSON Schema 2020-12, the dialect of OpenAPI 3.1. */
 class SchemaWriter {
@@ -119,7 +130,7 @@ class SchemaWriter {
     const json = this.convert(schema, io);
     const { $schema: _dialect, $defs, ...own } = json;
     for (const [id, part] of Object.entries(($defs ?? {}) as Record<string, Json>)) {
-      this.written[id] ??= part;
+      if (!id.startsWith('__schema')) this.written[id] ??= part;
     }
     const id = this.registry.get(schema)?.id;
     if (id === undefined) return own;
@@ -145,6 +156,6 @@ class SchemaWriter {
       unrepresentable: 'any',
     });
     const text = JSON.stringify(json).replaceAll('"#/$defs/', '"#/components/schemas/');
-    return JSON.parse(text) as Json;
+    return JSON.parse(text, anyForRecursion) as Json;
   }
 }

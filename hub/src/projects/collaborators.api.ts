@@ -1,9 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
-import { actorOf } from '../accounts/auth.service.js';
+import { AccountsService } from '../accounts/accounts.service.js';
+import { actorOf, isOwn } from '../accounts/auth.service.js';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { AuditService } from '../audit/audit.service.js';
-import { Account } from '../database/entities/account.entity.js';
 import { Collaborator } from '../database/entities/project.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import { ProjectQueries } from './project.queries.js';
@@ -27,12 +27,11 @@ export class CollaboratorsApi implements ApiPart<Names> {
       return { items };
     },
     putCollaborator: async ({ caller, params, body }) => {
-      const { projectId, accountId } = params;
+      const { projectId } = params;
       const { role } = body;
       return this.dataSource.transaction(async (manager) => {
         await this.queries.require(caller, projectId, 'owner', { manager, lock: true });
-        const account = await manager.findOneBy(Account, { id: accountId });
-        if (!account) throw HubErrors.ACCOUNT_UNKNOWN({ id: accountId });
+        const { id: accountId, email } = await this.accounts.find(manager, params.accountId);
         await manager.upsert(Collaborator, { projectId, accountId, role }, [
           ...(['projectId', 'accountId'] as const),
         ]);
@@ -41,15 +40,16 @@ export class CollaboratorsApi implements ApiPart<Names> {
           ...{ actor: actorOf(caller), action: 'collaborator.put' },
           ...{ subject: `project:${projectId}`, details: { accountId, role } },
         });
-        return { accountId, email: account.email, role };
+        return { accountId, email, role };
       });
     },
     deleteCollaborator: async ({ caller, params }) => {
-      const { projectId, accountId } = params;
+      const { projectId, accountId: account } = params;
       // Everybody may leave.
-      const role = accountId === caller.accountId ? 'viewer' : 'owner';
+      const role = isOwn(caller, account) ? 'viewer' : 'owner';
       await this.dataSource.transaction(async (manager) => {
         await this.queries.require(caller, projectId, role, { manager, lock: true });
+        const { id: accountId } = await this.accounts.find(manager, account);
         await manager.delete(Collaborator, { projectId, accountId });
         await refuseNoOwner(manager, projectId);
         await this.audit.record(manager, {
@@ -64,6 +64,7 @@ export class CollaboratorsApi implements ApiPart<Names> {
   constructor(
     private readonly dataSource: DataSource,
     private readonly queries: ProjectQueries,
+    private readonly accounts: AccountsService,
     private readonly audit: AuditService,
   ) {}
 }

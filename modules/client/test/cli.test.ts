@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import {
+  AccountView,
   ApiKeyView,
   BackupView,
   HostView,
@@ -105,13 +106,15 @@ describe('the command line', () => {
       'share',
       'add',
       'web',
-      account,
+      'b@example.org',
       '--role',
       'viewer',
     );
     await json(z.object({ email: z.string() }), 'share', 'remove', 'web', 'a@example.org');
     await json(z.object({ email: z.string() }), 'account', 'show');
     await json(z.object({ token: z.string() }), 'account', 'create', 'b@example.org');
+    expect((await run('account', 'create', 'b@example.org')).stdout).toContain('Id: ');
+    await json(z.array(AccountView), 'account', 'list');
     await json(z.array(ApiKeyView), 'key', 'list');
     await json(z.object({ token: z.string() }), 'key', 'create', 'ci');
     await json(z.object({ deleted: z.literal(true) }), 'key', 'delete', account);

@@ -1,12 +1,12 @@
-import { AccountId, DisplayName } from '@rookery/core/contract';
+import { DisplayName } from '@rookery/core/contract';
 import { z } from 'zod';
 import { route } from './route.js';
-import { AccountView, ApiKeyView, pageOf, PageQuery, SessionView } from './views.js';
+import { AccountName, AccountView, ApiKeyView, pageOf, PageQuery, SessionView } from './views.js';
 
 const none = z.object({});
 const base = { params: none, query: none, body: none } as const;
 const ofAccount = {
-  accountId: AccountId.optional().describe('another’s (administrators); absent: the caller’s'),
+  accountId: AccountName.optional().describe('another’s (administrators); absent: the caller’s'),
 };
 
 /** Accounts, their API keys, and where they are signed in. */
@@ -16,6 +16,14 @@ export const accounts = {
     summary: 'The caller’s account',
     tag: 'accounts',
     response: AccountView,
+  }),
+  listAccounts: route('GET', '/accounts', {
+    ...base,
+    summary: 'All accounts, oldest first (administrators)',
+    tag: 'accounts',
+    query: PageQuery,
+    response: pageOf(AccountView),
+    errors: ['FORBIDDEN'],
   }),
   createAccount: route('POST', '/accounts', {
     ...base,
@@ -34,7 +42,7 @@ export const accounts = {
     ...base,
     summary: 'Block an account, or let it in again (administrators)',
     tag: 'accounts',
-    params: z.object({ accountId: AccountId }),
+    params: z.object({ accountId: AccountName }),
     body: z.object({ blocked: z.boolean() }),
     response: AccountView,
     errors: ['ACCOUNT_UNKNOWN', 'ACCOUNT_OWN', 'FORBIDDEN'],

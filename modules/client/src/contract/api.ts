@@ -1,5 +1,4 @@
 import {
-  AccountId,
   DisplayName,
   HostId,
   Port,
@@ -16,6 +15,7 @@ import { accounts } from './account-routes.js';
 import { fleet, work } from './fleet-routes.js';
 import { route } from './route.js';
 import {
+  AccountName,
   BackupView,
   CollaboratorView,
   pageOf,
@@ -190,17 +190,18 @@ const projects = {
     ...base,
     summary: 'Let an account use the project',
     tag: 'projects',
-    params: ofProject.extend({ accountId: AccountId }),
+    params: ofProject.extend({ accountId: AccountName }),
     body: z.object({ role: ProjectRole }),
     response: CollaboratorView,
+    errors: ['ACCOUNT_UNKNOWN', 'LAST_OWNER', 'FORBIDDEN'],
   }),
   deleteCollaborator: route('DELETE', '/projects/{projectId}/collaborators/{accountId}', {
     ...base,
-    summary: 'Take the access away',
+    summary: 'Take the access away, or give up one’s own',
     tag: 'projects',
-    params: ofProject.extend({ accountId: AccountId }),
+    params: ofProject.extend({ accountId: AccountName }),
     response: none,
-    errors: ['LAST_OWNER'],
+    errors: ['ACCOUNT_UNKNOWN', 'LAST_OWNER', 'FORBIDDEN'],
   }),
 };
 

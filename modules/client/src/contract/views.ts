@@ -38,6 +38,11 @@ export const AccountView = z.object({
 });
 export type AccountView = z.infer<typeof AccountView>;
 
+/** How callers name an account. */
+export const AccountName = z
+  .union([AccountId, z.email().max(200)])
+  .describe('id or email of an account');
+
 export const ApiKeyView = z.object({
   id: z.uuid(),
   name: z.string(),
@@ -194,7 +199,9 @@ export const Problem = z.object({
   detail: z.string(),
   code: z.string(),
   retryable: z.boolean().optional(),
-  details: z.record(z.string(), z.json()).optional(),
+  details: z
+    .record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()]))
+    .optional(),
 });
 export type Problem = z.infer<typeof Problem>;
 

@@ -194,7 +194,24 @@ export class HubInMemory {
           },
         ],
       }),
-      putCollaborator: ({ accountId, role }) => ({ accountId, role, email: 'b@example.org' }),
+      putCollaborator: ({ accountId, role }) => ({
+        accountId: '00000000-0000-4000-8000-000000000009',
+        role,
+        email: String(accountId),
+      }),
+      listAccounts: () => ({
+        items: [
+          {
+            id: '00000000-0000-4000-8000-000000000009',
+            email: 'b@example.org',
+            name: 'b',
+            admin: false,
+            blocked: false,
+            createdAt: at,
+          },
+        ],
+        nextCursor: null,
+      }),
       deleteCollaborator: () => ({}),
       listSessions: () => ({
         items: [

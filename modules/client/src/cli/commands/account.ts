@@ -24,6 +24,31 @@ export const accountCommands: CommandModule = (program, cli) => {
     );
 
   account
+    .command('list')
+    .alias('ls')
+    .description('all accounts (administrators)')
+    .addHelpText('after', examples('rookery account list'))
+    .action(
+      cli.action(async (run) => {
+        const found = await collect((await run.client()).each('listAccounts'));
+        return {
+          json: found,
+          text: table(
+            ['ID', 'EMAIL', 'NAME', 'ADMIN', 'BLOCKED', 'CREATED'],
+            found.map((one) => [
+              one.id,
+              one.email,
+              one.name,
+              yesNo(one.admin),
+              yesNo(one.blocked),
+              relativeTime(one.createdAt),
+            ]),
+          ),
+        };
+      }),
+    );
+
+  account
     .command('create')
     .description('make an account; its token is shown once (administrators)')
     .argument('<email>')
@@ -40,7 +65,11 @@ export const accountCommands: CommandModule = (program, cli) => {
         });
         return {
           json: made,
-          text: `rookery login ${client.url} --token ${made.token}`,
+          text: fields({
+            Id: made.account.id,
+            Email: made.account.email,
+            Login: `rookery login ${client.url} --token ${made.token}`,
+          }),
         };
       }),
     );
@@ -52,11 +81,11 @@ export const accountCommands: CommandModule = (program, cli) => {
     account
       .command(name)
       .description(description)
-      .argument('<id>')
-      .addHelpText('after', examples(`rookery account ${name} ID`))
+      .argument('<account>', 'id or email')
+      .addHelpText('after', examples(`rookery account ${name} someone@example.org`))
       .action(
-        cli.action(async (run, [accountId = '']) => {
-          const changed = await (await run.client()).updateAccount({ accountId, blocked });
+        cli.action(async (run, [id = '']) => {
+          const changed = await (await run.client()).updateAccount({ accountId: id, blocked });
           return { json: changed, text: blocked ? 'blocked' : 'unblocked' };
         }),
       );

@@ -9,7 +9,10 @@ interface OfAccount {
   readonly account?: string;
 }
 
-const accountOption = ['--account <id>', 'of another account (administrators)'] as const;
+const accountOption = [
+  '--account <account>',
+  'id or email of another account (administrators)',
+] as const;
 
 /** Browsers that are signed in. */
 export const sessionCommands: CommandModule = (program, cli) => {

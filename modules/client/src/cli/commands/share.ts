@@ -34,16 +34,16 @@ export const shareCommands: CommandModule = (program, cli) => {
     .command('add')
     .description('let an account use a project, or change its role')
     .argument('<project>')
-    .addArgument(new Argument('<account>', 'id of the account'))
+    .addArgument(new Argument('<account>', 'id or email of the account'))
     .addOption(
       new Option('--role <role>', 'what it may do').choices(ProjectRole.options).default('editor'),
     )
-    .addHelpText('after', examples('rookery share add hello ACCOUNT --role viewer'))
+    .addHelpText('after', examples('rookery share add hello someone@example.org --role viewer'))
     .action(
-      cli.action<{ role: ProjectRole }>(async (run, [name = '', accountId = ''], { role }) => {
+      cli.action<{ role: ProjectRole }>(async (run, [name = '', account = ''], { role }) => {
         const client = await run.client();
         const { id } = await findProject(client, name);
-        const added = await client.putCollaborator({ projectId: id, accountId, role });
+        const added = await client.putCollaborator({ projectId: id, accountId: account, role });
         return { json: added, text: `${added.email} is ${added.role}` };
       }),
     );
@@ -60,7 +60,8 @@ export const shareCommands: CommandModule = (program, cli) => {
         const client = await run.client();
         const { id } = await findProject(client, name);
         const { items } = await client.listCollaborators({ projectId: id });
-        const found = items.find((one) => one.accountId === account || one.email === account);
+        const email = account.toLowerCase();
+        const found = items.find((one) => one.accountId === account || one.email === email);
         if (!found) throw CliErrors.COLLABORATOR_UNKNOWN({ account });
         await client.deleteCollaborator({ projectId: id, accountId: found.accountId });
         return { json: found, text: `${found.email} may not use it any more` };
