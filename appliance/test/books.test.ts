@@ -8,13 +8,23 @@ import { BookedBackupProjects } from '../src/books/backup-projects.js';
 import { BookedHostProjects, BookedIngressGate } from '../src/books/move-projects.js';
 import { ProjectBooks } from '../src/books/project-books.js';
 import { SqliteBackupJournal, SqliteMoveJournal } from '../src/books/sqlite-journals.js';
+import { FenceGuard } from '@rookery/runner';
 import { openDatabase } from '../src/database/database.js';
+import { AttemptsRow } from '../src/database/entities/attempts.entity.js';
 import type { HostDatabase } from '../src/database/host-database.js';
 import { HostRecord } from '../src/hub/host-record.js';
 import { IngressBooks, SqliteRouteTable } from '../src/ingress/ingress-books.js';
 import { loadIdentity } from '../src/identity/identity.js';
 
 const spec = ProjectSpec.parse({ image: 'x', quota: {} });
+
+/** Later than it is, by as much as a test says. */
+let nowMs = 0;
+class LateClock extends SystemClock {
+  override now(): number {
+    return super.now() + nowMs;
+  }
+}
 
 describe('the host’s books', () => {
   let folder: string;
@@ -35,6 +45,7 @@ describe('the host’s books', () => {
     folder = await mkdtemp(join(tmpdir(), 'rookery-books-'));
     await open();
     stopped.length = 0;
+    nowMs = 0;
     await books.change(id, (_row, save) => save({ spec, generation: 1, state: 'running' }));
   });
   afterEach(async () => {
@@ -44,7 +55,7 @@ describe('the host’s books', () => {
 
   const open = async (): Promise<void> => {
     database = await openDatabase(join(folder, 'books', 'host.sqlite'));
-    books = new ProjectBooks(database, new SystemClock());
+    books = new ProjectBooks(database, new LateClock());
     moves = new BookedHostProjects(books, {
       stop: async (projectId) => void stopped.push(projectId),
       ensureRunning: async () => undefined,
@@ -84,6 +95,49 @@ describe('the host’s books', () => {
       const stale = books.admit(fence({ generation }));
       await expect(stale).rejects.toMatchObject({ code: 'STALE_GENERATION' });
     }
+  });
+
+  it('refuse a superseded attempt after other operations, a restart and a removal', async () => {
+    const operationId = newId();
+    const other = { operationId: newId(), attempt: 1, claim: 7 };
+    const guard = () => new FenceGuard(books);
+    const alone = { exclusive: true };
+    await guard().admit(fence({ operationId, attempt: 2, claim: 6 }), alone);
+    await guard().admit(fence(other), alone, { desiredState: 'stopped' });
+    await reopen();
+    const late = [
+      fence({ operationId, attempt: 1, claim: 5 }),
+      fence({ operationId, attempt: 2, claim: 6 }),
+      fence({ operationId: newId(), claim: 6 }),
+    ];
+    const start = { desiredState: 'running' } as const;
+    for (const each of late) {
+      const refused = guard().admit(each, alone, start);
+      await expect(refused).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    }
+    expect(await books.get(id)).toMatchObject({ desiredState: 'stopped' });
+    // Work that may run beside others is overtaken by nobody but itself.
+    await books.admit(fence({ claim: 4 }));
+    await books.remove(id);
+    for (const each of late) {
+      const refused = guard().admitNew(each, { spec });
+      await expect(refused).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+      const restore = backups.beginRestore(each, spec);
+      await expect(restore).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    }
+  });
+
+  it('forget the operations of projects that left, and let none of them in again', async () => {
+    const guard = new FenceGuard(books);
+    const create = fence({ claim: 9 });
+    await guard.admit(create, { exclusive: true });
+    await books.remove(id);
+    nowMs += 8 * 24 * 3_600_000;
+    await books.expire();
+    expect(database.find(AttemptsRow).map((row) => row.projectId)).toEqual(['']);
+    const late = guard.admitNew(create, { spec });
+    await expect(late).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    await guard.admitNew(fence({ claim: 10 }), { spec });
   });
 
   it('adopt a newer generation alone', async () => {
@@ -149,7 +203,7 @@ describe('the host’s books', () => {
       await moves.adopt(id, 3, spec, true);
       expect(routes.lookup(id)).toEqual({ state: 'held' });
       await gate.release(id);
-      await books.expireMoved();
+      await books.expire();
       expect(routes.lookup(id)).toEqual({ state: 'stopped' });
       expect(changed).toContain(id);
     } finally {

@@ -99,9 +99,9 @@ describe('a host’s database with many writers', () => {
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
-  it.each([1, 2])('has all that it confirmed when it was not closed (seed %i)', async (seed) => {
+  it('has all that it confirmed when it was not closed', async () => {
     const file = join(folder, 'host.sqlite');
-    const { confirmed, ended } = await storm(file, seed, Infinity);
+    const { confirmed, ended } = await storm(file, 1, Infinity);
     expect(ended).toBe(true);
     const expected: Record<string, unknown> = {};
     for (const [writer, count] of confirmed) expected[writer] = expectedAt(writer, count);
@@ -109,7 +109,7 @@ describe('a host’s database with many writers', () => {
     expect(await reopened(file)).toEqual(expected);
   });
 
-  it.each([3, 4, 5])('has all that it confirmed when it is killed (seed %i)', async (seed) => {
+  it.each([2, 3])('has all that it confirmed when it is killed (seed %i)', async (seed) => {
     const file = join(folder, 'host.sqlite');
     const { confirmed, ended } = await storm(file, seed, 200 * seed);
     expect(ended).toBe(false);

@@ -49,6 +49,11 @@ describe('a project', () => {
     expect(await hub.project(id)).toMatchObject({ state: 'stopped', desiredState: 'stopped' });
     await hub.succeeded(await act(id, 'start'));
     expect(host.projects.get(id)?.state).toBe('running');
+    // Each operation's calls carry a claim above those of all that ended before it.
+    const claims = host.attempts.get(id)?.operations.map(({ claim }) => claim) ?? [];
+    expect(claims.length).toBeGreaterThanOrEqual(4);
+    expect(claims[0]).toBeGreaterThan(0);
+    expect(claims.toSorted((a, b) => a - b)).toEqual(claims);
   });
 
   it('joins simultaneous starts into one', async () => {

@@ -109,6 +109,6 @@ export class AgentLifecycle
       if (kind === 'unknown-volume-found' && expected.has(subject)) continue;
       this.logger.info({ kind, subject }, 'the storage was set right');
     }
-    await this.books.expireMoved();
+    await this.books.expire();
   }
 }

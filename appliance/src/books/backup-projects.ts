@@ -1,7 +1,7 @@
 import { BackupProjects } from '@rookery/backup';
 import { CoreErrors } from '@rookery/core';
 import type { Fence, ProjectId, ProjectSpec } from '@rookery/core/contract';
-import { RunnerErrors } from '@rookery/runner';
+import { admitAttempt, RunnerErrors } from '@rookery/runner';
 import type { ProjectBooks } from './project-books.js';
 
 /** Brings a project's persistence in line with the books. */
@@ -23,14 +23,12 @@ export class BookedBackupProjects extends BackupProjects {
   }
 
   async beginRestore(fence: Fence, spec: ProjectSpec): Promise<void> {
-    const { projectId, generation, operationId, attempt } = fence;
-    await this.books.change(projectId, (row, save) => {
+    const { projectId, generation, operationId } = fence;
+    await this.books.change(projectId, (row, save, attempts) => {
+      const known = admitAttempt(attempts.known, fence, { exclusive: true });
       if (row) {
         if (row.generation > generation) {
           throw CoreErrors.STALE_GENERATION({ given: generation, current: row.generation });
-        }
-        if (row.operationId === operationId && row.attempt > attempt) {
-          throw CoreErrors.STALE_ATTEMPT({ given: attempt, current: row.attempt });
         }
         if (row.fencedBy !== null) throw RunnerErrors.PROJECT_BUSY_MOVING({ projectId });
         if (row.restoringBy !== null && row.restoringBy !== operationId) {
@@ -42,7 +40,8 @@ export class BookedBackupProjects extends BackupProjects {
       }
       // A row that was not there before is marked by generation -1 until it is adopted.
       const fresh = row ? {} : { spec, generation: -1, desiredState: 'stopped' as const };
-      save({ ...fresh, restoringBy: operationId, operationId, attempt });
+      attempts.note(known);
+      save({ ...fresh, restoringBy: operationId });
     });
     // What a restore replaces must not be written to meanwhile.
     await this.stores.settle(projectId);

@@ -1,11 +1,25 @@
 import type { Clock } from '@rookery/core';
 import type { Fence, ProjectId, ProjectSpec } from '@rookery/core/contract';
-import { emptyRecord, FenceGuard, ProjectStore, type ProjectRecord } from '@rookery/runner';
+import {
+  emptyRecord,
+  FenceGuard,
+  newestClaim,
+  noAttempts,
+  ProjectStore,
+  type AttemptMemory,
+  type KnownAttempts,
+  type ProjectRecord,
+} from '@rookery/runner';
+import { AttemptsRow } from '../database/entities/attempts.entity.js';
 import { MovedProjectRow, ProjectRow } from '../database/entities/project.entity.js';
-import type { HostDatabase } from '../database/host-database.js';
+import type { HostDatabase, Rows, WritableRows } from '../database/host-database.js';
 
 /** How long a project that left is remembered, so that late requests learn its new address. */
 const movedKeptMs = 24 * 3_600_000;
+/** How long the operations of a project that is not here are remembered one by one. */
+const attemptsKeptMs = 7 * 24 * 3_600_000;
+/** Of all projects that are remembered no more. */
+const allForgotten = '';
 
 type Save = (change: Partial<Omit<ProjectRow, 'projectId'>>) => ProjectRow;
 
@@ -39,27 +53,28 @@ export class ProjectBooks extends ProjectStore {
   }
 
   /**
-   * What every call with effects on a project must pass.
+   * What every call with effects on a project must pass that may run beside other operations.
    * @throws PROJECT_NOT_HERE, STALE_GENERATION, STALE_ATTEMPT, PROJECT_BUSY_MOVING,
    * PROJECT_BUSY_RESTORING
    */
   admit(fence: Fence): Promise<ProjectRecord> {
-    return this.guard.admit(fence);
+    return this.guard.admit(fence, { exclusive: false });
   }
 
   async change<T>(
     projectId: ProjectId,
-    task: (row: ProjectRow | undefined, save: Save) => T,
+    task: (row: ProjectRow | undefined, save: Save, attempts: AttemptMemory) => T,
   ): Promise<T> {
     let changed = false;
     const result = this.database.write((rows) => {
       let row = rows.findOne(ProjectRow, { projectId });
-      return task(row, (change) => {
+      const save: Save = (change) => {
         row = { ...emptyRow(projectId), ...row, ...change, updatedAt: this.clock.now() };
         rows.put(ProjectRow, row);
         changed = true;
         return row;
-      });
+      };
+      return task(row, save, this.attempts(rows, projectId));
     });
     if (changed) this.tell(projectId);
     return result;
@@ -90,7 +105,12 @@ export class ProjectBooks extends ProjectStore {
   }
 
   /** Forgets those who left long ago, or are back. */
-  async expireMoved(): Promise<void> {
+  async expire(): Promise<void> {
+    this.expireMoved();
+    this.expireAttempts();
+  }
+
+  private expireMoved(): void {
     const oldest = this.clock.now() - movedKeptMs;
     this.database.write((rows) => {
       for (const { projectId, movedAt } of rows.find(MovedProjectRow)) {
@@ -101,6 +121,38 @@ export class ProjectBooks extends ProjectStore {
     });
   }
 
+  /** Claims that are forgotten with their projects stay refused: nothing stale comes in by that. */
+  private expireAttempts(): void {
+    const oldest = this.clock.now() - attemptsKeptMs;
+    this.database.write((rows) => {
+      for (const row of rows.find(AttemptsRow)) {
+        const { projectId } = row;
+        if (projectId === allForgotten || row.heardAt >= oldest) continue;
+        if (rows.findOne(ProjectRow, { projectId })) continue;
+        const known = knownIn(rows, allForgotten);
+        const forgottenClaim = Math.max(newestClaim(known), newestClaim(row));
+        rows.put(AttemptsRow, this.attemptsRow(allForgotten, { ...known, forgottenClaim }));
+        rows.delete(AttemptsRow, { projectId });
+      }
+    });
+  }
+
+  private attempts(rows: WritableRows, projectId: ProjectId): AttemptMemory {
+    const known = knownIn(rows, projectId);
+    return {
+      known,
+      note: (next) => {
+        if (next !== known) rows.put(AttemptsRow, this.attemptsRow(projectId, next));
+      },
+    };
+  }
+
+  private attemptsRow(projectId: string, known: KnownAttempts): AttemptsRow {
+    const { operations, exclusiveClaim, forgottenClaim } = known;
+    const heardAt = this.clock.now();
+    return { projectId, operations: [...operations], exclusiveClaim, forgottenClaim, heardAt };
+  }
+
   private gone(projectId: ProjectId, newUrl: string | undefined): MovedProjectRow {
     return { projectId, newUrl: newUrl ?? null, movedAt: this.clock.now() };
   }
@@ -108,6 +160,13 @@ export class ProjectBooks extends ProjectStore {
   private tell(id: ProjectId): void {
     for (const listener of this.listeners) listener(id);
   }
+}
+
+function knownIn(rows: Rows, projectId: string): KnownAttempts {
+  const row =
+    rows.findOne(AttemptsRow, { projectId }) ??
+    rows.findOne(AttemptsRow, { projectId: allForgotten });
+  return row ?? noAttempts;
 }
 
 function emptyRow(projectId: ProjectId): ProjectRow {

@@ -4,12 +4,14 @@ import { CoreErrors } from '@rookery/core';
 import type { Database as SqliteDatabase } from 'better-sqlite3';
 import { DataSource, DefaultNamingStrategy } from 'typeorm';
 import { AccessGrantRow, AccessStateRow } from './entities/access.entity.js';
+import { AttemptsRow } from './entities/attempts.entity.js';
 import { HostRow, KeyRow } from './entities/host.entity.js';
 import { MovedProjectRow, ProjectRow } from './entities/project.entity.js';
 import { IncomingMoveRow, JobRow, OutgoingMoveRow } from './entities/work.entity.js';
 import { HostDatabase } from './host-database.js';
 import { Tables1700000000001 } from './migrations/0001-tables.js';
 import { Access1700000000002 } from './migrations/0002-access.js';
+import { Attempts1700000000003 } from './migrations/0003-attempts.js';
 import { Links1700000000004 } from './migrations/0004-links.js';
 
 /** Another process of this host reads only: what holds the file is a backup or a person's tool. */
@@ -38,9 +40,15 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
     entities: [
       ...[HostRow, KeyRow, ProjectRow, MovedProjectRow],
       ...[AccessGrantRow, AccessStateRow],
+      AttemptsRow,
       ...[JobRow, OutgoingMoveRow, IncomingMoveRow],
     ],
-    migrations: [Tables1700000000001, Access1700000000002, Links1700000000004],
+    migrations: [
+      Tables1700000000001,
+      Access1700000000002,
+      Attempts1700000000003,
+      Links1700000000004,
+    ],
     prepareDatabase: (opened: SqliteDatabase) => {
       opened.pragma('journal_mode = WAL');
       opened.pragma('synchronous = FULL');

@@ -5,7 +5,7 @@ import { HostErrors } from '../host.errors.js';
 import { TableStatements, type Where } from './table-statements.js';
 
 /** The rows of one state of the database. */
-interface Rows {
+export interface Rows {
   /** In the order of the primary key. A list as a value means: any of these. */
   find<E extends ObjectLiteral>(table: EntityTarget<E>, where?: Where<E>): E[];
   findOne<E extends ObjectLiteral>(table: EntityTarget<E>, where: Where<E>): E | undefined;

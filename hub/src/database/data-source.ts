@@ -10,6 +10,7 @@ import { AccessChanges1700000000002 } from './migrations/0002-access-changes.js'
 import { AccessOfHosts1700000000003 } from './migrations/0003-access-of-hosts.js';
 import { ProjectOrigins1700000000004 } from './migrations/0004-project-origins.js';
 import { SessionsOfKeys1700000000005 } from './migrations/0005-sessions-of-keys.js';
+import { Claims1700000000006 } from './migrations/0006-claims.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
 const migrationLock = 728_401;
@@ -41,6 +42,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       AccessOfHosts1700000000003,
       ProjectOrigins1700000000004,
       SessionsOfKeys1700000000005,
+      Claims1700000000006,
     ],
   };
 }

@@ -79,6 +79,7 @@ export interface ClaimedOperation {
   readonly id: string;
   readonly kind: string;
   readonly attempt: number;
+  readonly claim: number;
 }
 
 /**
@@ -100,7 +101,7 @@ export async function claimOperations(
        WHERE ended_at IS NULL AND run_at <= now()
          AND (lease_expires_at IS NULL OR lease_expires_at <= now())
        ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-     RETURNING id, kind, attempt`,
+     RETURNING id, kind, attempt, nextval('operation_claims')::float8 AS claim`,
     [worker, options.leaseMs, options.limit],
   );
   return rows;
@@ -120,6 +121,7 @@ export class OperationLease extends LeaseGuard {
     private readonly dataSource: DataSource,
     readonly operationId: string,
     readonly attempt: number,
+    override readonly claim: number,
     readonly leaseMs: number,
   ) {
     super();

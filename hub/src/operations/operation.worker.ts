@@ -96,8 +96,8 @@ export class OperationWorker implements OnApplicationBootstrap, OnModuleDestroy 
   }
 
   private async work(operation: ClaimedOperation): Promise<void> {
-    const { id, kind, attempt } = operation;
-    const lease = new OperationLease(this.dataSource, id, attempt, this.options.leaseMs);
+    const { id, kind, attempt, claim } = operation;
+    const lease = new OperationLease(this.dataSource, id, attempt, claim, this.options.leaseMs);
     // A newer hub's kind is left to it.
     if (!isOperationKind(kind)) return;
     const { signal } = this.stopping;

@@ -11,6 +11,7 @@ import type {
   ServiceContract,
 } from '@rookery/core/contract';
 import { moveDestination, moveSource } from '@rookery/move/contract';
+import { admitAttempt, noAttempts, type KnownAttempts } from '@rookery/runner';
 import { hostProjects, type HostProjectView } from '@rookery/runner/contract';
 import { hostSnapshots } from '@rookery/storage/contract';
 import { createUser } from '@nats-io/nkeys';
@@ -69,7 +70,7 @@ export class FakeHost {
   diskFreeBytes: number;
   private client: ConatClient | undefined;
   private timer: NodeJS.Timeout | undefined;
-  private readonly attempts = new Map<string, number>();
+  readonly attempts = new Map<string, KnownAttempts>();
   private readonly identity = createUser();
   private readonly log = createLogger('fake-host', 'silent');
 
@@ -235,11 +236,8 @@ export class FakeHost {
     if (fence.generation < current) {
       throw CoreErrors.STALE_GENERATION({ given: fence.generation, current });
     }
-    const attempt = this.attempts.get(fence.operationId) ?? 0;
-    if (fence.attempt < attempt) {
-      throw CoreErrors.STALE_ATTEMPT({ given: fence.attempt, current: attempt });
-    }
-    this.attempts.set(fence.operationId, fence.attempt);
+    const known = this.attempts.get(fence.projectId) ?? noAttempts;
+    this.attempts.set(fence.projectId, admitAttempt(known, fence, { exclusive: true }));
   }
 
   private need(projectId: string): FakeProject {

@@ -287,8 +287,8 @@ async function planOf(context: Context) {
 }
 
 function fenceOf(context: Context, plan: MovePlan, generation = plan.expectedGeneration) {
-  const { operationId, attempt } = context;
-  return { projectId: plan.projectId, generation, operationId, attempt };
+  const { operationId, attempt, claim } = context;
+  return { projectId: plan.projectId, generation, operationId, attempt, claim };
 }
 
 const source = (context: Context): MoveSourceClient =>

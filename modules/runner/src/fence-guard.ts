@@ -1,26 +1,36 @@
 import { CoreErrors } from '@rookery/core';
 import type { Fence } from '@rookery/core/contract';
-import type { ProjectRecord, ProjectStore } from './project.store.js';
+import { admitAttempt } from './attempts.js';
+import type { ProjectChange, ProjectRecord, ProjectStore } from './project.store.js';
 import { RunnerErrors } from './runner.errors.js';
 
-/** The one place that decides whether a call with effects may touch a project. */
+/** A call of an operation that no other may run beside, or of one that may. */
+export interface Admission {
+  readonly exclusive: boolean;
+}
+
+/**
+ * The one place that decides whether a call with effects may touch a project. What the call changes
+ * in the record first is written with its admission, in one transaction: no other call comes between.
+ */
 export class FenceGuard {
   constructor(private readonly store: ProjectStore) {}
 
   /**
-   * The project is here at exactly this generation, the attempt is not an older one of its
-   * operation, and neither a move nor a restore has shut out writers. Notes the attempt, durably.
+   * The project is here at exactly this generation, the call was not overtaken, and neither a move
+   * nor a restore has shut out writers. Notes the attempt, durably.
    * @throws PROJECT_NOT_HERE, STALE_GENERATION, STALE_ATTEMPT, PROJECT_BUSY_MOVING,
    * PROJECT_BUSY_RESTORING
    */
-  async admit(fence: Fence): Promise<ProjectRecord> {
-    const { projectId, operationId, attempt } = fence;
-    return this.store.change(projectId, (record, save) => {
+  async admit(fence: Fence, admission: Admission, change?: ProjectChange): Promise<ProjectRecord> {
+    const { projectId } = fence;
+    return this.store.change(projectId, (record, save, attempts) => {
       if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId });
-      refuseStale(record, fence);
+      refuseOtherGeneration(record, fence);
+      const known = admitAttempt(attempts.known, fence, admission);
       refuseBusy(record);
-      if (record.operationId === operationId && record.attempt === attempt) return record;
-      return save({ operationId, attempt });
+      attempts.note(known);
+      return change ? save(change) : record;
     });
   }
 
@@ -29,13 +39,13 @@ export class FenceGuard {
    * generation, since the hub has placed the project anew.
    */
   async admitNew(fence: Fence, change: Pick<ProjectRecord, 'spec'>): Promise<ProjectRecord> {
-    const { projectId, generation, operationId, attempt } = fence;
-    return this.store.change(projectId, (record, save) => {
-      if (record) {
-        if (record.generation >= generation) refuseStale(record, fence);
-        refuseBusy(record);
-      }
-      return save({ ...change, generation, operationId, attempt });
+    const { projectId, generation } = fence;
+    return this.store.change(projectId, (record, save, attempts) => {
+      if (record && record.generation >= generation) refuseOtherGeneration(record, fence);
+      const known = admitAttempt(attempts.known, fence, { exclusive: true });
+      if (record) refuseBusy(record);
+      attempts.note(known);
+      return save({ ...change, generation });
     });
   }
 
@@ -43,25 +53,23 @@ export class FenceGuard {
    * The same for a call that takes the project away: a newer generation passes, since the hub says
    * with it that this copy is of the past (its content was restored elsewhere).
    */
-  async admitRemoval(fence: Fence): Promise<ProjectRecord> {
-    const { projectId, operationId, attempt } = fence;
-    return this.store.change(projectId, (record, save) => {
+  async admitRemoval(fence: Fence, change: ProjectChange): Promise<ProjectRecord> {
+    const { projectId } = fence;
+    return this.store.change(projectId, (record, save, attempts) => {
       if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId });
-      if (record.generation >= fence.generation) refuseStale(record, fence);
+      if (record.generation >= fence.generation) refuseOtherGeneration(record, fence);
+      const known = admitAttempt(attempts.known, fence, { exclusive: true });
       refuseBusy(record);
-      return save({ operationId, attempt });
+      attempts.note(known);
+      return save(change);
     });
   }
 }
 
-function refuseStale(record: ProjectRecord, fence: Fence): void {
+function refuseOtherGeneration(record: ProjectRecord, fence: Fence): void {
   // A newer generation is no better: this copy is then not the one that the caller means.
-  if (record.generation !== fence.generation) {
-    throw CoreErrors.STALE_GENERATION({ given: fence.generation, current: record.generation });
-  }
-  if (record.operationId === fence.operationId && record.attempt > fence.attempt) {
-    throw CoreErrors.STALE_ATTEMPT({ given: fence.attempt, current: record.attempt });
-  }
+  if (record.generation === fence.generation) return;
+  throw CoreErrors.STALE_GENERATION({ given: fence.generation, current: record.generation });
 }
 
 /** @throws PROJECT_BUSY_MOVING, PROJECT_BUSY_RESTORING */

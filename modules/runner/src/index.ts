@@ -6,8 +6,16 @@ export {
   emptyRecord,
   ProjectStore,
   type ProjectChange,
+  type AttemptMemory,
   type ProjectRecord,
 } from './project.store.js';
+export {
+  admitAttempt,
+  newestClaim,
+  noAttempts,
+  type KnownAttempt,
+  type KnownAttempts,
+} from './attempts.js';
 export { FenceGuard } from './fence-guard.js';
 export { ContainerReconciler, type ReconcilerParts } from './container.reconciler.js';
 export { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';

@@ -1,5 +1,6 @@
 import type { CodedErrorJson } from '@rookery/core';
 import type { ProjectId, ProjectSpec, ProjectState } from '@rookery/core/contract';
+import type { KnownAttempts } from './attempts.js';
 
 /** What a host remembers of one project. */
 export interface ProjectRecord {
@@ -23,9 +24,12 @@ export interface ProjectRecord {
   readonly fencedBy: string | null;
   /** The restore that fills its volume. */
   readonly restoringBy: string | null;
-  /** Newest operation heard of, and its newest attempt. */
-  readonly operationId: string | null;
-  readonly attempt: number;
+}
+
+/** Who was let in to the project, in the transaction that asks. */
+export interface AttemptMemory {
+  readonly known: KnownAttempts;
+  note(known: KnownAttempts): void;
 }
 
 export type ProjectChange = Partial<Omit<ProjectRecord, 'projectId'>>;
@@ -40,11 +44,15 @@ export abstract class ProjectStore {
   /**
    * Reads and changes one record in one transaction. `save` merges into what is there, or makes the
    * record (then `spec` and `generation` must be given). The task has no await: nothing else comes
-   * in between, and what it throws undoes what it saved.
+   * in between, and what it throws undoes what it saved. Attempts are kept when the record is removed.
    */
   abstract change<T>(
     id: ProjectId,
-    task: (record: ProjectRecord | undefined, save: (change: ProjectChange) => ProjectRecord) => T,
+    task: (
+      record: ProjectRecord | undefined,
+      save: (change: ProjectChange) => ProjectRecord,
+      attempts: AttemptMemory,
+    ) => T,
   ): Promise<T>;
   /** Unknown: nothing to do. */
   abstract remove(id: ProjectId): Promise<void>;
@@ -61,6 +69,4 @@ export const emptyRecord = {
   error: null,
   fencedBy: null,
   restoringBy: null,
-  operationId: null,
-  attempt: 0,
 } as const;

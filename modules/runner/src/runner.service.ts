@@ -23,6 +23,8 @@ export interface RunnerParts {
 
 type Report = ((progress: Progress) => void) | undefined;
 
+/** What the hub orders here comes from operations that have the project for themselves. */
+const alone = { exclusive: true };
 const deleteGraceMs = 5000;
 const moveGraceMs = 10_000;
 
@@ -60,14 +62,12 @@ export class RunnerService {
 
   async start(fence: Fence, spec: ProjectSpec, onProgress?: Report): Promise<HostProjectView> {
     parseImageRef(spec.image);
-    await this.guard.admit(fence);
-    await this.save(fence.projectId, { spec, desiredState: 'running' });
+    await this.guard.admit(fence, alone, { spec, desiredState: 'running' });
     return toView(await this.runtime.start(fence.projectId, { onProgress }));
   }
 
   async stop(fence: Fence, graceMs: number): Promise<HostProjectView> {
-    await this.guard.admit(fence);
-    await this.save(fence.projectId, { desiredState: 'stopped' });
+    await this.guard.admit(fence, alone, { desiredState: 'stopped' });
     return toView(await this.runtime.stop(fence.projectId, graceMs));
   }
 
@@ -75,8 +75,7 @@ export class RunnerService {
   async delete(fence: Fence): Promise<void> {
     const { projectId } = fence;
     if (!(await this.parts.store.get(projectId))) return;
-    await this.guard.admitRemoval(fence);
-    await this.save(projectId, { desiredState: 'stopped' });
+    await this.guard.admitRemoval(fence, { desiredState: 'stopped' });
     await this.runtime.exclusively(projectId, async () => {
       await this.parts.driver.stop(projectId, { graceMs: deleteGraceMs });
       await this.parts.storage.deleteVolume(projectId);
@@ -89,7 +88,7 @@ export class RunnerService {
   async update(fence: Fence, spec: ProjectSpec): Promise<HostProjectView> {
     const { projectId } = fence;
     parseImageRef(spec.image);
-    await this.guard.admit(fence);
+    await this.guard.admit(fence, alone);
     return this.runtime.exclusively(projectId, async () => {
       const { storage, driver } = this.parts;
       // First what may be refused: a quota below use changes nothing.

@@ -201,6 +201,32 @@ describe('the fence', () => {
     expect(await stateOf(id)).toBe('running');
   });
 
+  it('refuses a start of a superseded attempt after its owner’s stop', async () => {
+    const id = newId();
+    await service.create(fenceOf(id), spec);
+    const start = newId();
+    await service.start(fenceOf(id, { operationId: start, attempt: 2 }), spec);
+    await service.stop(fenceOf(id), 0);
+    const late = service.start(fenceOf(id, { operationId: start, attempt: 1 }), spec);
+    await expect(late).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    expect(await stateOf(id)).toBe('stopped');
+  });
+
+  it('refuses what an operation sent before the next one began, also once it is removed', async () => {
+    const id = newId();
+    const create = fenceOf(id, { operationId: newId(), claim: 1 });
+    await service.create(create, spec);
+    const start = fenceOf(id, { operationId: newId(), claim: 2 });
+    await service.start(start, spec);
+    await service.stop(fenceOf(id, { operationId: newId(), claim: 3 }), 0);
+    // The newest attempt of its operation, twice in the network: the operation has ended since.
+    await expect(service.start(start, spec)).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    expect(await store.get(id)).toMatchObject({ desiredState: 'stopped', state: 'stopped' });
+    await service.delete(fenceOf(id, { operationId: newId(), claim: 4 }));
+    await expect(service.create(create, spec)).rejects.toMatchObject({ code: 'STALE_ATTEMPT' });
+    expect(await storage.volume(id)).toBeUndefined();
+  });
+
   it('lets a newer generation delete, since this copy is of the past, and no older one', async () => {
     const id = newId();
     await service.create(fenceOf(id, { generation: 5 }), spec);
@@ -242,10 +268,9 @@ describe('the fence', () => {
     let release!: () => void;
     const busy = new Promise<void>((resolve) => (release = resolve));
     const stop = service.runtime.exclusively(id, () => busy);
-    const start = service.start(fenceOf(id), spec);
-    await waitFor('the start has been let in', async () => (await store.get(id))?.attempt === 1, {
-      timeoutMs: 1000,
-    });
+    const start = service.start(fenceOf(id), { ...spec, publicPorts: [80] });
+    const letIn = async () => (await store.get(id))?.spec.publicPorts.length === 1;
+    await waitFor('the start has been let in', letIn, { timeoutMs: 1000 });
     await store.change(id, (_, save) => save({ fencedBy: newId() }));
     release();
     await stop;

@@ -52,13 +52,6 @@ export class ProjectRow implements ProjectRecord {
   @Column('text')
   ingressState!: 'open' | 'held' | 'moved';
 
-  /** Newest operation heard of, and its newest attempt. */
-  @Column('text', { nullable: true })
-  operationId!: string | null;
-
-  @Column('integer')
-  attempt!: number;
-
   @Column('integer')
   updatedAt!: number;
 }

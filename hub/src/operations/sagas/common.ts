@@ -34,13 +34,14 @@ export async function placed(context: ProjectContext): Promise<PlacedProject> {
 }
 
 export const fenceFor = (
-  context: Pick<ProjectContext, 'operationId' | 'attempt'>,
+  context: Pick<ProjectContext, 'operationId' | 'attempt' | 'claim'>,
   project: Pick<Project, 'id' | 'placementGeneration'>,
 ): Fence => ({
   projectId: project.id,
   generation: project.placementGeneration,
   operationId: context.operationId,
   attempt: context.attempt,
+  claim: context.claim,
 });
 
 /** @throws SNAPSHOTS_LOCKED */

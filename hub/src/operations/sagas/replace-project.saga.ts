@@ -104,6 +104,7 @@ const fenceAt = (context: Context, generation: number): Fence => ({
   generation,
   operationId: context.operationId,
   attempt: context.attempt,
+  claim: context.claim,
 });
 
 /**

@@ -65,13 +65,16 @@ export type ProjectSpec = z.infer<typeof ProjectSpec>;
 /**
  * Carried by every call that has effects on a project.
  * A host refuses an older generation (STALE_GENERATION) and, within one operation, an older
- * attempt (STALE_ATTEMPT): a worker that lost its lease can do no harm.
+ * attempt (STALE_ATTEMPT): a worker that lost its lease can do no harm. By the claim it tells as well
+ * what comes from an operation that ended before another one began.
  */
 export const Fence = z.object({
   projectId: ProjectId,
   generation: PlacementGeneration,
   operationId: OperationId,
   attempt: z.int().min(1),
+  /** Number of the hub's claim: grows with each claim of any operation. */
+  claim: z.int().min(1).optional(),
 });
 export type Fence = z.infer<typeof Fence>;
 

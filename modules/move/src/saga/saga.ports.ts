@@ -56,6 +56,8 @@ export abstract class SagaStore {
 export abstract class LeaseGuard {
   abstract readonly operationId: string;
   abstract readonly attempt: number;
+  /** Grows with every claim of any operation, where the store numbers them. */
+  readonly claim?: number;
   /** How long the lease lasts after a renewal. */
   abstract readonly leaseMs: number;
   /** Prolongs the lease. @throws LEASE_LOST */

@@ -239,6 +239,7 @@ export class SagaRun<T extends SagaTypes> {
       state: record.state as T['state'],
       operationId: lease.operationId,
       attempt: lease.attempt,
+      claim: lease.claim,
       signal: cancelable
         ? AbortSignal.any([this.halt.signal, this.cancel.signal])
         : this.halt.signal,

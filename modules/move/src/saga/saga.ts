@@ -21,6 +21,8 @@ export interface StepContext<T extends SagaTypes> {
   readonly operationId: string;
   /** Number of this claim of the operation: goes with every call that has effects. */
   readonly attempt: number;
+  /** Number of this claim among all claims: goes with the attempt, when there is one. */
+  readonly claim?: number | undefined;
   /** Aborted when the lease is lost, the worker shuts down or the operation is canceled. */
   readonly signal: AbortSignal;
   /** Shows how far the step is; cheap to call often. */
