@@ -9,6 +9,8 @@ import { hostSnapshots } from '@rookery/storage/contract';
 import { HostConnections, type HostCallOptions } from '../hosts/host-connections.js';
 import { HubErrors } from '../hub.errors.js';
 
+/** Work that a host interrupted because it stops waits so long for the host to come back. */
+const restartPatienceMs = 10 * 60_000;
 const retry = { firstMs: 100, maxMs: 1000 };
 
 export interface HubConatOptions {
@@ -95,12 +97,16 @@ export class HubConat extends HostConnections implements BeforeApplicationShutdo
     signal: AbortSignal | undefined,
     task: () => Promise<T>,
   ): Promise<T> {
-    const giveUpAt = this.clock.now() + patienceMs;
+    let giveUpAt = this.clock.now() + patienceMs;
     for (let n = 0; ; n += 1) {
       try {
         return await task();
       } catch (error) {
-        if (!CodedError.is(error, 'SERVICE_UNAVAILABLE')) throw error;
+        if (CodedError.is(error, 'INTERRUPTED') && patienceMs > 0) {
+          // It stops in order, so it comes back: this call is worth a longer wait.
+          giveUpAt = this.clock.now() + restartPatienceMs;
+          this.options.log.info({ hostId }, 'a host is being stopped; its work waits for it');
+        } else if (!CodedError.is(error, 'SERVICE_UNAVAILABLE')) throw error;
         if (this.clock.now() >= giveUpAt) {
           throw HubErrors.HOST_OFFLINE({ host: hostId }, { cause: error });
         }

@@ -1,4 +1,4 @@
-import { CoreErrors, toCodedError, type Clock } from '@rookery/core';
+import { abortedBy, CoreErrors, toCodedError, type Clock } from '@rookery/core';
 import type { Fence, JobContext, Progress } from '@rookery/core/contract';
 import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupJobKind, BackupJournal } from './backup.ports.js';
@@ -77,7 +77,8 @@ export class JobRunner {
   /** Aborts all and waits for their ends. */
   async close(): Promise<void> {
     const all = [...this.running.values()];
-    for (const { abort } of all) abort.abort();
+    const stopping = CoreErrors.INTERRUPTED({ reason: 'the host is being stopped' });
+    for (const { abort } of all) abort.abort(stopping);
     await Promise.allSettled(all.map(({ outcome }) => outcome));
   }
 
@@ -85,7 +86,7 @@ export class JobRunner {
     const { listeners, abort, outcome } = running;
     const leave = (): void => {
       listeners.delete(context);
-      if (listeners.size === 0) abort.abort();
+      if (listeners.size === 0) abort.abort(context.signal.reason);
     };
     listeners.add(context);
     if (context.signal.aborted) leave();
@@ -137,9 +138,7 @@ export class JobRunner {
         this.giveSlot();
       }
     } catch (error) {
-      const coded = signal.aborted
-        ? CoreErrors.CANCELED({}, { cause: error })
-        : toCodedError(error);
+      const coded = signal.aborted ? abortedBy(signal, error) : toCodedError(error);
       // What can only go forward stays under way: it is settled by a later look at the journal.
       const state = row.finishing ? 'running' : 'failed';
       await put({ state, endedAt: this.clock.now(), error: coded.toJSON() });
@@ -148,7 +147,7 @@ export class JobRunner {
   }
 
   private async takeSlot(signal: AbortSignal): Promise<void> {
-    if (signal.aborted) throw CoreErrors.CANCELED();
+    if (signal.aborted) throw abortedBy(signal);
     if (this.slots > 0) {
       this.slots -= 1;
       return;
@@ -156,7 +155,7 @@ export class JobRunner {
     await new Promise<void>((resolve, reject) => {
       const onAbort = (): void => {
         this.waiting.splice(this.waiting.indexOf(turn), 1);
-        reject(CoreErrors.CANCELED());
+        reject(abortedBy(signal));
       };
       const turn = (): void => {
         signal.removeEventListener('abort', onAbort);

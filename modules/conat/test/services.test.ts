@@ -408,18 +408,48 @@ describe('job', () => {
     await expect(nobody.run({ mode: 'x' })).rejects.toEqual(code('SERVICE_UNAVAILABLE'));
   });
 
-  it('aborts when the server closes', async () => {
+  it('is interrupted, not canceled, when the server closes, whatever its handler says', async () => {
     const { client, server } = await setUp({
       build: (_input, { signal }) =>
         new Promise((_, reject) =>
-          signal.addEventListener('abort', () => reject(signal.reason as Error)),
+          signal.addEventListener('abort', () => reject(CoreErrors.CANCELED())),
         ),
     });
     const result = createServiceClient(client, contract, params, quick).build({ fence: fence() });
     void result.catch(() => undefined);
     await client.nats.flush();
     await server.close();
-    await expect(result).rejects.toEqual(code('SERVICE_UNAVAILABLE'));
+    await expect(result).rejects.toMatchObject({ code: 'INTERRUPTED', retryable: true });
+  });
+
+  it('goes on when its caller stops, and ends when its caller cancels', async () => {
+    const ended: unknown[] = [];
+    const { client } = await setUp({
+      build: (_input, { signal, progress }) =>
+        new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            ended.push(signal.reason);
+            reject(signal.reason as Error);
+          });
+          progress({ step: 'begun', done: 0, unit: 'steps' });
+        }),
+    });
+    const api = createServiceClient(client, contract, params, quick);
+    const ask = async (reason?: Error): Promise<void> => {
+      const caller = new AbortController();
+      let begun = (): void => undefined;
+      const started = new Promise<void>((resolve) => (begun = resolve));
+      const options = { signal: caller.signal, onProgress: () => begun() };
+      const result = api.build({ fence: fence() }, options);
+      await started;
+      caller.abort(reason);
+      await expect(result).rejects.toMatchObject({ code: reason ? 'INTERRUPTED' : 'CANCELED' });
+      await client.nats.flush();
+    };
+    await ask(CoreErrors.INTERRUPTED({ reason: 'the worker stops' }));
+    await ask();
+    await waitFor('the canceled one has ended', () => ended.length > 0, { timeoutMs: 5_000 });
+    expect(ended).toHaveLength(1);
   });
 });
 

@@ -105,9 +105,23 @@ export function toCodedError(error: unknown): CodedError {
   return CoreErrors.INTERNAL({ reason }, { cause: error });
 }
 
+/**
+ * Why work ended that a signal has ended: the signal's own coded reason (its process stops, a newer
+ * attempt came), else somebody canceled it. What the aborted work itself throws says nothing.
+ */
+export function abortedBy(signal: AbortSignal, cause?: unknown): CodedError {
+  const reason: unknown = signal.reason;
+  return CodedError.is(reason) ? reason : CoreErrors.CANCELED({}, { cause });
+}
+
 export const CoreErrors = catalogue('core', {
   INTERNAL: { status: 500, message: 'Something went wrong inside: {reason}' },
   CANCELED: { status: 409, message: 'The work was canceled before it ended.' },
+  INTERRUPTED: {
+    status: 503,
+    message: 'The work was interrupted: {reason}. It goes on when it is asked for again.',
+    retryable: true,
+  },
   INVALID_INPUT: { status: 400, message: 'The input is not valid: {reason}' },
   INVALID_CONFIG: { status: 500, message: 'The configuration is not valid: {reason}' },
   NOT_FOUND: { status: 404, message: 'There is no {what} {id}.' },

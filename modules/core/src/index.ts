@@ -3,6 +3,7 @@ export {
   catalogueDefinitions,
   CodedError,
   CoreErrors,
+  abortedBy,
   toCodedError,
   type Catalogue,
   type CatalogueDefinitions,

@@ -161,7 +161,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
 
   /** Finishes what a crash left half done. For the host's reconciler: at start and now and then. */
   async converge(signal: AbortSignal): Promise<void> {
-    const options = { signal, preempted: () => CoreErrors.CANCELED() };
+    const options = { signal, preempted: () => finishing };
     for (const { moveId, state } of await this.rows.list()) {
       if (state !== 'undoing' && state !== 'retiring') continue;
       await this.work.run(moveId, `converge:${state}`, options, async () => {
@@ -242,6 +242,8 @@ function refuseOver(move: OutgoingMove): void {
   if (move.state === 'undoing' || move.state === 'undone') throw MoveErrors.MOVE_UNDONE();
   if (move.state === 'retiring' || move.state === 'retired') throw MoveErrors.MOVE_COMMITTED();
 }
+
+const finishing = CoreErrors.INTERRUPTED({ reason: 'the host finishes that move by itself' });
 
 const preemptedBy = (fence: Fence) => () =>
   CoreErrors.STALE_ATTEMPT({ given: 'an earlier one', current: fence.attempt });

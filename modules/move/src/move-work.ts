@@ -1,4 +1,4 @@
-import { CodedError, CoreErrors } from '@rookery/core';
+import { abortedBy, CodedError, CoreErrors } from '@rookery/core';
 
 interface Work {
   readonly key: string;
@@ -35,7 +35,7 @@ export class MoveWork {
     } catch (error) {
       // What an aborted stream throws says nothing; the reason does.
       if (abort.signal.aborted) throw abort.signal.reason;
-      if (options.signal.aborted) throw CoreErrors.CANCELED({}, { cause: error });
+      if (options.signal.aborted) throw abortedBy(options.signal, error);
       throw error;
     } finally {
       finish();
@@ -46,7 +46,8 @@ export class MoveWork {
   /** Ends all work and waits for it: the host shuts down. */
   async close(): Promise<void> {
     const all = [...this.last.values()];
-    for (const work of all) work.abort.abort(CoreErrors.CANCELED());
+    const stopping = CoreErrors.INTERRUPTED({ reason: 'the host is being stopped' });
+    for (const work of all) work.abort.abort(stopping);
     await Promise.all(all.map((work) => work.done));
   }
 }

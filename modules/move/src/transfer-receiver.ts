@@ -61,7 +61,7 @@ export class TransferReceiver {
       const key = `${request.moveId}/${landingItem(request)}`;
       // The same stream again: its sender lost the first connection, which may hang for long.
       const before = this.running.get(key);
-      before?.abort.abort(CoreErrors.CANCELED());
+      before?.abort.abort(CoreErrors.INTERRUPTED({ reason: 'the same stream came again' }));
       const abort = new AbortController();
       const work = (async () => {
         await before?.done.catch(() => undefined);

@@ -207,6 +207,32 @@ describe('SagaExecutor', () => {
     await expect(executor.cancel(operationId)).rejects.toMatchObject({ code: 'CANCEL_TOO_LATE' });
   });
 
+  it('goes on after another side stopped, or says canceled though nobody asked for it', async () => {
+    const { store, operationId, ledger, executor } = bench();
+    const answers = [
+      ...Array.from({ length: 8 }, () => CoreErrors.INTERRUPTED({ reason: 'the host stops' })),
+      CoreErrors.CANCELED(),
+    ];
+    const stopped = {
+      ...transfer,
+      steps: transfer.steps.map((each) =>
+        each.name === 'fill'
+          ? {
+              ...each,
+              do: async (context: Ctx) => {
+                const error = answers.pop();
+                if (error) throw error;
+                return each.do(context);
+              },
+            }
+          : each,
+      ),
+    };
+    const running = executor.run(stopped, { ledger }, store.claim(operationId, 60_000));
+    expect(await running).toMatchObject({ status: 'succeeded' });
+    expect(answers).toEqual([]);
+  });
+
   it('keeps the first error as the reason of an undo that is stuck', async () => {
     const { store, operationId, ledger, executor } = bench();
     const broken = {

@@ -1,4 +1,4 @@
-import { CoreErrors } from '@rookery/core';
+import { abortedBy, CoreErrors } from '@rookery/core';
 import { Progress, type JobMethod, type JobOptions } from '@rookery/core/contract';
 import { headers, nuid, type Msg } from '@nats-io/nats-core';
 import type { z } from 'zod';
@@ -19,7 +19,7 @@ type JobTarget = Target<JobMethod<z.ZodType, z.ZodType>>;
 
 /** Asks for a job and waits for its result. */
 export function runJob(target: JobTarget, options: JobOptions = {}): Promise<unknown> {
-  if (options.signal?.aborted) return Promise.reject(CoreErrors.CANCELED());
+  if (options.signal?.aborted) return Promise.reject(abortedBy(options.signal));
   return new Promise((resolve, reject) => new JobCall(target, options, resolve, reject).start());
 }
 
@@ -35,7 +35,7 @@ class JobCall {
   private session: string | null = null;
   private lastHeardMs = Date.now();
   private done = false;
-  private readonly onAbort = (): void => this.cancel();
+  private readonly onAbort = (): void => this.leave();
   private readonly offStatus: () => void;
   private readonly offRefused: () => void;
 
@@ -124,9 +124,11 @@ class JobCall {
     }
   }
 
-  private cancel(): void {
-    this.say('cancel');
-    this.fail(CoreErrors.CANCELED());
+  /** A caller that has to stop without a cancel leaves the job alone: its successor wants it. */
+  private leave(): void {
+    const reason = this.options.signal ? abortedBy(this.options.signal) : CoreErrors.CANCELED();
+    if (reason.code === 'CANCELED') this.say('cancel');
+    this.fail(reason);
   }
 
   private say(type: MessageType): void {

@@ -53,6 +53,7 @@ export class JobServer {
   private readonly byKey = new Map<string, Run>();
   private readonly byRunId = new Map<string, Run>();
   private readonly running = new Map<Run, Promise<void>>();
+  private stopping: CodedError | undefined;
 
   constructor(
     private readonly client: ConatClient,
@@ -88,10 +89,10 @@ export class JobServer {
     this.tell(run, message.reply);
   }
 
-  abort(): void {
-    for (const run of this.running.keys()) {
-      run.controller.abort(ConatErrors.SERVICE_UNAVAILABLE({ subject: run.subject }));
-    }
+  /** What runs is interrupted, not canceled: callers hear the reason and ask again. */
+  abort(reason: CodedError): void {
+    this.stopping = reason;
+    for (const run of this.running.keys()) run.controller.abort(reason);
   }
 
   async settled(): Promise<void> {
@@ -150,7 +151,8 @@ export class JobServer {
       const data = encodeOutput(method, output, subject);
       this.finish(run, { data, headers: typed('result'), ok: true });
     } catch (error) {
-      const coded = toCodedError(error);
+      // A handler that stops on its own accord before we say so may call it a cancel: it is none.
+      const coded = this.stopping ?? toCodedError(error);
       if (coded.status >= 500) this.logger.error({ err: error, subject }, 'a job failed');
       this.fail(run, coded);
     }

@@ -1,4 +1,6 @@
 import {
+  abortedBy,
+  CoreErrors,
   createLogger,
   parseInput,
   toCodedError,
@@ -102,8 +104,9 @@ export class ServiceServer {
     this.client.served.delete(this.prefix);
     this.unlist();
     if (!this.client.nats.isClosed()) this.subscription?.unsubscribe();
-    this.controller.abort(ConatErrors.SERVICE_UNAVAILABLE({ subject: this.prefix }));
-    this.jobs.abort();
+    const stopping = CoreErrors.INTERRUPTED({ reason: `${this.prefix} is being stopped` });
+    this.controller.abort(stopping);
+    this.jobs.abort(stopping);
     this.streams.abort();
     this.duplexes.abort();
     const all = Promise.all([
@@ -219,7 +222,9 @@ export class ServiceServer {
       publish(this.client, message.reply!, encodeOutput(method, output, subject));
       return undefined;
     } catch (error) {
-      const coded = this.noted(error, subject);
+      // Whatever ended it while we stop, the caller shall ask again.
+      const { signal } = this.controller;
+      const coded = signal.aborted ? abortedBy(signal, error) : this.noted(error, subject);
       this.answerError(message, coded);
       return coded;
     }

@@ -14,6 +14,21 @@ export interface SagaRunOptions {
   readonly signal: AbortSignal | undefined;
 }
 
+/** So often one step may be interrupted by restarts, besides its tries. */
+const interruptionsMax = 50;
+
+const workerStops = CoreErrors.INTERRUPTED({ reason: 'the worker stops' });
+
+/**
+ * Nobody but who asked for this operation's cancel cancels it. Another side that says so was stopped,
+ * or lost the one that it heard.
+ */
+function asFailure(error: unknown): CodedError {
+  const coded = toCodedError(error);
+  if (coded.code !== 'CANCELED') return coded;
+  return CoreErrors.INTERRUPTED({ reason: 'the other side gave up' }, { cause: coded });
+}
+
 /** This run must stop at once and touch nothing more: someone else goes on. */
 class Interrupted extends Error {}
 
@@ -56,7 +71,7 @@ export class SagaRun<T extends SagaTypes> {
 
   async drive(): Promise<SagaOutcome<T['result']>> {
     const ended = new AbortController();
-    const stop = (): void => this.halt.abort(CoreErrors.CANCELED());
+    const stop = (): void => this.halt.abort(workerStops);
     const { signal } = this.options;
     if (signal?.aborted) stop();
     signal?.addEventListener('abort', stop, { once: true });
@@ -125,7 +140,7 @@ export class SagaRun<T extends SagaTypes> {
       } catch (error) {
         if (error instanceof Interrupted) throw error;
         if (forwardOnly) throw new Stuck(toCodedError(error));
-        return this.cancel.signal.aborted ? CoreErrors.CANCELED() : toCodedError(error);
+        return this.cancel.signal.aborted ? CoreErrors.CANCELED() : asFailure(error);
       }
     }
     return undefined;
@@ -209,6 +224,7 @@ export class SagaRun<T extends SagaTypes> {
     which: 'any' | 'retryable',
   ): Promise<R> {
     const { halt, cancel } = this;
+    let interruptions = 0;
     for (let n = 0; ; n += 1) {
       this.throwIfHalted();
       if (which === 'retryable' && cancel.signal.aborted) throw CoreErrors.CANCELED();
@@ -217,10 +233,13 @@ export class SagaRun<T extends SagaTypes> {
       } catch (error) {
         this.throwIfHalted();
         if (isLostLease(error)) throw new Interrupted('a newer attempt is under way');
-        const coded = toCodedError(error);
+        const coded = asFailure(error);
+        interruptions += coded.code === 'INTERRUPTED' ? 1 : 0;
         const canceled = which === 'retryable' && cancel.signal.aborted;
         const hopeless = which === 'retryable' && !coded.retryable;
-        if (canceled || hopeless || n + 1 >= policy.attempts) throw error;
+        // A host that was restarted is no try that failed, but it must not go on for ever.
+        const failed = n + 1 - Math.min(interruptions, interruptionsMax);
+        if (canceled || hopeless || failed >= policy.attempts) throw error;
         await this.save({ retry: { count: n + 1, error: coded.toJSON() } });
         await this.pause(
           this.options.backoff(n, policy),

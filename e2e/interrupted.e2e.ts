@@ -1,0 +1,98 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { OperationView, ProjectView } from '@rookery/client/contract';
+import { waitFor } from '@rookery/core';
+import { Cluster } from '@rookery/harness';
+
+interface Part {
+  readonly name: string;
+  readonly identity: { readonly pid: number };
+}
+interface Processes {
+  readonly children: { readonly agent: { readonly pid: number } };
+}
+
+/** What is under way when somebody restarts a part goes on by itself: nobody has canceled it. */
+describe('work that a restart interrupts', () => {
+  let cluster: Cluster;
+  let moving: ProjectView;
+  let kept: ProjectView;
+
+  beforeAll(async () => {
+    cluster = await Cluster.start({ hosts: 2 });
+    [moving, kept] = await Promise.all([create('moving'), create('kept')]);
+    // Enough that both are still under way when the signal comes.
+    const fill = 'head -c 300M /dev/urandom > ~/large && sync';
+    await Promise.all([cluster.run(moving.id, fill), cluster.run(kept.id, fill)]);
+  }, 400_000);
+
+  afterAll(async () => {
+    await cluster?.destroy();
+  }, 240_000);
+
+  const create = async (name: string): Promise<ProjectView> => {
+    const args = ['--host', 'host-1', '--disk', '2G', '--start', '--json'];
+    const { exit, stdout, stderr } = await cluster.cli(['project', 'create', name, ...args]);
+    if (exit !== 0) throw new Error(stderr);
+    return JSON.parse(stdout) as ProjectView;
+  };
+  const operation = (id: string): Promise<OperationView> =>
+    cluster.client.getOperation({ operationId: id });
+  const pidsOf = async (what: 'agent' | 'hub'): Promise<number[]> => {
+    const read = async (path: string): Promise<unknown> =>
+      JSON.parse(await readFile(join(cluster.folder, path), 'utf8'));
+    if (what === 'hub') {
+      const { parts } = (await read('supervisor.json')) as { parts: Part[] };
+      return parts.filter(({ name }) => name === 'hub').map(({ identity }) => identity.pid);
+    }
+    const agents = ['host-1', 'host-2'].map(async (host) => {
+      const { children } = (await read(`hosts/${host}/processes.json`)) as Processes;
+      return children.agent.pid;
+    });
+    return Promise.all(agents);
+  };
+  const underWay = (id: string, steps: readonly string[]): Promise<unknown> =>
+    waitFor(
+      `${steps[0]} is under way`,
+      async () => steps.includes((await operation(id)).progress?.step ?? ''),
+      { timeoutMs: 60_000, everyMs: 20 },
+    );
+  const succeeds = async (id: string): Promise<void> => {
+    const ended = await waitFor(
+      'the operation has ended',
+      async () => {
+        const seen = await operation(id).catch(() => undefined);
+        return seen?.endedAt == null ? undefined : seen;
+      },
+      { timeoutMs: 240_000, everyMs: 200 },
+    );
+    expect({ state: ended.state, error: ended.error }).toEqual({ state: 'succeeded', error: null });
+  };
+
+  test.each(['agent', 'hub', 'down'] as const)(
+    'a move and a backup go on after a stop: %s',
+    async (what) => {
+      const there = await cluster.client.getProject({ projectId: moving.id });
+      const host = there.host === 'host-1' ? 'host-2' : 'host-1';
+      const move = await cluster.client.moveProject({ projectId: moving.id, host });
+      const backup = await cluster.client.runBackup({ projectId: kept.id });
+      const [moveId, backupId] = [move.operation.id, backup.operation.id];
+      await Promise.all([underWay(moveId, ['send']), underWay(backupId, ['survey', 'backup'])]);
+      if (what === 'down') {
+        expect((await cluster.cli(['down'])).exit).toBe(0);
+        await cluster.up();
+      } else {
+        for (const pid of await pidsOf(what)) {
+          process.kill(pid, 'SIGTERM');
+          const gone = () => !existsSync(`/proc/${pid}`);
+          await waitFor('it has stopped', gone, { timeoutMs: 60_000 });
+        }
+      }
+      await Promise.all([succeeds(moveId), succeeds(backupId)]);
+      expect((await cluster.client.getProject({ projectId: moving.id })).host).toBe(host);
+    },
+    400_000,
+  );
+});
