@@ -61,6 +61,11 @@ export const RunnerErrors = catalogue('runner', {
     status: 500,
     message: 'The project {projectId} cannot go from {from} to {to}.',
   },
+  ROOTFS_UNUSABLE: {
+    status: 409,
+    message:
+      'The project {projectId} cannot start: {path} in its root filesystem is {reason}, not a file. Reset its root filesystem, or restore a snapshot.',
+  },
   CONTAINER_START_FAILED: {
     status: 500,
     message: 'The container of {projectId} did not start: {reason}',

@@ -201,6 +201,36 @@ describe('a container', () => {
   });
 });
 
+describe('a root filesystem that would hold a start up', () => {
+  it.each([
+    ['a pipe', 'rm /etc/passwd; mkfifo /etc/passwd', 'a pipe'],
+    ['a link to a pipe in home', 'mkfifo ~/p; ln -sf ../root/p /etc/group', 'a pipe'],
+    ['a chain of links', 'mkdir /e; mkfifo /e/g; ln -s e /f; ln -sf ../f/g /etc/group', 'a pipe'],
+    ['a link to what the kernel has', 'ln -sf /proc/self/fd/0 /etc/passwd', 'a link to /proc'],
+    ['a circle', 'ln -sf passwd /etc/passwd', 'a circle of links'],
+  ])('is refused at once, and nobody else waits: %s', async (_, script, reason) => {
+    const { id, spec } = await started();
+    await run(id, `cd /; ${script}`);
+    await host.driver.stop(id, { graceMs: 0 });
+    const from = performance.now();
+    await expect(host.driver.start(spec)).rejects.toMatchObject({
+      ...{ code: 'ROOTFS_UNUSABLE', details: { reason } },
+    });
+    const left = (await host.driver.list()).map(({ projectId }) => projectId);
+    expect(left).not.toContain(id);
+    expect(performance.now() - from).toBeLessThan(15_000);
+  });
+
+  it('is none when its files are links to files, or missing', async () => {
+    const { id, spec } = await started();
+    await run(id, 'cd /etc; mv passwd ~/p; ln -s /root/p passwd; rm group');
+    await host.driver.stop(id, { graceMs: 0 });
+    await host.driver.start(spec);
+    expect((await run(id, 'id -un')).out).toBe('root\n');
+    await host.driver.stop(id, { graceMs: 0 });
+  });
+});
+
 describe('a machine whose file system cannot map owners', () => {
   it('says so and runs containers in one range', async () => {
     await using poor = await testHost({

@@ -3,8 +3,6 @@ import { join } from 'node:path';
 import type { ProjectId } from '@rookery/core/contract';
 import type { PodmanDriverOptions } from '../runner.options.js';
 import type { ContainerFiles } from './container-args.js';
-import { overlayKey } from './runner-id.js';
-import type { ContainerSpec } from '../container.driver.js';
 
 type Folders = Required<Pick<PodmanDriverOptions, 'stateDir' | 'runDir' | 'rootDir' | 'toolsDir'>>;
 
@@ -94,11 +92,6 @@ export class ContainerFolders {
     await writeFile(files.hostname, `${hostname}\n`);
     await writeFile(files.containerEnv, '');
   }
-}
-
-/** Where a project's changes to its root filesystem lie, in its volume. */
-export function layerOf(spec: ContainerSpec): string {
-  return join(spec.volume.overlay, overlayKey(spec.imageRef));
 }
 
 /** A container's host name: the project's id, short as people read it. */

@@ -32,13 +32,13 @@ import {
   updateArgs,
   type ContainerFiles,
 } from './container-args.js';
-import { ContainerFolders, hostnameOf, layerOf } from './container-files.js';
+import { ContainerFolders, hostnameOf } from './container-files.js';
+import { prepareRoot } from './container-root.js';
 import { ContainerIds, rootIdOfProcess } from './container-ids.js';
 import { readContainerLog, type LogOptions } from './container-log.js';
-import { attachMapped, detachMapped } from './mapped-mounts.js';
-import { overlayOptions, prepareLayer } from './overlay-mount.js';
+import { detachMapped } from './mapped-mounts.js';
 import { PodmanCli } from './podman.cli.js';
-import { writePrivateRuntime, writePrivateStart } from './private-runtime.js';
+import { writePrivateRuntime } from './private-runtime.js';
 import { containerStatuses } from './container-statuses.js';
 import { isAlive } from './processes.js';
 import { ProjectNetwork, systemResolvers } from './project-network.js';
@@ -47,7 +47,8 @@ import { chooseRuntime } from './runtime-probe.js';
 import { seccompProfile } from './seccomp.js';
 
 const strayGraceMs = 5000;
-const startTimeoutMs = 60_000;
+/** podman's own part of a start or a stop: others wait for their turn behind it. */
+const startTimeoutMs = 30_000;
 
 /** What a machine needs to find a running container again without asking podman. */
 interface ContainerHandle {
@@ -274,7 +275,11 @@ export class PodmanDriver extends ContainerDriver {
     const { network, cli, resolvers } = this.parts;
     const { projectId, generation } = spec;
     await this.folders.write(projectId, { resolvers, gateway: network.gateway });
-    const volume = await this.prepareRoot(spec, files);
+    const volume = await prepareRoot(this.commands, spec, {
+      range: await this.ids.claim(projectId),
+      mounts: this.folders.mounts(projectId),
+      startFolder: files.startFolder,
+    });
     const address = await network.reserve(spec.projectId);
     const args = runArgs(spec, files, {
       name: this.containerName(spec.projectId),
@@ -299,27 +304,6 @@ export class PodmanDriver extends ContainerDriver {
     const linkIndex = await network.attach(spec.projectId, address, handle.pid);
     const startedAt = Date.now();
     return { projectId, generation, state: 'running', address, linkIndex, startedAt };
-  }
-
-  /** @returns the parts of its volume as the container's users own them */
-  private async prepareRoot(
-    spec: ContainerSpec,
-    files: ContainerFiles,
-  ): Promise<Record<'home' | 'snapshots' | 'scratch', string>> {
-    const { projectId, volume } = spec;
-    const range = await this.ids.claim(projectId);
-    const layer = layerOf(spec);
-    await prepareLayer(layer);
-    const { home, snapshots, scratch } = volume;
-    const sources = { home, snapshots, scratch, layer, lower: spec.imagePath };
-    const folder = this.folders.mounts(projectId);
-    const mounts = await attachMapped(this.commands, folder, sources, range);
-    await writePrivateStart(files.startFolder, {
-      range,
-      env: containerEnv(spec, hostnameOf(projectId)),
-      overlayOptions: overlayOptions(mounts),
-    });
-    return mounts;
   }
 
   /** Ends the container and all that was made for it; what is not there is skipped. */
