@@ -63,6 +63,8 @@ export interface ContainerStatus {
   readonly linkIndex?: number;
   readonly startedAt?: number;
   readonly exit?: number;
+  /** Of one that has exited: the kernel ended its first process for want of memory. */
+  readonly outOfMemory?: boolean;
 }
 
 export interface ExecSession {
@@ -113,6 +115,9 @@ export abstract class ContainerDriver {
    * back, what belongs to no container goes. @returns the kinds of what was done
    */
   abstract repairNetwork(): Promise<string[]>;
+
+  /** How many processes of a running container the kernel has killed for want of memory. */
+  abstract memoryKills(id: ProjectId): Promise<number>;
 
   /** Ends containers, mounts, namespaces and rules of projects that are not in `keep`. */
   abstract removeStrays(keep: readonly ProjectId[]): Promise<ProjectId[]>;

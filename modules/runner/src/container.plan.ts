@@ -6,8 +6,8 @@ import type { ProjectRecord } from './project.store.js';
 export interface ContainerActions {
   /** It runs and should: the record catches up. */
   adopt: { readonly projectId: ProjectId; readonly status: ContainerStatus };
-  /** It should run and does not. */
-  start: { readonly projectId: ProjectId };
+  /** It should run and does not; `ended`: it did, and ended by itself. */
+  start: { readonly projectId: ProjectId; readonly ended?: ContainerStatus };
   /** It is there and should not be. */
   stop: { readonly projectId: ProjectId };
   /** It is gone, as it should be: the record catches up. */
@@ -38,7 +38,10 @@ export function planContainers(
       const isSettled = !['starting', 'running', 'stopping'].includes(record.state);
       return isSettled ? [] : [{ kind: 'settle', projectId }];
     }
-    if (container?.state !== 'running') return [{ kind: 'start', projectId }];
+    if (container?.state !== 'running') {
+      const ended = record.state === 'running' && container?.state === 'exited';
+      return [{ kind: 'start', projectId, ...(ended && { ended: container }) }];
+    }
     const isKnown =
       record.state === 'running' &&
       record.address === (container.address ?? null) &&

@@ -1,9 +1,10 @@
-import { backoffMs, SingleFlight, type Clock, type Logger } from '@rookery/core';
+import { backoffMs, SingleFlight, type Clock, type CodedError, type Logger } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
-import type { ContainerDriver } from './container.driver.js';
+import type { ContainerDriver, ContainerStatus } from './container.driver.js';
 import { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';
 import type { ProjectRuntime } from './project-runtime.js';
-import type { ProjectStore } from './project.store.js';
+import type { ProjectRecord, ProjectStore } from './project.store.js';
+import { RunnerErrors } from './runner.errors.js';
 
 const restartBackoff = { firstMs: 1000, maxMs: 300_000 };
 /** A container that ran this long has recovered: its next death is its first. */
@@ -91,6 +92,7 @@ export class ContainerReconciler {
       }
     };
     await Promise.all(Array.from({ length: parallelMax }, worker));
+    for (const record of records) await this.noteMemoryKills(record);
     await this.removeStrays();
     return done;
   }
@@ -142,9 +144,11 @@ export class ContainerReconciler {
       await this.parts.runtime.adopt(projectId, status);
       return true;
     },
-    start: async ({ projectId }) => {
+    start: async ({ projectId, ended }) => {
       if (!this.mayRestart(projectId)) return false;
-      await this.parts.runtime.startNow(projectId);
+      const note = ended && (await this.endNote(projectId, ended));
+      if (note) this.parts.log.warn({ projectId, ...note.details }, note.message);
+      await this.parts.runtime.startNow(projectId, note && { note });
       return true;
     },
     stop: async ({ projectId }) => {
@@ -157,6 +161,31 @@ export class ContainerReconciler {
     },
   };
 
+  private async endNote(projectId: ProjectId, ended: ContainerStatus): Promise<CodedError> {
+    const { exit = 0, outOfMemory = false } = ended;
+    const before = (await this.parts.store.get(projectId))?.error;
+    const earlier = before?.code === 'CONTAINER_ENDED' ? Number(before.details?.['restarts']) : 0;
+    const reason = outOfMemory ? 'out of memory' : 'not by the host';
+    const details = { projectId, exit, reason, outOfMemory, restarts: earlier + 1 };
+    return RunnerErrors.CONTAINER_ENDED({ ...details, at: this.parts.clock.now() });
+  }
+
+  private async noteMemoryKills(planned: ProjectRecord): Promise<void> {
+    const { store, driver, runtime, clock, log } = this.parts;
+    const { projectId } = planned;
+    if (planned.state !== 'running') return;
+    const kills = await driver.memoryKills(projectId);
+    if (kills === 0) return;
+    await runtime.exclusively(projectId, async () => {
+      const record = await store.get(projectId);
+      if (record?.state !== 'running' || notedKills(record) >= kills) return;
+      const { memoryBytes } = record.spec.quota;
+      const details = { projectId, kills, memoryBytes, outOfMemory: true, at: clock.now() };
+      log.warn(details, 'programs of a project were killed for want of memory');
+      await runtime.note(projectId, RunnerErrors.PROGRAM_OUT_OF_MEMORY(details));
+    });
+  }
+
   private mayRestart(projectId: ProjectId): boolean {
     const now = this.parts.clock.now();
     const before = this.restarts.get(projectId);
@@ -166,4 +195,8 @@ export class ContainerReconciler {
     this.restarts.set(projectId, { count, lastAt: now, nextAt });
     return true;
   }
+}
+
+function notedKills({ error }: ProjectRecord): number {
+  return error?.code === 'PROGRAM_OUT_OF_MEMORY' ? Number(error.details?.['kills']) : 0;
 }

@@ -61,6 +61,10 @@ export class MemoryDriver extends ContainerDriver {
     return process.getuid?.() ?? 0;
   }
 
+  async memoryKills(): Promise<number> {
+    return 0;
+  }
+
   async known(): Promise<ProjectId[]> {
     return [...this.containers.keys()];
   }

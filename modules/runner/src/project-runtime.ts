@@ -1,4 +1,4 @@
-import { KeyedLock, SingleFlight, toCodedError, type Logger } from '@rookery/core';
+import { KeyedLock, SingleFlight, toCodedError, type CodedError, type Logger } from '@rookery/core';
 import type { Progress, ProjectId, ProjectState } from '@rookery/core/contract';
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { ContainerDriver, ContainerExtras, ContainerStatus } from './container.driver.js';
@@ -23,6 +23,8 @@ export interface StartOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** The move that holds the fence puts things back: it may start what it has stopped. */
   readonly evenFenced?: boolean;
+  /** What the record says went wrong although the container runs. */
+  readonly note?: CodedError;
 }
 
 export interface RuntimeParts {
@@ -97,7 +99,7 @@ export class ProjectRuntime {
         imageRef: image.ref,
         imageDigest: image.digest,
         ...wayTo(status),
-        error: image.fallbackFor?.toJSON() ?? null,
+        error: (options.note ?? image.fallbackFor)?.toJSON() ?? null,
       });
     } catch (error) {
       const coded = toCodedError(error);
@@ -123,6 +125,12 @@ export class ProjectRuntime {
       throw coded;
     }
     return this.to(id, 'stopped', { ...noWay, error: null });
+  }
+
+  /** What went wrong in a container that runs on. */
+  async note(id: ProjectId, error: CodedError): Promise<void> {
+    const record = await this.record(id);
+    if (record.state === 'running') await this.to(id, 'running', { error: error.toJSON() });
   }
 
   /** The record catches up with a container that survived this process. */

@@ -71,6 +71,16 @@ export const RunnerErrors = catalogue('runner', {
     message: 'The container of {projectId} did not start: {reason}',
     retryable: true,
   },
+  PROGRAM_OUT_OF_MEMORY: {
+    status: 507,
+    message:
+      'The kernel has killed {kills} programs of the project: together they wanted more than its {memoryBytes} bytes of memory. Give it more, or let it do less at once.',
+  },
+  CONTAINER_ENDED: {
+    status: 500,
+    message:
+      'The container ended by itself with status {exit} ({reason}) and was started again; {restarts} times since somebody last started it.',
+  },
   ID_RANGES_FULL: {
     status: 507,
     message:

@@ -108,10 +108,14 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   async createVolume(id: ProjectId, options: { quotaBytes: number }): Promise<Volume> {
-    await requireFree(this.options);
     return this.locked(id, async () => {
-      if (!this.isThere(id)) await this.parts.volumes.create(id, options.quotaBytes);
-      else await this.parts.volumes.ensureParts(id);
+      if (this.isThere(id)) {
+        await this.parts.volumes.ensureParts(id);
+      } else {
+        // What is there already needs no room: a project starts on a full volume too.
+        await requireFree(this.options);
+        await this.parts.volumes.create(id, options.quotaBytes);
+      }
       return this.layout.asVolume(id);
     });
   }

@@ -81,9 +81,12 @@ export class DirectoryStorageDriver extends StorageDriver {
   async createVolume(id: ProjectId, _options: { quotaBytes: number }): Promise<Volume> {
     // Checked before anything is made.
     this.layout.live(id);
-    await requireFree(this.options);
     return this.locks.run(id, async () => {
-      if (!(await this.volume(id))) await this.build(id, {});
+      if (!(await this.volume(id))) {
+        // What is there already needs no room: a project starts on a full volume too.
+        await requireFree(this.options);
+        await this.build(id, {});
+      }
       return this.layout.asVolume(id);
     });
   }

@@ -245,12 +245,17 @@ describe('a full volume', () => {
   });
 
   it('takes no new volumes, images or landing areas below its reserve', async () => {
+    const there = newId();
+    await driver.createVolume(there, { quotaBytes });
     const careful = driverOf({ minFreeBytes: 10 ** 12 });
     await careful.open();
     const full = coded('DISK_FULL');
     await expect(careful.createVolume(newId(), { quotaBytes })).rejects.toEqual(full);
     await expect(careful.stageImage()).rejects.toEqual(full);
     await expect(careful.prepareLanding(newId(), newId())).rejects.toEqual(full);
+    // What is there is made ready for a start all the same.
+    expect(await careful.createVolume(there, { quotaBytes })).toMatchObject({ projectId: there });
+    await careful.deleteVolume(there);
   });
 });
 

@@ -77,6 +77,20 @@ export async function readStats(pid: number): Promise<ContainerStats> {
   };
 }
 
+/** How many processes of its container the kernel has killed for want of memory. */
+export async function readMemoryKills(pid: number): Promise<number> {
+  const [cgroups, mounts] = await Promise.all([
+    readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => ''),
+    readFile('/proc/self/mountinfo', 'utf8'),
+  ]);
+  const unified = await isUnified();
+  const folder = cgroupFolder(cgroups, mounts, unified ? '' : 'memory');
+  if (folder === null) return 0;
+  const file = join(folder, unified ? 'memory.events' : 'memory.oom_control');
+  const text = await readFile(file, 'utf8').catch(() => '');
+  return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
+}
+
 /**
  * Where the cgroup of a process lies among the mounts. A host that is itself a container sees
  * only its part of a hierarchy mounted, while the kernel names paths from the hierarchy's root.

@@ -1,5 +1,5 @@
-import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { ProjectId } from '@rookery/core/contract';
 import type { PodmanDriverOptions } from '../runner.options.js';
 import type { ContainerFiles } from './container-args.js';
@@ -66,6 +66,19 @@ export class ContainerFolders {
   configuration(containerId: string): string {
     const { stateDir } = this.folders;
     return join(stateDir, 'podman/overlay-containers', containerId, 'userdata/config.json');
+  }
+
+  /** conmon leaves a note in the folder where it was started, or beside the configuration. */
+  async ranOutOfMemory(id: ProjectId, containerId: string): Promise<boolean> {
+    const folders = [this.project(id), dirname(this.configuration(containerId))];
+    for (const folder of folders) {
+      const found = await access(join(folder, 'oom')).then(
+        () => true,
+        () => false,
+      );
+      if (found) return true;
+    }
+    return false;
   }
 
   get seccomp(): string {

@@ -1,3 +1,4 @@
+import type { ProjectId } from '@rookery/core/contract';
 import { z } from 'zod';
 import type { ContainerStatus } from '../container.driver.js';
 import { labels } from './container-args.js';
@@ -17,6 +18,8 @@ const PodmanContainers = z.array(
 );
 type PodmanContainer = z.infer<typeof PodmanContainers>[number];
 
+type RanOutOfMemory = (id: ProjectId, containerId: string) => Promise<boolean>;
+
 /**
  * What podman's list and the kernel's links say of a host's containers.
  * @param listed `podman ps --format json`
@@ -24,15 +27,17 @@ type PodmanContainer = z.infer<typeof PodmanContainers>[number];
 export function containerStatuses(
   listed: string,
   links: readonly ProjectLink[],
+  ranOutOfMemory: RanOutOfMemory,
 ): Promise<ContainerStatus[]> {
   const linked = new Map(links.map((link) => [link.projectId, link]));
   const containers = PodmanContainers.parse(JSON.parse(listed.trim() === '' ? '[]' : listed));
-  return Promise.all(containers.map((container) => statusOf(container, linked)));
+  return Promise.all(containers.map((container) => statusOf(container, linked, ranOutOfMemory)));
 }
 
 async function statusOf(
   container: PodmanContainer,
   linked: ReadonlyMap<string, ProjectLink>,
+  ranOutOfMemory: RanOutOfMemory,
 ): Promise<ContainerStatus> {
   const own = container.Labels ?? {};
   const projectId = own[labels.project] ?? '';
@@ -41,7 +46,8 @@ async function statusOf(
   const common = { projectId, generation, ...(address !== undefined && { address }) };
   if (container.State !== 'running') {
     const state = container.State === 'created' ? 'created' : 'exited';
-    return { ...common, state, exit: container.ExitCode };
+    const outOfMemory = await ranOutOfMemory(projectId, container.Id);
+    return { ...common, state, exit: container.ExitCode, outOfMemory };
   }
   // Without its link it can be reached by nobody: a host died in the middle of its start.
   const link = linked.get(projectId);

@@ -62,7 +62,6 @@ export class PodmanCli {
     return this.exec.spawn(this.argv(args), this.options(args, options));
   }
 
-  /** conmon leaves a file named `oom` in its working folder when a container runs out of memory. */
   private options<O extends ExecOptions | SpawnOptions>(args: readonly string[], options: O): O {
     return { cwd: this.paths.stateDir, ...options, env: this.env(args, options.env) };
   }

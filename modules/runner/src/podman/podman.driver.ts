@@ -13,7 +13,7 @@ import {
   Reverter,
 } from '@rookery/core';
 import type { ProjectId, Quota } from '@rookery/core/contract';
-import { z } from 'zod';
+import type { z } from 'zod';
 import {
   ContainerDriver,
   type ContainerCapabilities,
@@ -24,14 +24,8 @@ import {
 import type { ContainerStats, ExecInput } from '../contract.js';
 import { RunnerErrors } from '../runner.errors.js';
 import { PodmanDriverOptions } from '../runner.options.js';
-import { probeLimits, readStats, removeCgroupParent } from './cgroups.js';
-import {
-  containerEnv,
-  labels,
-  runArgs,
-  updateArgs,
-  type ContainerFiles,
-} from './container-args.js';
+import { probeLimits, readMemoryKills, readStats, removeCgroupParent } from './cgroups.js';
+import { labels, runArgs, updateArgs, type ContainerFiles } from './container-args.js';
 import { ContainerFolders, hostnameOf } from './container-files.js';
 import { prepareRoot } from './container-root.js';
 import { ContainerIds, rootIdOfProcess } from './container-ids.js';
@@ -175,7 +169,9 @@ export class PodmanDriver extends ContainerDriver {
       ]),
       network.links(),
     ]);
-    return containerStatuses(stdout, links);
+    return containerStatuses(stdout, links, (id, containerId) =>
+      this.folders.ranOutOfMemory(id, containerId),
+    );
   }
 
   async exec(input: ExecInput): Promise<ExecSession> {
@@ -200,6 +196,11 @@ export class PodmanDriver extends ContainerDriver {
     const handle = await this.handle(id);
     if (!handle) throw RunnerErrors.PROJECT_NOT_RUNNING({ projectId: id, state: 'stopped' });
     return readStats(handle.pid);
+  }
+
+  async memoryKills(id: ProjectId): Promise<number> {
+    const handle = await this.handle(id);
+    return handle ? readMemoryKills(handle.pid) : 0;
   }
 
   async removeStrays(keep: readonly ProjectId[]): Promise<ProjectId[]> {
@@ -292,7 +293,7 @@ export class PodmanDriver extends ContainerDriver {
       tmpBytes: this.options.tmpBytes,
       logBytesMax: this.options.logBytesMax,
     });
-    await cli.run(args, { timeoutMs: startTimeoutMs });
+    await cli.run(args, { timeoutMs: startTimeoutMs, cwd: files.startFolder });
     await detachMapped(this.commands, this.folders.mounts(projectId));
     const handle = await this.handle(spec.projectId);
     if (!handle) {
