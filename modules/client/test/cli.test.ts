@@ -71,7 +71,11 @@ describe('the command line', () => {
       'where',
       'web',
     );
-    await json(z.object({ url: z.url() }), 'project', 'open', 'web');
+    await json(z.object({ url: z.url(), appUrl: z.url() }), 'project', 'open', 'web');
+    const { id, appUrl } = await json(ProjectView, 'project', 'show', 'web');
+    expect(appUrl).toBe(`http://{port}--${id}.localhost:7700/`);
+    const browser = await run('project', 'url', 'web', '8080', '--browser');
+    expect(browser.stdout).toBe(`http://8080--${id}.localhost:7700/\n`);
     await json(OperationView, 'project', 'delete', 'web2', '--force');
     await json(SnapshotView, 'snapshot', 'create', 'web', 's1');
     expect(await json(z.array(SnapshotView), 'snapshot', 'list', 'web')).toHaveLength(1);

@@ -17,6 +17,7 @@ const cluster = (key: string, cidr: string) => ({
   port: 7700,
   publicUrl: 'http://127.0.0.1:7700',
   volumeBytes: 0,
+  hub: {},
   hosts: [{ name: 'host-1', key, cidr, port: 7710, sshPort: 7711, agentPort: 7712, joined: true }],
 });
 

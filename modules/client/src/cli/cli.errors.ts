@@ -15,6 +15,11 @@ export const CliErrors = catalogue('cli', {
     message: '{count} operations match "{name}". Use one of the ids: {ids}',
   },
   COLLABORATOR_UNKNOWN: { status: 404, message: '{account} is no collaborator of the project.' },
+  BROWSER_ADDRESS_MISSING: {
+    status: 409,
+    message:
+      'This hub has no addresses of projects for browsers. Its operator sets ROOKERY_APPS_URL (up --apps-url).',
+  },
   CONFIRMATION_REFUSED: { status: 409, message: 'Nothing was done.' },
   CREDENTIALS_INVALID: {
     status: 500,

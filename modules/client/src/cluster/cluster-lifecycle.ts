@@ -17,6 +17,7 @@ import {
   writeCluster,
   type ClusterFile,
   type ClusterPaths,
+  type HubWish,
 } from './cluster-file.js';
 import { growCluster, planCluster, type ClusterWish, type TakenNetworks } from './cluster-plan.js';
 import { signal } from './cluster-processes.js';
@@ -48,8 +49,9 @@ export async function openCluster(
   }
   await checkWayIn(paths.dataDir);
   const freeBytes = await checkSpace(paths.dataDir);
-  const present = await readCluster(paths);
-  if (present) refuseChanges(paths.dataDir, present, wish);
+  const found = await readCluster(paths);
+  if (found) refuseChanges(paths.dataDir, found, wish);
+  const present = found && (await withHubSettings(paths, found, wish.hub ?? {}));
   const { dataDir: folder } = paths;
   // From what is taken to what is claimed nobody else on the machine chooses.
   const cluster = await new NetworkClaims().exclusively(async (locked) => {
@@ -76,6 +78,18 @@ export async function openCluster(
 
 const claimedNetworks = async (locked: LockedClaims): Promise<TakenNetworks> =>
   (await locked.list()).map((claim) => claim.cidr);
+
+/** These may change from one start to the next. */
+async function withHubSettings(
+  paths: ClusterPaths,
+  found: ClusterFile,
+  wish: HubWish,
+): Promise<ClusterFile> {
+  if (Object.keys(wish).length === 0) return found;
+  const changed = { ...found, hub: { ...found.hub, ...wish } };
+  await writeCluster(paths, changed);
+  return changed;
+}
 
 /** Hosts and browsers know the old addresses, so these stay as they were made. */
 function refuseChanges(dataDir: string, present: ClusterFile, wish: ClusterWish): void {

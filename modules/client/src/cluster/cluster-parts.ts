@@ -76,6 +76,9 @@ export class ClusterCommands {
       ROOKERY_PORT: String(cluster.port),
       ROOKERY_LISTEN: cluster.listen,
       ROOKERY_PUBLIC_URL: cluster.publicUrl,
+      ROOKERY_APPS_URL: cluster.hub.appsUrl,
+      ROOKERY_PATH_ORIGIN: cluster.hub.pathOrigin,
+      ROOKERY_TRUSTED_PROXIES: cluster.hub.trustedProxies,
       ROOKERY_BOOTSTRAP_FILE: this.paths.credentials,
     });
   }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
 import { GiB, ipRange, ipText, rangesOverlap } from '@rookery/core';
 import { ClusterErrors } from './cluster.errors.js';
-import type { ClusterFile, ClusterHost } from './cluster-file.js';
+import type { ClusterFile, ClusterHost, HubWish } from './cluster-file.js';
 
 export interface ClusterWish {
   readonly hosts?: number;
@@ -10,6 +10,7 @@ export interface ClusterWish {
   readonly listen?: string;
   readonly publicUrl?: string;
   readonly volumeBytes?: number;
+  readonly hub?: HubWish;
 }
 
 const clusterDefaults = { hosts: 2, port: 7700, listen: '127.0.0.1' } as const;
@@ -44,6 +45,7 @@ export function planCluster(
     publicUrl: wish.publicUrl ?? `http://${addressFor(listen)}:${port}`,
     volumeBytes:
       wish.volumeBytes ?? defaultVolumeBytes(facts.freeBytes, wish.hosts ?? clusterDefaults.hosts),
+    hub: wish.hub ?? {},
     hosts: [],
   };
   return growCluster(empty, wish.hosts ?? clusterDefaults.hosts, facts.taken);

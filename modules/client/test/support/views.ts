@@ -42,7 +42,7 @@ export function projectView(name: string, host: HostView, hubUrl: string): Proje
     hostId: host.id,
     host: host.name,
     url: `${hubUrl}/${id}/port/`,
-    appUrl: null,
+    appUrl: `http://{port}--${id}.localhost:7700/`,
     placementGeneration: 1,
     image: 'localhost/rookery/debian:13',
     imageDigest: null,

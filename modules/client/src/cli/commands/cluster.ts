@@ -1,3 +1,4 @@
+import { Option } from 'commander';
 import { CoreErrors } from '@rookery/core';
 import {
   clusterPaths,
@@ -34,6 +35,9 @@ interface UpOptions {
   readonly port?: number;
   readonly listen?: string;
   readonly publicUrl?: string;
+  readonly appsUrl?: string;
+  readonly pathOrigin?: 'own' | 'shared';
+  readonly trustedProxies?: string;
   readonly volume?: number;
   readonly detach?: boolean;
 }
@@ -47,6 +51,13 @@ export const clusterCommands: CommandModule = (program, cli) => {
     .option('--port <port>', 'the hub’s; hosts take the tens above it (default: 7700)', port)
     .option('--listen <address>', 'address to listen on (default: 127.0.0.1)')
     .option('--public-url <url>', 'how browsers reach the hub')
+    .option('--apps-url <url>', 'where browsers see projects, as https://*.apps.example.com')
+    .addOption(
+      new Option('--path-origin <which>', 'shared: projects on the hub’s own origin, too').choices([
+        ...['own', 'shared'],
+      ]),
+    )
+    .option('--trusted-proxies <list>', 'addresses of TLS terminators before the hub')
     .option('--volume <size>', 'size of each host’s volume, a sparse file', bytes)
     .option('-d, --detach', 'go on in the background once everything is ready')
     .addHelpText(
@@ -146,6 +157,11 @@ const wishOf = (options: UpOptions): ClusterWish => ({
   ...(options.listen !== undefined && { listen: options.listen }),
   ...(options.publicUrl !== undefined && { publicUrl: options.publicUrl.replace(/\/+$/, '') }),
   ...(options.volume !== undefined && { volumeBytes: options.volume }),
+  hub: {
+    ...(options.appsUrl !== undefined && { appsUrl: options.appsUrl }),
+    ...(options.pathOrigin !== undefined && { pathOrigin: options.pathOrigin }),
+    ...(options.trustedProxies !== undefined && { trustedProxies: options.trustedProxies }),
+  },
 });
 
 async function supervisorFor(

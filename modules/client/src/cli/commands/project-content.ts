@@ -1,6 +1,6 @@
 import type { ProjectView } from '../../contract/views.js';
 import type { LogsCall } from '../../sdk/rookery-client.js';
-import { usageError } from '../cli.errors.js';
+import { CliErrors, usageError } from '../cli.errors.js';
 import { fields } from '../output/table.js';
 import { count, portText, variable } from '../parameters.js';
 import type { CommandModule } from '../cli.js';
@@ -54,15 +54,25 @@ export const projectContentCommands: CommandModule = (program, cli) => {
 
   project
     .command('url')
-    .description('the address of a project, or of a service in it')
+    .description('the address of a project, or of a service in it, for programs with a token')
     .argument('<project>')
     .argument('[port]', 'port that the service listens on', portText)
-    .addHelpText('after', examples('curl -H "$AUTH" $(rookery project url hello 8080)'))
+    .option('-b, --browser', 'the address at which browsers see it')
+    .addHelpText(
+      'after',
+      examples(
+        'curl -H "$AUTH" $(rookery project url hello 8080)',
+        'rookery project url hello 8080 --browser',
+      ),
+    )
     .action(
-      cli.action(async (run, [name = '', at]) => {
+      cli.action<{ browser?: boolean }>(async (run, [name = '', at], { browser }) => {
         const found = await findProject(await run.client(), name);
         const url = serviceUrl(found, at);
-        return { json: { projectId: found.id, url }, text: url };
+        const appUrl = browserUrl(found, at);
+        if (browser && appUrl === null) throw CliErrors.BROWSER_ADDRESS_MISSING();
+        const text = browser === true && appUrl !== null ? appUrl : url;
+        return { json: { projectId: found.id, url, appUrl }, text };
       }),
     );
 
@@ -78,7 +88,7 @@ export const projectContentCommands: CommandModule = (program, cli) => {
         const found = await findProject(client, name);
         const { pathname } = new URL(serviceUrl(found, at));
         const ticket = await client.createLoginTicket({ next: pathname });
-        return { json: ticket, text: ticket.url };
+        return { json: { ...ticket, appUrl: browserUrl(found, at) }, text: ticket.url };
       }),
     );
 
@@ -143,6 +153,10 @@ export const projectContentCommands: CommandModule = (program, cli) => {
 /** `…/port/` + `8080/`. */
 const serviceUrl = (project: ProjectView, at: string | undefined): string =>
   at === undefined ? project.url : `${project.url}${at}/`;
+
+/** Null where the hub has no names for projects; with `{port}` when none is said. */
+const browserUrl = ({ appUrl }: ProjectView, at: string | undefined): string | null =>
+  at === undefined ? appUrl : (appUrl?.replace('{port}', at) ?? null);
 
 async function showLogs(run: CommandRun, logs: LogsCall): Promise<CommandResult> {
   logs.stdin.end();
