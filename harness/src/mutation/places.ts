@@ -92,17 +92,61 @@ const reconcilers: Place = {
 const tail: Place = {
   name: 'tail',
   what: "conat's write-ahead log: what was acknowledged is there after a crash",
-  files: [{ file: 'modules/conat/src/jetstream/store/tail.ts', tests: jetstreamTests }],
+  files: [
+    { file: 'modules/conat/src/jetstream/store/tail.ts', tests: jetstreamTests },
+    {
+      file: 'modules/conat/src/jetstream/store/sqlite-account.store.ts',
+      only: ['takeOver', 'commit', 'rollback', 'fold', 'commitFile', 'addTail', 'appended'],
+      tests: jetstreamTests,
+    },
+  ],
 };
+
+const edgeTests = ['permissions', 'rooted', 'lengths', 'jetstream-access', 'protocol'].map(
+  (name) => `modules/conat/test/${name}.test.ts`,
+);
+
+const edge: Place = {
+  name: 'edge',
+  what: "between a client's subjects and the broker's: nothing of others can be named or heard",
+  files: [
+    ...['subject-space', 'reply-aliases', 'kv-alias'].map((name) => {
+      return { file: `modules/conat/src/edge/${name}.ts`, tests: edgeTests };
+    }),
+    {
+      file: 'modules/conat/src/broker/connection-traffic.ts',
+      only: ['publish', 'deliver', 'mayHear', 'recheck', 'translate', 'partsOf'],
+      tests: edgeTests,
+    },
+    { file: 'modules/conat/src/broker/parser.ts', only: ['subjectAt'], tests: edgeTests },
+  ],
+};
+
+/** What is remembered is found out anew otherwise, and what is filtered without need passes. */
+const onlyQuicker = [
+  ['subject === this.lastAllowed', 'false'],
+  ['allowed', 'false'],
+  ['this.lastAllowed = subject;', ';'],
+  ['verdict === undefined', 'true'],
+  ['reachesInboxes || this.subscribeDeny.overlaps(tokens)', 'true'],
+  ['this.grants.size > this.repliesMax', 'true'],
+].map(([was, text]) => ({ was: was!, text: text!, why: 'it is only quicker' }));
 
 const permissions: Place = {
   name: 'permissions',
   what: 'who may do what, in messages and in the API',
   files: [
-    ...['auth/permissions', 'broker/permission-check'].map((name) => {
-      const tests = ['permissions', 'rooted'].map((test) => `modules/conat/test/${test}.test.ts`);
-      return { file: `modules/conat/src/${name}.ts`, tests };
-    }),
+    {
+      file: 'modules/conat/src/auth/permissions.ts',
+      tests: ['permissions', 'rooted'].map((test) => `modules/conat/test/${test}.test.ts`),
+    },
+    {
+      file: 'modules/conat/src/broker/permission-check.ts',
+      tests: ['permission-check', 'permissions'].map(
+        (test) => `modules/conat/test/${test}.test.ts`,
+      ),
+      equivalent: onlyQuicker,
+    },
     {
       file: 'hub/src/projects/project.queries.ts',
       tests: ['hub/test/access.itest.ts', 'hub/test/projects.itest.ts'],
@@ -111,4 +155,12 @@ const permissions: Place = {
   ],
 };
 
-export const places: readonly Place[] = [saga, fence, placement, reconcilers, tail, permissions];
+export const places: readonly Place[] = [
+  saga,
+  fence,
+  placement,
+  reconcilers,
+  tail,
+  permissions,
+  edge,
+];

@@ -7,7 +7,8 @@ export type SubscribeVerdict = 'all' | 'filtered' | 'none';
 /**
  * One identity's permissions, compiled. Deny wins over allow. A subscription must lie wholly
  * inside what is allowed; one that reaches into a denied part is let in and filtered on delivery,
- * as nats-server does. Inboxes are apart from the lists: one's own is always open, others' never,
+ * as nats-server does. A message's subject may have `*` or `>` for a token: it is denied what such
+ * a pattern would reach. Inboxes are apart from the lists: one's own is always open, others' never,
  * not even with `>`, unless the identity is trusted with all of them.
  */
 export class PermissionCheck {
@@ -39,6 +40,11 @@ export class PermissionCheck {
     this.responses = permissions.responses;
   }
 
+  /** Subjects whose verdict is remembered. */
+  get remembered(): number {
+    return this.verdicts.size;
+  }
+
   /** Replies are not asked here: see ReplyGrants. */
   mayPublish(subject: string): boolean {
     // The parser gives the same string for the same bytes, so this compares addresses.
@@ -53,7 +59,7 @@ export class PermissionCheck {
     let verdict = this.verdicts.get(subject);
     if (verdict === undefined) {
       const tokens = subject.split('.');
-      verdict = this.publishAllow.covers(tokens) && !this.publishDeny.covers(tokens);
+      verdict = this.publishAllow.covers(tokens) && !this.publishDeny.overlaps(tokens);
       // Never twice the same: an acknowledgement names its message.
       if (subject.startsWith('$JS.ACK.')) return verdict;
       if (this.verdicts.size >= this.cacheMax) this.verdicts.clear();
@@ -83,12 +89,12 @@ export class PermissionCheck {
   /** For a filtered subscription: may this one message pass? */
   mayHear(subject: string): boolean {
     if (subject.startsWith(inboxRoot)) return this.allInboxes || this.isOwnInbox(subject);
-    return this.subscribeDeny.size === 0 || !this.subscribeDeny.covers(subject.split('.'));
+    return this.subscribeDeny.size === 0 || !this.subscribeDeny.overlaps(subject.split('.'));
   }
 
   /** May the reply subject of a message on this subject be answered? */
   mayAnswer(subject: string): boolean {
-    return this.noAnswer.size === 0 || !this.noAnswer.covers(subject.split('.'));
+    return this.noAnswer.size === 0 || !this.noAnswer.overlaps(subject.split('.'));
   }
 
   private isOwnInbox(subject: string): boolean {
