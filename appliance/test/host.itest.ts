@@ -162,6 +162,9 @@ describe('a host', () => {
 
   it('backs up, and restores as new and in place', async () => {
     const backups = hub.service(hostBackups);
+    const refused = backups.run({ fence: hub.fence(id), spec });
+    await expect(refused).rejects.toMatchObject({ code: 'REPOSITORY_MISSING' });
+    expect(await backups.init({})).toMatchObject({ state: 'ok' });
     const record = await backups.run({ fence: hub.fence(id), spec });
     expect((await backups.list({ projectId: id })).backups).toMatchObject([
       { backupId: record.backupId },

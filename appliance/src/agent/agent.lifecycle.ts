@@ -20,6 +20,7 @@ import { BACKUPS, LOGGER } from './tokens.js';
 const containersEveryMs = 10_000;
 const storageEveryMs = 60_000;
 const jobsEveryMs = 30_000;
+const repositoryEveryMs = 5 * 60_000;
 const movesEveryMs = 30_000;
 
 /** Starts what runs by itself once everything is wired, and stops it in order. */
@@ -55,6 +56,11 @@ export class AgentLifecycle
       new Reconciler({
         ...{ ...shared, name: 'jobs', everyMs: jobsEveryMs },
         reconcile: async () => this.backups?.recover(),
+      }),
+      new Reconciler({
+        ...{ ...shared, name: 'repository', everyMs: repositoryEveryMs },
+        // Only looks: what it finds goes to the hub with the next heartbeat.
+        reconcile: async () => void (await this.backups?.repository()),
       }),
       new Reconciler({
         ...{ ...shared, name: 'moves', everyMs: movesEveryMs },

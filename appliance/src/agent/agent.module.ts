@@ -107,14 +107,15 @@ const providers: Provider[] = [
   },
   {
     provide: HostStatus,
-    inject: [StorageDriver, ContainerDriver, ProjectBooks, BACKUP_DRIVER, Clock],
+    inject: [StorageDriver, ContainerDriver, ProjectBooks, BACKUP_DRIVER, BACKUPS, Clock],
     useFactory: (
       storage: StorageDriver,
       containers: ContainerDriver,
       books: ProjectBooks,
       driver: BackupDriver | undefined,
+      backups: BackupService | undefined,
       clock: Clock,
-    ) => new HostStatus(storage, containers, books, driver ? [driver.name] : [], clock),
+    ) => new HostStatus(storage, containers, books, driver && tellBackups(driver, backups), clock),
   },
   {
     provide: Ownership,
@@ -162,6 +163,16 @@ const providers: Provider[] = [
     },
   },
 ];
+
+const tellBackups = (driver: BackupDriver, backups: BackupService | undefined) => ({
+  drivers: [driver.name],
+  repository: () => {
+    const last = backups?.lastRepository;
+    if (!last) return undefined;
+    const { error: _error, ...told } = last;
+    return told;
+  },
+});
 
 /** Composes the host's control from the modules. */
 @Module({

@@ -90,6 +90,8 @@ export function closingStores(
     run: (input, context) =>
       accounts.whileClosed(input.fence.projectId, () => backups.run(input, context)),
     list: (input, context) => backups.list(input, context),
+    repository: (input, context) => backups.repository(input, context),
+    init: (input, context) => backups.init(input, context),
     restore: (input, context) => backups.restore(input, context),
     restorePath: (input, context) => backups.restorePath(input, context),
   };
@@ -101,6 +103,12 @@ export const noBackups: Handlers<typeof hostBackups> = {
     throw HostErrors.BACKUPS_NOT_CONFIGURED();
   },
   list: async () => ({ backups: [] }),
+  repository: async () => {
+    throw HostErrors.BACKUPS_NOT_CONFIGURED();
+  },
+  init: async () => {
+    throw HostErrors.BACKUPS_NOT_CONFIGURED();
+  },
   restore: async () => {
     throw HostErrors.BACKUPS_NOT_CONFIGURED();
   },

@@ -1,7 +1,12 @@
 import { BackupJournal, type BackupJob } from '@rookery/backup';
 import type { MoveId } from '@rookery/core/contract';
 import { IncomingMove, MoveJournal, OutgoingMove } from '@rookery/move';
-import { IncomingMoveRow, JobRow, OutgoingMoveRow } from '../database/entities/work.entity.js';
+import {
+  BackupRepositoryRow,
+  IncomingMoveRow,
+  JobRow,
+  OutgoingMoveRow,
+} from '../database/entities/work.entity.js';
 import type { HostDatabase } from '../database/host-database.js';
 
 /** Backup and restore jobs in the host's database. */
@@ -19,6 +24,14 @@ export class SqliteBackupJournal extends BackupJournal {
     const { operationId, projectId } = job.fence;
     const row = { operationId, projectId, state: job.state, document: job };
     this.database.write((rows) => rows.put(JobRow, row));
+  }
+
+  async repositoryId(): Promise<string | undefined> {
+    return this.database.findOne(BackupRepositoryRow, { id: 1 })?.repositoryId;
+  }
+
+  async rememberRepository(repositoryId: string): Promise<void> {
+    this.database.write((rows) => rows.put(BackupRepositoryRow, { id: 1, repositoryId }));
   }
 
   async active(): Promise<BackupJob[]> {

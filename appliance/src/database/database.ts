@@ -7,12 +7,18 @@ import { AccessGrantRow, AccessStateRow } from './entities/access.entity.js';
 import { AttemptsRow } from './entities/attempts.entity.js';
 import { HostRow, KeyRow } from './entities/host.entity.js';
 import { MovedProjectRow, ProjectRow } from './entities/project.entity.js';
-import { IncomingMoveRow, JobRow, OutgoingMoveRow } from './entities/work.entity.js';
+import {
+  BackupRepositoryRow,
+  IncomingMoveRow,
+  JobRow,
+  OutgoingMoveRow,
+} from './entities/work.entity.js';
 import { HostDatabase } from './host-database.js';
 import { Tables1700000000001 } from './migrations/0001-tables.js';
 import { Access1700000000002 } from './migrations/0002-access.js';
 import { Attempts1700000000003 } from './migrations/0003-attempts.js';
 import { Links1700000000004 } from './migrations/0004-links.js';
+import { BackupRepository1700000000006 } from './migrations/0006-backup-repository.js';
 
 /** Another process of this host reads only: what holds the file is a backup or a person's tool. */
 const busyTimeoutMs = 5_000;
@@ -41,13 +47,14 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
       ...[HostRow, KeyRow, ProjectRow, MovedProjectRow],
       ...[AccessGrantRow, AccessStateRow],
       AttemptsRow,
-      ...[JobRow, OutgoingMoveRow, IncomingMoveRow],
+      ...[JobRow, OutgoingMoveRow, IncomingMoveRow, BackupRepositoryRow],
     ],
     migrations: [
       Tables1700000000001,
       Access1700000000002,
       Attempts1700000000003,
       Links1700000000004,
+      BackupRepository1700000000006,
     ],
     prepareDatabase: (opened: SqliteDatabase) => {
       opened.pragma('journal_mode = WAL');

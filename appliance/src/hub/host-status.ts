@@ -15,6 +15,12 @@ interface Usage {
   readonly askedAt: number;
 }
 
+/** The host's backups, as far as they are told. */
+export interface HostBackups {
+  readonly drivers: readonly string[];
+  readonly repository: () => HostCapabilities['backupRepository'];
+}
+
 /** What the host tells about itself and its projects. */
 export class HostStatus {
   private readonly usages = new Map<string, Usage>();
@@ -23,19 +29,21 @@ export class HostStatus {
     private readonly storage: StorageDriver,
     private readonly containers: ContainerDriver,
     private readonly books: ProjectBooks,
-    private readonly backupDrivers: readonly string[],
+    private readonly backups: HostBackups | undefined,
     private readonly clock: Clock,
   ) {}
 
   async capabilities(): Promise<HostCapabilities> {
     const { snapshots, quota, sendReceive, sendProtocol } = this.storage.capabilities;
+    const repository = this.backups?.repository();
     return {
       storageDriver: snapshots ? 'btrfs' : 'directory',
       quota,
       snapshots,
       sendReceive,
       sendProtocol,
-      backupDrivers: [...this.backupDrivers],
+      backupDrivers: this.backups ? [...this.backups.drivers] : [],
+      ...(repository && { backupRepository: repository }),
       isolation: this.containers.capabilities.isolation,
     };
   }

@@ -11,10 +11,17 @@ import { AuditService } from '../audit/audit.service.js';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { ProjectHost } from '../database/entities/host.entity.js';
 import { HubErrors } from '../hub.errors.js';
+import { HostConnections } from './host-connections.js';
 import { OperationsService } from '../operations/operations.service.js';
 
 type Names =
-  'listHosts' | 'getHost' | 'createJoinToken' | 'updateHost' | 'drainHost' | 'removeHost';
+  | 'listHosts'
+  | 'getHost'
+  | 'createJoinToken'
+  | 'updateHost'
+  | 'drainHost'
+  | 'removeHost'
+  | 'initBackupRepository';
 
 /** The fleet, for administrators. */
 @Injectable()
@@ -74,6 +81,13 @@ export class HostsApi implements ApiPart<Names> {
       this.operations.nudge();
       return this.operations.started(operation, caller);
     },
+    initBackupRepository: async ({ caller, params, body }) => {
+      requireAdmin(caller);
+      const { id } = await this.view(params.hostId);
+      const made = await this.hosts.backups(id).init(body);
+      await this.record(this.dataSource.manager, caller, 'backup-repository', id);
+      return made;
+    },
     removeHost: async ({ caller, params }) => {
       requireAdmin(caller);
       await this.dataSource.transaction(async (manager) => {
@@ -93,6 +107,7 @@ export class HostsApi implements ApiPart<Names> {
     private readonly dataSource: DataSource,
     private readonly operations: OperationsService,
     private readonly audit: AuditService,
+    private readonly hosts: HostConnections,
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
   ) {}
 

@@ -370,6 +370,8 @@ export class FakeHost {
       this.repository.set(backupId, { ...record, content });
       return record;
     },
+    repository: async () => ({ name: 'shared', state: 'ok', id: 'feedc0de' }),
+    init: async () => ({ name: 'shared', state: 'ok', id: 'feedc0de' }),
     list: async ({ projectId }) => ({
       backups: [...this.repository.values()].filter((each) => each.projectId === projectId),
     }),

@@ -33,6 +33,7 @@ export async function keepBackups(): Promise<string> {
   );
   const backups = app.get(BackupService);
   try {
+    await backups.init({}); // once: nothing else makes a repository
     const [projectId, copyId] = [newId(), newId()];
     const volume = await storage.createVolume(projectId, { quotaBytes: 100 * MiB });
     await writeFile(join(volume.paths.home, 'note.txt'), 'kept');

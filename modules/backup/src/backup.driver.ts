@@ -55,7 +55,7 @@ export interface RestoreRequest {
  * device nodes (overlay whiteouts) are kept. Ends with its effect or none: a backup that was
  * interrupted is not in the repository.
  *
- * @throws REPOSITORY_UNREACHABLE, REPOSITORY_PASSWORD, REPOSITORY_LOCKED, REPOSITORY_FULL,
+ * @throws REPOSITORY_MISSING, REPOSITORY_UNREACHABLE, REPOSITORY_PASSWORD, REPOSITORY_LOCKED, REPOSITORY_FULL,
  * BACKUP_NOT_FOUND, BACKUP_FAILED, RESTORE_FAILED, RESTORE_DISK_FULL, CANCELED
  */
 export abstract class BackupDriver {
@@ -65,8 +65,14 @@ export abstract class BackupDriver {
 
   /** Whether the program is installed here. */
   abstract available(): Promise<boolean>;
-  /** Opens the repository, makes it when there is none. Repeating does no harm. */
-  abstract open(): Promise<void>;
+  /**
+   * Opens the repository, and makes none.
+   * @returns its id, which no other has
+   * @throws REPOSITORY_MISSING
+   */
+  abstract open(): Promise<string>;
+  /** Makes the repository; one that is there already stays as it is. @returns its id */
+  abstract init(): Promise<string>;
 
   abstract backup(request: BackupRequest): Promise<StoredBackup>;
   abstract list(filter: { host?: string; tag?: string }): Promise<StoredBackup[]>;

@@ -50,6 +50,19 @@ export const BackupErrors = catalogue('backup', {
     message: 'The backup repository {repository} cannot be reached: {reason}. Check its address.',
     retryable: true,
   },
+  REPOSITORY_MISSING: {
+    status: 503,
+    message:
+      'There is no backup repository at {repository}. If its disk is not mounted, mount it. Only ' +
+      '"rookery backup init HOST" makes a new, empty one.',
+    retryable: true,
+  },
+  REPOSITORY_CHANGED: {
+    status: 409,
+    message:
+      'At {repository} lies another backup repository ({found}) than this host has used so far ' +
+      '({known}). Bring that one back, or accept this one with "rookery backup init HOST --adopt".',
+  },
   REPOSITORY_PASSWORD: {
     status: 500,
     message: 'The password file does not open the backup repository {repository}.',

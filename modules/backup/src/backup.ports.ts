@@ -40,6 +40,9 @@ export abstract class BackupJournal {
   abstract get(operationId: string): Promise<BackupJob | undefined>;
   /** Writes the whole row. */
   abstract put(job: BackupJob): Promise<void>;
+  /** Id of the repository that this host uses; undefined until it has used one. */
+  abstract repositoryId(): Promise<string | undefined>;
+  abstract rememberRepository(id: string): Promise<void>;
   /** Jobs that are pending or running. */
   abstract active(): Promise<BackupJob[]>;
 }

@@ -6,9 +6,10 @@ import { z } from 'zod';
 import type { BackupFolders, StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupParts } from './backup.ports.js';
-import type { BackupRecord, hostBackups } from './contract.js';
+import type { BackupRecord, hostBackups, RepositoryView } from './contract.js';
 import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
 import { survey, writeAbout } from './picture.js';
+import { RepositoryGate } from './repository-gate.js';
 import { finishRestore, placePath, restoreWhole, type RestoreParts } from './restore.js';
 import { verifyBackup } from './verify-backup.js';
 
@@ -31,10 +32,12 @@ type Inputs = {
 export class BackupService implements Handlers<typeof hostBackups> {
   private readonly jobs: JobRunner;
   private readonly parts: RestoreParts;
+  private readonly repositories: RepositoryGate;
 
   constructor(parts: BackupParts) {
     const { exec = new SystemExec(), clock = new SystemClock() } = parts;
     this.parts = { ...parts, exec };
+    this.repositories = new RepositoryGate(parts.driver, parts.journal);
     this.jobs = new JobRunner(parts.journal, clock, parts.concurrencyMax ?? 2);
   }
 
@@ -48,11 +51,21 @@ export class BackupService implements Handlers<typeof hostBackups> {
   };
 
   readonly list = async (input: Inputs['list']): Promise<{ backups: BackupRecord[] }> => {
-    await this.parts.driver.open();
+    await this.repositories.open();
     const stored = await this.parts.driver.list({ host: hostOf(input.projectId) });
     const backups = stored.map((backup) => this.toRecord(backup, input.projectId));
     return { backups: backups.sort((a, b) => a.createdAt.localeCompare(b.createdAt)) };
   };
+
+  readonly repository = (): Promise<RepositoryView> => this.repositories.view();
+
+  readonly init = ({ adopt }: Inputs['init']): Promise<RepositoryView> =>
+    this.repositories.init(adopt === true);
+
+  /** The repository as it was at its last use. */
+  get lastRepository(): RepositoryView | undefined {
+    return this.repositories.last;
+  }
 
   readonly restore = async (input: Inputs['restore'], context: JobContext) => {
     const { result } = await this.jobs.run('restore', input.fence, context, async (tools) => {
@@ -137,7 +150,7 @@ export class BackupService implements Handlers<typeof hostBackups> {
       await this.parts.storage.deleteVolume(tools.earlier.stagingId);
     }
     const operationTag = `operation:${fence.operationId}`;
-    await driver.open();
+    await this.repositories.open();
     // The reply of an earlier attempt may have been lost after the repository had it all.
     // One that is to be verified is made anew: what it was made of is gone.
     const [made] = input.verify ? [] : await driver.list({ host, tag: operationTag });
@@ -198,7 +211,7 @@ export class BackupService implements Handlers<typeof hostBackups> {
 
   private async find(projectId: ProjectId, backupId: string): Promise<StoredBackup> {
     const { driver } = this.parts;
-    await driver.open();
+    await this.repositories.open();
     const backups = await driver.list({ host: hostOf(projectId) });
     const found = backups.find(({ id }) => id.startsWith(backupId));
     if (found) return found;

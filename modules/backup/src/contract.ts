@@ -1,6 +1,7 @@
 /** What a host offers over conat about backups. */
 import {
   call,
+  CodedErrorView,
   Fence,
   job,
   ProjectId,
@@ -27,6 +28,16 @@ export const BackupRecord = z.object({
   verified: z.boolean().optional(),
 });
 export type BackupRecord = z.infer<typeof BackupRecord>;
+
+/** A host's repository. `id` is what it was found to be, `knownId` what the host remembers. */
+export const RepositoryView = z.object({
+  name: z.string(),
+  state: z.enum(['ok', 'missing', 'changed', 'unreachable']),
+  id: z.string().optional(),
+  knownId: z.string().optional(),
+  error: CodedErrorView.optional(),
+});
+export type RepositoryView = z.infer<typeof RepositoryView>;
 
 export const BackupId = z
   .string()
@@ -55,6 +66,13 @@ export const hostBackups = service(
     ),
     list: call(z.object({ projectId: ProjectId }), z.object({ backups: z.array(BackupRecord) }), {
       timeoutMs: 60_000,
+      idempotent: true,
+    }),
+    /** The host's repository, as it is now. */
+    repository: call(z.object({}), RepositoryView, { timeoutMs: 60_000, idempotent: true }),
+    /** Makes the repository; the one that is there is used. `adopt`: also instead of another. */
+    init: call(z.object({ adopt: z.boolean().optional() }), RepositoryView, {
+      timeoutMs: 120_000,
       idempotent: true,
     }),
     /**

@@ -8,6 +8,8 @@ import {
 } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
 import {
+  noConnection,
+  parseJson,
   reasonOf,
   RepositoryProgram,
   type RepositoryOptions,
@@ -19,6 +21,10 @@ export const quickMs = 60_000;
 
 /** restic before 0.17 goes on after what it cannot read, and then ends as if all were well. */
 const restoreFailed = /^ignoring error for |^There were \d+ errors/im;
+
+const RepositoryConfig = z.object({ id: z.string().regex(/^[0-9a-f]{8,64}$/) });
+/** Where the place of a repository answered, and none is there. */
+const notThere = /no such file|does not exist|No repository config file|not ?found|NoSuch|\b404\b/i;
 
 export interface ProgramDriverOptions extends RepositoryOptions {
   /** Name or path of the program. Default: the driver's name, found by PATH. */
@@ -41,8 +47,6 @@ export const SummaryJson = z.object({
 /** The programs that speak restic's repository format, as far as they are called alike. */
 export abstract class ProgramDriver extends BackupDriver {
   protected readonly program: RepositoryProgram;
-  /** Opening derives a key, which takes half a second: once is enough. */
-  private opened = false;
 
   constructor(
     protected readonly options: ProgramDriverOptions,
@@ -54,8 +58,8 @@ export abstract class ProgramDriver extends BackupDriver {
 
   /** The program's argument that makes it print its version. */
   protected abstract readonly versionArg: string;
-  /** Opens the repository, or makes one; another host may make it at the same time. */
-  protected abstract connect(): Promise<void>;
+  /** Makes the program print the repository's configuration. */
+  protected abstract readonly configArgs: readonly string[];
   protected abstract makeBackup(request: BackupRequest): Promise<StoredBackup>;
   /** Of the folders' staged names, numeric owners, filters. */
   protected abstract restoreArgs(request: RestoreRequest): readonly string[];
@@ -76,10 +80,38 @@ export abstract class ProgramDriver extends BackupDriver {
     }
   }
 
-  async open(): Promise<void> {
-    if (this.opened) return;
-    await this.connect();
-    this.opened = true;
+  /** Each time anew: the folder may lie on a disk that is not mounted any more. */
+  async open(): Promise<string> {
+    let text = '';
+    try {
+      await this.call(this.configArgs, {
+        timeoutMs: quickMs,
+        onLine: (line) => (text += `${line}\n`),
+      });
+    } catch (error) {
+      const isMissing =
+        CodedError.is(error, 'REPOSITORY_UNREACHABLE') &&
+        notThere.test(error.message) &&
+        !noConnection.test(error.message);
+      if (!isMissing) throw error;
+      const { repository } = this;
+      throw BackupErrors.REPOSITORY_MISSING({ repository }, { cause: error });
+    }
+    return RepositoryConfig.parse(parseJson(text)).id;
+  }
+
+  async init(): Promise<string> {
+    try {
+      return await this.open();
+    } catch (error) {
+      if (!CodedError.is(error, 'REPOSITORY_MISSING')) throw error;
+    }
+    let failure: unknown;
+    // Another host may make it at the same time: what counts is that it opens afterwards.
+    await this.call(['init'], { timeoutMs: quickMs }).catch((error: unknown) => (failure = error));
+    return this.open().catch((error: unknown) => {
+      throw failure ?? error;
+    });
   }
 
   async backup(request: BackupRequest): Promise<StoredBackup> {

@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { CodedError } from '@rookery/core';
 import { z } from 'zod';
 import type { BackupRequest, RestoreRequest, StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
@@ -11,7 +10,7 @@ import {
   SummaryJson,
   type ProgramDriverOptions,
 } from './program.driver.js';
-import { parseJson, noConnection, reasonOf, type RunOptions } from './repository-program.js';
+import { parseJson, type RunOptions } from './repository-program.js';
 
 /** restic's own word for "a source file could not be read". */
 const incompleteExit = 3;
@@ -39,31 +38,7 @@ export class ResticDriver extends ProgramDriver {
   readonly name = 'restic';
   protected readonly versionArg = 'version';
 
-  protected async connect(): Promise<void> {
-    try {
-      await this.call(['cat', 'config', '--no-lock'], { timeoutMs: quickMs });
-    } catch (error) {
-      if (!CodedError.is(error, 'REPOSITORY_UNREACHABLE')) throw error;
-      // Nobody is there who could make one.
-      if (noConnection.test(error.message)) throw error;
-      await this.init(error);
-    }
-  }
-
-  /** "Cannot be opened" may mean "is not there yet"; a second host may make it at the same time. */
-  private async init(unreachable: CodedError): Promise<void> {
-    try {
-      await this.call(['init'], { timeoutMs: quickMs });
-    } catch (error) {
-      await this.call(['cat', 'config', '--no-lock'], { timeoutMs: quickMs }).catch(() => {
-        const reason = reasonOf(error) || reasonOf(unreachable);
-        throw BackupErrors.REPOSITORY_UNREACHABLE(
-          { repository: this.repository, reason },
-          { cause: error },
-        );
-      });
-    }
-  }
+  protected readonly configArgs = ['cat', 'config', '--no-lock'];
 
   protected async makeBackup(request: BackupRequest): Promise<StoredBackup> {
     let summary: RunSummary | undefined;

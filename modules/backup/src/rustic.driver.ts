@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { CodedError } from '@rookery/core';
 import { z } from 'zod';
 import type { BackupRequest, RestoreRequest, StoredBackup } from './backup.driver.js';
 import {
@@ -31,17 +30,7 @@ export class RusticDriver extends ProgramDriver {
   readonly name = 'rustic';
   protected readonly versionArg = '--version';
 
-  protected async connect(): Promise<void> {
-    const probe = () => this.call(['cat', 'config'], { timeoutMs: quickMs });
-    try {
-      await probe();
-    } catch (error) {
-      if (!CodedError.is(error, 'REPOSITORY_UNREACHABLE')) throw error;
-      // Another host may have made it meanwhile: what counts is that it opens afterwards.
-      await this.call(['init'], { timeoutMs: quickMs }).catch(() => undefined);
-      await probe();
-    }
-  }
+  protected readonly configArgs = ['cat', 'config'];
 
   protected async makeBackup(request: BackupRequest): Promise<StoredBackup> {
     const stored = await this.json(

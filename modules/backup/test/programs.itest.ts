@@ -32,7 +32,7 @@ if (await new RusticDriver(nowhere).available()) {
       const options = await repositoryIn(folder);
       restic = new ResticDriver(options);
       rustic = new RusticDriver(options);
-      await restic.open();
+      await restic.init();
       await rustic.open();
     });
     afterAll(() => rm(folder, { recursive: true, force: true }));

@@ -5,6 +5,7 @@ import {
   mkdir,
   mkdtemp,
   open,
+  rename,
   rm,
   symlink,
   truncate,
@@ -72,6 +73,7 @@ describe('backup service over restic', () => {
     projects = new MemoryBackupProjects();
     faulty = new FaultyExec();
     service = newService();
+    await service.init({});
   });
   afterAll(async () => {
     await disk?.destroy();
@@ -345,6 +347,37 @@ describe('backup service over restic', () => {
       service.restorePath({ ...input, into: 'trap/note.txt' }, context()),
     ).rejects.toMatchObject({ code: 'PATH_OUTSIDE' });
     await expect(stat(join(outside, 'note.txt'))).rejects.toThrow('ENOENT');
+  });
+
+  it('makes no repository where one is gone, and takes no other for it', async () => {
+    const { id } = await project();
+    const record = await run(id);
+    const { id: known = '' } = await service.repository();
+    const [place, away] = [join(folder, 'repository'), join(folder, 'away')];
+    await rename(place, away);
+    await expect(run(id)).rejects.toMatchObject({ code: 'REPOSITORY_MISSING' });
+    await mkdir(place); // the mount point of a disk that is not there
+    await expect(run(id)).rejects.toMatchObject({ code: 'REPOSITORY_MISSING' });
+    await expect(service.list({ projectId: id })).rejects.toMatchObject({
+      code: 'REPOSITORY_MISSING',
+    });
+    expect(await readdir(place)).toEqual([]);
+    expect(await service.repository()).toMatchObject({ state: 'missing', knownId: known });
+
+    await expect(service.init({})).rejects.toMatchObject({ code: 'REPOSITORY_CHANGED' });
+    expect(await service.repository()).toMatchObject({ state: 'changed', knownId: known });
+    const other = await service.init({ adopt: true });
+    expect(other).toMatchObject({ state: 'ok' });
+    expect(other.id).not.toBe(known);
+    expect((await service.list({ projectId: id })).backups).toEqual([]);
+
+    await rm(place, { recursive: true });
+    await rename(away, place);
+    await expect(run(id)).rejects.toMatchObject({ code: 'REPOSITORY_CHANGED' });
+    await service.init({ adopt: true });
+    expect((await service.list({ projectId: id })).backups).toMatchObject([
+      { backupId: record.backupId },
+    ]);
   });
 
   it('names what is wrong with a repository', async () => {

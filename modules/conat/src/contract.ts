@@ -31,6 +31,15 @@ export const HostCapabilities = z.object({
   sendReceive: z.boolean(),
   sendProtocol: z.int().min(0).default(0),
   backupDrivers: z.array(z.string()),
+  /** Where its backups go, as it was at its last use. */
+  backupRepository: z
+    .object({
+      name: z.string(),
+      state: z.enum(['ok', 'missing', 'changed', 'unreachable']),
+      id: z.string().optional(),
+      knownId: z.string().optional(),
+    })
+    .optional(),
   /** Absent: a host of an earlier release, whose projects share their user ids. */
   isolation: HostIsolation.optional(),
 });

@@ -18,6 +18,17 @@ export class JobRow {
   document!: BackupJob;
 }
 
+/** The repository that this host uses: one row, once it has used one. */
+@Entity('backup_repository')
+export class BackupRepositoryRow {
+  /** Always 1. */
+  @PrimaryColumn('integer')
+  id!: number;
+
+  @Column('text')
+  repositoryId!: string;
+}
+
 /** A move that leaves this host. */
 @Entity('outgoing_moves')
 export class OutgoingMoveRow {

@@ -19,12 +19,14 @@ export function backupDriverConformance(
     let folder: string;
     let subject: BackupDriverSubject;
     let driver: BackupDriver;
+    let id: string;
 
     beforeAll(async () => {
       folder = await mkdtemp(join(tmpdir(), 'rookery-backup-'));
       subject = await make(folder);
       driver = subject.driver;
-      await driver.open();
+      await expect(driver.open()).rejects.toMatchObject({ code: 'REPOSITORY_MISSING' });
+      id = await driver.init();
     });
     afterAll(async () => {
       await subject?.dispose();
@@ -54,8 +56,10 @@ export function backupDriverConformance(
         exclude: ['/project/.snapshots'],
       });
 
-    it('opens a repository twice', async () => {
-      await driver.open();
+    it('makes a repository when it is told to, once, and knows it again', async () => {
+      expect(id).toMatch(/^[0-9a-f]{8,64}$/);
+      expect(await driver.open()).toBe(id);
+      expect(await driver.init()).toBe(id);
     });
 
     it('tells what it backed up and lists it by host and by tag', async () => {

@@ -5,6 +5,15 @@ import { BackupJournal, BackupProjects, type BackupJob } from '../backup.ports.j
 /** A journal that lasts as long as the process. */
 export class MemoryBackupJournal extends BackupJournal {
   private readonly jobs = new Map<string, BackupJob>();
+  private repository: string | undefined;
+
+  async repositoryId(): Promise<string | undefined> {
+    return this.repository;
+  }
+
+  async rememberRepository(id: string): Promise<void> {
+    this.repository = id;
+  }
 
   async get(operationId: string): Promise<BackupJob | undefined> {
     return this.jobs.get(operationId);

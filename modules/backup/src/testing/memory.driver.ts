@@ -25,8 +25,16 @@ export class MemoryBackupDriver extends BackupDriver implements AsyncDisposable 
     return true;
   }
 
-  async open(): Promise<void> {
+  async open(): Promise<string> {
+    if (this.folder === undefined) {
+      throw BackupErrors.REPOSITORY_MISSING({ repository: this.repository });
+    }
+    return createHash('sha256').update(this.folder).digest('hex');
+  }
+
+  async init(): Promise<string> {
     this.folder ??= await mkdtemp(join(tmpdir(), 'rookery-backups-'));
+    return this.open();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -82,6 +82,7 @@ export class ClusterSupervisor {
       await ensureSecret(paths.backupPassword, () => newSecret('rbk'));
       client = await this.startHub();
       await this.startHosts(client);
+      await this.makeFirstRepository(client);
       const project = await ensureFirstProject({
         client,
         cluster: this.cluster,
@@ -99,6 +100,16 @@ export class ClusterSupervisor {
       // Its messaging connection would otherwise look for the hub for ever.
       await client?.close();
     }
+  }
+
+  /**
+   * The very first time only. Later a repository that is gone is a fault to be seen, and not to be
+   * covered by an empty one.
+   */
+  private async makeFirstRepository(client: RookeryClient): Promise<void> {
+    if (this.cluster.firstProjectId !== undefined) return;
+    const { items } = await client.listHosts({});
+    for (const { id } of items) await client.initBackupRepository({ hostId: id, adopt: false });
   }
 
   /** Stops everything in order; runs once, however often it is asked. */

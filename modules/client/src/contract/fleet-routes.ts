@@ -1,3 +1,4 @@
+import { RepositoryView } from '@rookery/backup/contract';
 import { HostId, OperationId, ProjectId } from '@rookery/core/contract';
 import { z } from 'zod';
 import { route } from './route.js';
@@ -49,6 +50,18 @@ export const fleet = {
     body: z.object({ parallel: z.int().min(1).max(16).default(2) }),
     response: Started,
     status: 202,
+  }),
+  initBackupRepository: route('POST', '/hosts/{hostId}/backup-repository', {
+    ...base,
+    summary: 'Make the backup repository of a host, or use the one that is there',
+    tag: 'hosts',
+    params: ofHost,
+    body: z.object({
+      /** Also when the host has used another one so far. */
+      adopt: z.boolean().default(false),
+    }),
+    response: RepositoryView,
+    errors: ['REPOSITORY_CHANGED', 'HOST_OFFLINE'],
   }),
   removeHost: route('DELETE', '/hosts/{hostId}', {
     ...base,

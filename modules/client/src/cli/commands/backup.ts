@@ -5,7 +5,7 @@ import { finishProjectWork, follow, startedResult } from '../follow.js';
 import { relativeTime, shortId, size } from '../output/format.js';
 import { table } from '../output/table.js';
 import type { CommandModule } from '../cli.js';
-import { collect, findProject } from '../resolve.js';
+import { collect, findHost, findProject } from '../resolve.js';
 import { examples } from './examples.js';
 
 interface RestoreOptions {
@@ -21,6 +21,21 @@ interface RestoreOptions {
 /** Copies of a project outside its host. */
 export const backupCommands: CommandModule = (program, cli) => {
   const backup = program.command('backup').description('backups of a project');
+
+  backup
+    .command('init')
+    .description('make the backup repository of a host; nothing else makes one')
+    .argument('<host>', 'id, name, or beginning of the id')
+    .option('--adopt', 'use what lies there even if the host has used another repository so far')
+    .addHelpText('after', examples('rookery backup init host-1'))
+    .action(
+      cli.action<{ adopt?: boolean }>(async (run, [name = ''], { adopt = false }) => {
+        const client = await run.client();
+        const { id } = await findHost(client, name);
+        const made = await client.initBackupRepository({ hostId: id, adopt });
+        return { json: made, text: `${made.name} is repository ${made.id}` };
+      }),
+    );
 
   backup
     .command('run')

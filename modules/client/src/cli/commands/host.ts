@@ -123,6 +123,12 @@ function hostTable(hosts: readonly HostView[]): string {
   );
 }
 
+function backupsOf({ capabilities }: HostView): string {
+  const { backupDrivers, backupRepository: repository } = capabilities;
+  const where = repository && `${repository.name} (${repository.state})`;
+  return [...backupDrivers, ...(where === undefined ? [] : [where])].join(', ') || '-';
+}
+
 function hostFields(host: HostView): string {
   const { capacity, capabilities } = host;
   return fields({
@@ -137,7 +143,7 @@ function hostFields(host: HostView): string {
     Cpus: String(capacity.cpus),
     Storage: `${capabilities.storageDriver}, ${capabilities.quota} quotas`,
     Isolation: isolation(capabilities),
-    Backups: capabilities.backupDrivers.join(', ') || '-',
+    Backups: backupsOf(host),
     Url: host.publicUrl,
     Version: host.version,
     Seen: relativeTime(host.lastSeenAt),
