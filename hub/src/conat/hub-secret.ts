@@ -12,7 +12,8 @@ export async function hubSecretOf(config: HubConfig): Promise<string> {
   const path = join(config.dataDir, 'conat-secret');
   const known = await readFile(path, 'utf8').catch(() => '');
   if (known !== '') return known;
-  await mkdir(config.dataDir, { recursive: true });
+  // Postgres, another user, has its folder beneath.
+  await mkdir(config.dataDir, { recursive: true, mode: 0o711 });
   const fresh = newSecret('hub');
   await writeFile(path, fresh, { mode: 0o600 });
   return fresh;

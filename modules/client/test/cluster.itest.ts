@@ -209,6 +209,7 @@ describe('a local cluster', () => {
     expect(scripts).toHaveLength(1);
     expect(scripts[0]).toContain('services/web');
     expect((await stat(join(dataDir, 'backup-password'))).mode & 0o777).toBe(0o600);
+    expect((await stat(join(dataDir, 'log'))).mode & 0o777).toBe(0o700);
 
     const seen = await status();
     expect(seen).toMatchObject({ running: true, ready: true, hub: { port } });

@@ -353,7 +353,7 @@ function killGroupOf(child: ChildProcess | undefined): void {
 
 async function openLog(path: string | undefined): Promise<FileHandle | undefined> {
   if (path === undefined) return undefined;
-  await mkdir(dirname(path), { recursive: true });
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const size = await stat(path).then(
     (found) => found.size,
     () => 0,

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, realpath, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, readFile, realpath, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { toCodedError } from '@rookery/core';
 import { z } from 'zod';
@@ -106,6 +106,10 @@ export async function prepareDataDir(paths: ClusterPaths): Promise<void> {
     if (entries.length > 0 && !entries.includes('cluster.json')) {
       throw ClusterErrors.DATA_DIR_NOT_EMPTY({ dataDir });
     }
+    // Also one that an earlier release has left open.
+    const logs = dirname(paths.log('hub'));
+    await mkdir(logs, { recursive: true, mode: 0o700 });
+    await chmod(logs, 0o700);
     const probe = join(dataDir, '.writable');
     await (await open(probe, 'w', 0o600)).close();
     await rm(probe);
