@@ -32,6 +32,8 @@ describe('the host’s settings', () => {
       ROOKERY_PROJECT_CIDR: '10.0.0.0',
       ROOKERY_LOCAL_IMAGES: '{',
       ROOKERY_HOST_KEY: 'A b',
+      ROOKERY_EGRESS: 'all',
+      ROOKERY_EGRESS_ALLOW: '10.0.0.0/33',
     };
     let message = '';
     try {
@@ -44,6 +46,19 @@ describe('the host’s settings', () => {
     )) {
       expect(message).toContain(name);
     }
+  });
+
+  it('close what is internal unless told otherwise', () => {
+    expect(configFromEnvironment(least).egress).toEqual({ mode: 'internet', allow: [] });
+    const env = {
+      ...least,
+      ROOKERY_EGRESS: 'allow-list',
+      ROOKERY_EGRESS_ALLOW: '10.0.0.5:5432/tcp, 203.0.113.0/24',
+    };
+    expect(configFromEnvironment(env).egress).toEqual({
+      mode: 'allow-list',
+      allow: ['10.0.0.5:5432/tcp', '203.0.113.0/24'],
+    });
   });
 
   it('want repository and password of backups together', () => {

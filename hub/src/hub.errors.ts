@@ -4,6 +4,11 @@ export const HubErrors = catalogue('hub', {
   // Who asks
   UNAUTHENTICATED: { status: 401, message: 'Sign in, or send an API key as a bearer token.' },
   FORBIDDEN: { status: 403, message: 'This needs the role {role}.' },
+  EGRESS_NOT_ALLOWED: {
+    status: 409,
+    message:
+      'The host {host} lets projects reach {most} at most, not {mode}. Choose that or less, or another host.',
+  },
   METRICS_FORBIDDEN: {
     status: 403,
     message: 'Metrics are read on the hub’s own machine, or with the token of its settings.',

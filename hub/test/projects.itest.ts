@@ -94,6 +94,40 @@ describe('a project', () => {
     expect((await hub.project(id)).quota.diskBytes).toBe(2 ** 31);
   });
 
+  it('is held to less than its host allows, never to more, and so is its copy', async () => {
+    const allow = ['203.0.113.0/24:443'];
+    const wish = (egress: object | null) => ({ body: { name: 'n', egress } });
+    expect(await hub.problem('POST', '/projects', wish({ mode: 'open' }))).toBe(
+      'EGRESS_NOT_ALLOWED',
+    );
+    for (const wrong of [
+      { mode: 'none', allow },
+      { mode: 'allow-list', allow: ['10.0.0.1:0'] },
+    ]) {
+      expect(await hub.problem('POST', '/projects', wish(wrong))).toBe('INVALID_INPUT');
+    }
+    const { id } = await hub.createProject();
+    expect(await hub.project(id)).toMatchObject({ egress: null });
+    const egress = { mode: 'allow-list', allow };
+    expect(await hub.ok('PATCH', `/projects/${id}`, { body: { egress } })).toMatchObject({
+      egress,
+    });
+    expect(host.projects.get(id)?.spec.egress).toEqual(egress);
+    // Another change leaves it as it is.
+    await hub.ok('PATCH', `/projects/${id}`, { body: { publicPorts: [80] } });
+    expect(host.projects.get(id)?.spec.egress).toEqual(egress);
+    const refused = { body: { egress: { mode: 'open' } } };
+    expect(await hub.problem('PATCH', `/projects/${id}`, refused)).toBe('EGRESS_NOT_ALLOWED');
+    const copied = await hub.ok<{ operation: Operation; project: Project }>(
+      ...(['POST', `/projects/${id}/clone`] as const),
+      { body: { name: 'copy' } },
+    );
+    await hub.succeeded(copied);
+    expect(await hub.project(copied.project.id)).toMatchObject({ egress });
+    await hub.ok('PATCH', `/projects/${id}`, { body: { egress: null } });
+    expect(host.projects.get(id)?.spec).not.toHaveProperty('egress');
+  });
+
   it('keeps and shows why its image could not be had, and can be started again', async () => {
     const { operation, project } = await hub.ok<{ operation: Operation; project: Project }>(
       ...(['POST', '/projects'] as const),

@@ -38,7 +38,12 @@ export const runnerModule = RunnerModule.forRootAsync({
         toolsDir: config.toolsDir,
         volumeDir: paths.volume,
         ids: config.ids,
-        network: { cidr: config.projectCidr, hostPorts: [config.agentPort] },
+        network: {
+          cidr: config.projectCidr,
+          hostPorts: [config.agentPort],
+          egress: config.egress.mode,
+          egressAllow: [...config.egress.allow],
+        },
       },
       images: {
         stateDir: paths.images,

@@ -1,5 +1,6 @@
 import { CoreErrors, GiB, parseConfig } from '@rookery/core';
 import { TrustedProxyList } from '@rookery/proxy';
+import { EgressMode, EgressTarget, egressTargetsMax } from '@rookery/core/contract';
 import { z } from 'zod';
 
 const Port = z.coerce.number().int().min(0).max(65535);
@@ -58,6 +59,10 @@ const HostEnvironment = z.object({
   ROOKERY_BTRFS_PROGRAM: z.string().min(1).default('btrfs'),
   /** Network of the containers; hosts that share a machine need different ones. */
   ROOKERY_PROJECT_CIDR: z.cidrv4().default('10.88.0.0/16'),
+  /** What projects may reach outside; each may be held to less. */
+  ROOKERY_EGRESS: EgressMode.default('internet'),
+  /** Comma-separated, as 10.0.0.5:5432/tcp; what else is open, or all with `allow-list`. */
+  ROOKERY_EGRESS_ALLOW: List.pipe(z.array(EgressTarget).max(egressTargetsMax)).prefault(''),
   /** Names nets, containers and rules on a machine that several hosts share. */
   ROOKERY_HOST_KEY: z
     .string()
@@ -120,6 +125,7 @@ export interface HostConfig {
   readonly storageDriver: 'auto' | 'btrfs' | 'directory';
   readonly btrfsProgram: string;
   readonly projectCidr: string;
+  readonly egress: { readonly mode: EgressMode; readonly allow: readonly string[] };
   readonly hostKey: string;
   /** User ids of the projects: `count` ranges from `first` on. */
   readonly ids: { readonly first: number; readonly count: number };
@@ -190,6 +196,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     storageDriver: parsed.ROOKERY_STORAGE_DRIVER,
     btrfsProgram: parsed.ROOKERY_BTRFS_PROGRAM,
     projectCidr: parsed.ROOKERY_PROJECT_CIDR,
+    egress: { mode: parsed.ROOKERY_EGRESS, allow: parsed.ROOKERY_EGRESS_ALLOW },
     hostKey: parsed.ROOKERY_HOST_KEY,
     ids: { first: parsed.ROOKERY_UID_BASE, count: parsed.ROOKERY_UID_RANGES },
     localImages: parsed.ROOKERY_LOCAL_IMAGES ?? {},

@@ -36,6 +36,7 @@ export class HostStatus {
   async capabilities(): Promise<HostCapabilities> {
     const { snapshots, quota, sendReceive, sendProtocol } = this.storage.capabilities;
     const repository = this.backups?.repository();
+    const { isolation, egress } = this.containers.capabilities;
     return {
       storageDriver: snapshots ? 'btrfs' : 'directory',
       quota,
@@ -44,7 +45,8 @@ export class HostStatus {
       sendProtocol,
       backupDrivers: this.backups ? [...this.backups.drivers] : [],
       ...(repository && { backupRepository: repository }),
-      isolation: this.containers.capabilities.isolation,
+      isolation,
+      ...(egress !== undefined && { egress }),
     };
   }
 

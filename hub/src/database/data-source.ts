@@ -11,6 +11,7 @@ import { AccessOfHosts1700000000003 } from './migrations/0003-access-of-hosts.js
 import { ProjectOrigins1700000000004 } from './migrations/0004-project-origins.js';
 import { SessionsOfKeys1700000000005 } from './migrations/0005-sessions-of-keys.js';
 import { Claims1700000000006 } from './migrations/0006-claims.js';
+import { Egress1700000000010 } from './migrations/0010-egress.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
 const migrationLock = 728_401;
@@ -43,6 +44,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       ProjectOrigins1700000000004,
       SessionsOfKeys1700000000005,
       Claims1700000000006,
+      Egress1700000000010,
     ],
   };
 }

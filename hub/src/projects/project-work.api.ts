@@ -25,9 +25,9 @@ const asking = ({ caller, idempotencyKey }: ApiCall<Route>): Asking => ({ caller
 export class ProjectWorkApi implements ApiPart<Names> {
   readonly handlers: ApiHandlers<Names> = {
     createProject: async (call) => {
-      const { name, image, host, quota, start } = call.body;
+      const { name, image, host, quota, egress = null, start } = call.body;
       if (image !== undefined) parseImageRef(image);
-      const choice = { name, image, host, quota: quotaWith(quota) };
+      const choice = { name, image, host, quota: quotaWith(quota), egress };
       return this.startedWithProject(
         await this.work.create(asking(call), choice, start),
         call.caller,

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { newId } from '@rookery/core';
-import { Quota, type ProjectRole } from '@rookery/core/contract';
+import { egressWithin, Quota, type Egress, type ProjectRole } from '@rookery/core/contract';
 import { MoveErrors } from '@rookery/move';
 import { StorageErrors } from '@rookery/storage';
 import { DataSource, type EntityManager } from 'typeorm';
@@ -31,6 +31,7 @@ export interface NewProject {
   readonly imageDigest?: string | null;
   readonly quota: Quota;
   readonly publicPorts?: number[];
+  readonly egress: Egress | null;
   readonly host?: string | undefined;
   /** The host is given, not chosen: a clone begins where its source lives. */
   readonly onHost?: ChosenHost;
@@ -57,15 +58,22 @@ export class ProjectWork {
 
   async create(
     asking: Asking,
-    choice: { name: string; image: string | undefined; quota: Quota; host?: string | undefined },
+    choice: {
+      name: string;
+      image: string | undefined;
+      quota: Quota;
+      egress: Egress | null;
+      host?: string | undefined;
+    },
     start: boolean,
   ): Promise<Operation> {
-    const { name, image = defaultImage, quota, host } = choice;
+    const { name, image = defaultImage, quota, egress, host } = choice;
     return this.begin(async (manager) => {
       const fresh = {
         name,
         image,
         quota,
+        egress,
         host,
         desiredState: start ? 'running' : 'stopped',
       } as const;
@@ -179,7 +187,8 @@ export class ProjectWork {
       const elsewhere = target !== undefined && target.id !== owner.id;
       const fresh: NewProject = {
         ...{ name, image: imageOf(source), imageDigest: source.imageDigest, onHost: owner },
-        ...{ quota: source.runQuota, desiredState: start ? 'running' : 'stopped' },
+        ...{ quota: source.runQuota, egress: source.egress },
+        desiredState: start ? 'running' : 'stopped',
       };
       return this.insertProject(manager, asking, fresh, (project) =>
         this.operations.insert(manager, {
@@ -251,6 +260,8 @@ export class ProjectWork {
       usedBytes: fresh.usedBytes,
     };
     const host = fresh.onHost ?? (await this.placement.place(manager, request));
+    // A copy keeps what its source has; only a choice is refused.
+    if (fresh.egress && !fresh.onHost) await this.refuseEgress(manager, host.id, fresh.egress);
     const id = request.projectId;
     await manager.insert(Project, {
       ...{ id, title: fresh.name, hostId: host.id, placementGeneration: 1 },
@@ -259,6 +270,7 @@ export class ProjectWork {
         rootfsImage: fresh.image,
         imageDigest: fresh.imageDigest ?? null,
         runQuota: fresh.quota,
+        egress: fresh.egress,
       },
       ...{ publicPorts: fresh.publicPorts ?? [], state: 'created', provisioned: false },
       desiredState: fresh.desiredState,
@@ -269,6 +281,23 @@ export class ProjectWork {
     const operation = await operate({ id, operationId: request.operationId });
     await this.placement.reserve(manager, request, host.id);
     return operation;
+  }
+
+  /**
+   * A project may be held to less than its host allows, never to more. A host of an earlier release
+   * does not say what it allows, and a move to a stricter one makes the project's policy stricter.
+   * @throws EGRESS_NOT_ALLOWED
+   */
+  async refuseEgress(
+    manager: EntityManager,
+    hostId: string | null,
+    { mode }: Egress,
+  ): Promise<void> {
+    const host = hostId === null ? null : await manager.findOneBy(ProjectHost, { id: hostId });
+    const most = host?.capabilities.egress;
+    if (host && most !== undefined && !egressWithin(mode, most)) {
+      throw HubErrors.EGRESS_NOT_ALLOWED({ host: host.name, most, mode });
+    }
   }
 
   /** A project that the caller may change, locked. @throws PROJECT_ARCHIVED */

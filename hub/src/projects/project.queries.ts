@@ -25,6 +25,7 @@ export const specOf = (project: Project): ProjectSpec => ({
   ...(project.imageDigest !== null && { imageDigest: project.imageDigest }),
   quota: project.runQuota,
   publicPorts: project.publicPorts,
+  ...(project.egress !== null && { egress: project.egress }),
 });
 
 /** Reads projects as callers may see them. */
@@ -121,6 +122,7 @@ function toProjectView(
     quota: project.runQuota,
     diskUsedBytes: project.diskUsedBytes,
     publicPorts: project.publicPorts,
+    egress: project.egress,
     role,
     lastBackupAt: project.lastBackupAt?.toISOString() ?? null,
     createdAt: project.createdAt.toISOString(),

@@ -18,6 +18,7 @@ export type ProjectChange = Partial<
     | 'provisioned'
     | 'runQuota'
     | 'publicPorts'
+    | 'egress'
     | 'desiredState'
     | 'deletedAt'
     | 'hostId'

@@ -82,9 +82,9 @@ export class ProjectsApi implements ApiPart<Names> {
   private async update(call: ApiCall<Api['updateProject']>): Promise<ProjectViewInput> {
     const { caller, body, params } = call;
     const { projectId } = params;
-    const { name, quota, publicPorts } = body;
+    const { name, quota, publicPorts, egress } = body;
     await this.queries.require(caller, projectId, 'editor');
-    if (quota !== undefined || publicPorts !== undefined) {
+    if (quota !== undefined || publicPorts !== undefined || egress !== undefined) {
       const operation = await this.work.begin(async (manager) => {
         const { project } = await this.queries.require(caller, projectId, 'editor', {
           ...{ manager, lock: true },
@@ -93,7 +93,9 @@ export class ProjectsApi implements ApiPart<Names> {
           projectId,
           quota: quotaWith(quota ?? {}, project.runQuota),
           publicPorts: publicPorts ?? project.publicPorts,
+          egress: egress === undefined ? project.egress : egress,
         };
+        if (egress) await this.work.refuseEgress(manager, project.hostId, egress);
         return this.operations.insert(manager, {
           ...{ kind: 'project.update', lane: 'lifecycle', caller, projectId, input },
         });

@@ -121,7 +121,7 @@ export class RestoreWork {
     const { backup, name = `${project.title} (restored)`.slice(0, 100), host, start } = choice;
     const fresh = {
       ...{ name, host, image: imageOf(project), imageDigest: project.imageDigest },
-      ...{ quota: project.runQuota, usedBytes: backup.bytes },
+      ...{ quota: project.runQuota, egress: project.egress, usedBytes: backup.bytes },
       desiredState: start ? ('running' as const) : ('stopped' as const),
     };
     return this.work.insertProject(manager, asking, fresh, (made) =>

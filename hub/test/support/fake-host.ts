@@ -197,6 +197,7 @@ export class FakeHost {
         ...{ storageDriver: 'memory' as const, quota: 'simple' as const, snapshots: true },
         ...{ sendReceive: this.options.sendReceive ?? true, sendProtocol: 2 },
         backupDrivers: ['restic'],
+        egress: 'internet' as const,
       },
       capacity: {
         ...{ diskBytes: 200 * GiB, diskFreeBytes: this.diskFreeBytes, cpus: 4 },

@@ -59,6 +59,13 @@ describe('the command line', () => {
     const moved = await json(ProjectView, 'project', 'move', 'web', '--to', 'host-2');
     expect(moved).toMatchObject({ host: 'host-2', placementGeneration: 2 });
     await json(ProjectView, 'project', 'update', 'web', '--cpu', '1', '--public-ports', '8080,80');
+    const held = ['--egress', 'allow-list', '--egress-allow', '203.0.113.0/24:443,10.0.0.5:53/udp'];
+    expect(await json(ProjectView, 'project', 'set', 'web', ...held)).toMatchObject({
+      egress: { mode: 'allow-list', allow: ['203.0.113.0/24:443', '10.0.0.5:53/udp'] },
+    });
+    expect(await json(ProjectView, 'project', 'set', 'web', '--egress', 'host')).toMatchObject({
+      egress: null,
+    });
     const copy = await json(ProjectView, 'project', 'copy', 'web', '--name', 'web2');
     expect(copy.name).toBe('web2');
     await json(ProjectView, 'project', 'clone', 'web');

@@ -2,6 +2,7 @@
 import {
   call,
   CodedErrorView,
+  EgressMode,
   DisplayName,
   HostId,
   PlacementGeneration,
@@ -42,6 +43,8 @@ export const HostCapabilities = z.object({
     .optional(),
   /** Absent: a host of an earlier release, whose projects share their user ids. */
   isolation: HostIsolation.optional(),
+  /** What its projects may reach at most. Absent: a host of an earlier release, which has no limit. */
+  egress: EgressMode.optional(),
 });
 export type HostCapabilities = z.infer<typeof HostCapabilities>;
 

@@ -13,6 +13,14 @@ export {
   SshPublicKey,
 } from './contract/ids.js';
 export {
+  Egress,
+  EgressMode,
+  EgressTarget,
+  egressTargetsMax,
+  egressWithin,
+  parseEgressTarget,
+} from './contract/egress.js';
+export {
   CodedErrorView,
   Fence,
   Progress,

@@ -1,5 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
-import type { ProjectId, Quota } from '@rookery/core/contract';
+import type { Egress, EgressMode, ProjectId, Quota } from '@rookery/core/contract';
 import type { VolumePaths } from '@rookery/storage/contract';
 import type { ContainerStats, ExecInput } from './container.contract.js';
 
@@ -13,6 +13,8 @@ export interface ContainerCapabilities {
   /** Limits that this machine's cgroups really enforce. */
   readonly limits: { readonly memory: boolean; readonly cpu: boolean; readonly pids: boolean };
   readonly network: boolean;
+  /** What projects may reach at most; absent where nothing is enforced. */
+  readonly egress?: EgressMode;
   readonly isolation: Isolation;
 }
 
@@ -26,6 +28,8 @@ export interface ContainerSpec {
   readonly imageRef: string;
   readonly volume: VolumePaths;
   readonly quota: Quota;
+  /** What it may reach; absent: what the host allows. */
+  readonly egress?: Egress | undefined;
   readonly env: Readonly<Record<string, string>>;
   /** A folder of the host that the container sees, read-only, at {@link containerRunFolder}. */
   readonly runFolder?: string;
@@ -79,6 +83,9 @@ export interface ExecSession {
   kill(): void;
 }
 
+/** Policies of the projects that have one, as the records say at that moment. */
+export type EgressOf = () => Promise<ReadonlyMap<ProjectId, Egress>>;
+
 /** One container a project. Every method is safe to repeat. */
 export abstract class ContainerDriver {
   abstract readonly capabilities: ContainerCapabilities;
@@ -102,6 +109,9 @@ export abstract class ContainerDriver {
   /** The project was deleted or has left: as {@link stop}, and nothing of it is kept. */
   abstract forget(id: ProjectId, options: { graceMs: number }): Promise<void>;
 
+  /** What a running container may reach, from now on and in the connections that it has. */
+  abstract setEgress(id: ProjectId, egress: Egress | undefined): Promise<void>;
+
   abstract list(): Promise<ContainerStatus[]>;
   abstract exec(input: ExecInput): Promise<ExecSession>;
   abstract logs(
@@ -114,7 +124,7 @@ export abstract class ContainerDriver {
    * Makes routes, rules and addresses what the containers need: what somebody took away comes
    * back, what belongs to no container goes. @returns the kinds of what was done
    */
-  abstract repairNetwork(): Promise<string[]>;
+  abstract repairNetwork(egressOf: EgressOf): Promise<string[]>;
 
   /** How many processes of a running container the kernel has killed for want of memory. */
   abstract memoryKills(id: ProjectId): Promise<number>;

@@ -1,5 +1,5 @@
 import { backoffMs, SingleFlight, type Clock, type CodedError, type Logger } from '@rookery/core';
-import type { ProjectId } from '@rookery/core/contract';
+import type { Egress, ProjectId } from '@rookery/core/contract';
 import type { ContainerDriver, ContainerStatus } from './container.driver.js';
 import { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';
 import type { ProjectRuntime } from './project-runtime.js';
@@ -98,9 +98,16 @@ export class ContainerReconciler {
   }
 
   private async repairNetwork(): Promise<void> {
-    const { driver, log } = this.parts;
+    const { store, driver, log } = this.parts;
+    const egressOf = async (): Promise<Map<ProjectId, Egress>> => {
+      const policies = new Map<ProjectId, Egress>();
+      for (const { projectId, spec } of await store.list()) {
+        if (spec.egress) policies.set(projectId, spec.egress);
+      }
+      return policies;
+    };
     try {
-      const done = await driver.repairNetwork();
+      const done = await driver.repairNetwork(egressOf);
       if (done.length > 0) log.warn({ done }, 'mended the projects’ network');
     } catch (error) {
       log.warn({ err: error }, 'mending the projects’ network failed');

@@ -115,6 +115,8 @@ export class MemoryDriver extends ContainerDriver {
     return strays;
   }
 
+  async setEgress(): Promise<void> {}
+
   async repairNetwork(): Promise<string[]> {
     return [];
   }

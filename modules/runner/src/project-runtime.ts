@@ -92,6 +92,7 @@ export class ProjectRuntime {
         imageRef: image.ref,
         volume: volume.paths,
         quota: record.spec.quota,
+        egress: record.spec.egress,
         env: { ...image.env, ...extras?.env },
         ...(extras?.runFolder !== undefined && { runFolder: extras.runFolder }),
       });

@@ -1,4 +1,5 @@
 import { networkClaimsDir } from '@rookery/core';
+import { EgressMode, EgressTarget, egressTargetsMax } from '@rookery/core/contract';
 import { z } from 'zod';
 
 const MiB = 1024 ** 2;
@@ -22,9 +23,12 @@ export const NetworkOptions = z.object({
   claimsDir: PlainPath.default(networkClaimsDir),
   /** Ports of the host that projects may dial at the range's first address: conat's. */
   hostPorts: z.array(z.int().min(1).max(65535)).max(16).default([]),
-  egress: z.enum(['internet', 'none']).default('internet'),
-  /** Refused although egress is allowed: the cloud's metadata, and what an operator adds. */
-  deniedCidrs: z.array(z.string()).default(['169.254.0.0/16']),
+  /** What the projects of this host may reach at most; each may have a stricter policy. */
+  egress: EgressMode.default('internet'),
+  /** With `allow-list` all there is; with `internet` and `open` what is open beside that. */
+  egressAllow: z.array(EgressTarget).max(egressTargetsMax).default([]),
+  /** Refused although the mode allows it; clouds' metadata and link-local addresses always are. */
+  deniedCidrs: z.array(z.cidrv4()).default([]),
   /** Absent: the machine's own, loopback stubs left out. */
   resolvers: z.array(z.string()).optional(),
 });

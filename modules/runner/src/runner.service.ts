@@ -96,7 +96,10 @@ export class RunnerService {
         await storage.setQuota(projectId, spec.quota.diskBytes);
       }
       const record = await this.save(projectId, { spec });
-      if (record.state === 'running') await driver.update(projectId, spec.quota);
+      if (record.state === 'running') {
+        await driver.setEgress(projectId, spec.egress);
+        await driver.update(projectId, spec.quota);
+      }
       return toView(record);
     });
   }

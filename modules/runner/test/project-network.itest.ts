@@ -12,7 +12,8 @@ import {
   waitFor,
   type SpawnedProcess,
 } from '@rookery/core';
-import type { ProjectId } from '@rookery/core/contract';
+import type { Egress, ProjectId } from '@rookery/core/contract';
+import type { HostEgress } from '../src/podman/network-rules.js';
 import { ProjectNetwork } from '../src/podman/project-network.js';
 
 const exec = new SystemExec();
@@ -30,7 +31,7 @@ afterEach(async () => {
 });
 
 /** A host's network, as one driver opens it. */
-function networkOf(hostKey: string, range = cidr) {
+function networkOf(hostKey: string, range = cidr, egress: Partial<HostEgress> = {}) {
   const network = new ProjectNetwork(
     exec,
     {
@@ -39,7 +40,7 @@ function networkOf(hostKey: string, range = cidr) {
       claimsDir: join(folder, 'claims'),
       cidr: range,
       hostPorts: [],
-      egress: 'internet',
+      egress: { mode: 'internet', allow: [], ...egress },
       deniedCidrs: [],
       resolvers: [],
     },
@@ -49,8 +50,12 @@ function networkOf(hostKey: string, range = cidr) {
   return network;
 }
 
-async function opened(hostKey: string, range = cidr): Promise<ProjectNetwork> {
-  const network = networkOf(hostKey, range);
+async function opened(
+  hostKey: string,
+  range = cidr,
+  egress: Partial<HostEgress> = {},
+): Promise<ProjectNetwork> {
+  const network = networkOf(hostKey, range, egress);
   await exec.run(['mkdir', '-p', join(folder, hostKey)]);
   await network.open();
   return network;
@@ -67,10 +72,16 @@ async function namespaceOf(): Promise<{ process: SpawnedProcess; pid: number }> 
   return { process: process_, pid: process_.pid ?? 0 };
 }
 
-async function attached(network: ProjectNetwork, projectId: ProjectId = newId()) {
+/** What the containers need, as the driver tells it. */
+const wanted = (
+  addresses: readonly [ProjectId, string][],
+  egress: readonly [ProjectId, Egress][] = [],
+) => ({ addresses: new Map(addresses), egress: new Map(egress) });
+
+async function attached(network: ProjectNetwork, projectId: ProjectId = newId(), egress?: Egress) {
   const { pid } = await namespaceOf();
   const address = await network.reserve(projectId);
-  const linkIndex = await network.attach(projectId, address, pid);
+  const linkIndex = await network.attach(projectId, address, pid, egress);
   return { projectId, address, linkIndex, pid };
 }
 
@@ -194,10 +205,11 @@ describe('a host’s network on a machine', () => {
     const { projectId, address, pid } = await attached(network);
     await listenIn(pid, 'the project');
     expect(await dial(address)).toBe('the project');
+    await network.repair(async () => wanted([[projectId, address]]));
 
     await exec.run(['ip', 'route', 'delete', `${address}/32`]);
     expect(await dial(address)).toBe('EHOSTUNREACH');
-    const done = await network.repair(async () => new Map([[projectId, address]]));
+    const done = await network.repair(async () => wanted([[projectId, address]]));
     expect(done).toMatchObject([{ kind: 'addRoute' }]);
     expect(await dial(address)).toBe('the project');
 
@@ -205,25 +217,26 @@ describe('a host’s network on a machine', () => {
     expect(await dial(address)).toBe('EHOSTUNREACH');
     await exec.run(['ip', 'route', 'delete', 'unreachable', cidr]);
     expect(await dial(address)).toBe('a stranger');
-    await network.repair(async () => new Map());
+    await network.repair(async () => wanted([]));
     expect(await dial(address)).toBe('EHOSTUNREACH');
   });
 
   it('brings back rules, gateway and forwarding that somebody has taken away', async () => {
     const network = await opened('one');
     const { projectId, address } = await attached(network);
-    const wanted = async () => new Map([[projectId, address]]);
-    expect(await network.repair(wanted)).toEqual([]);
+    const all = async () => wanted([[projectId, address]]);
+    expect(await network.repair(all)).toMatchObject([{ kind: 'loadRules' }]);
+    expect(await network.repair(all)).toEqual([]);
     const { table } = hostNetworkNames('one');
     await exec.run(['nft', 'flush', 'chain', 'inet', table, 'forward']);
     await exec.run(['ip', 'address', 'delete', '10.215.6.1/32', 'dev', 'lo']);
-    const kinds = (await network.repair(wanted)).map(({ kind }) => kind);
+    const kinds = (await network.repair(all)).map(({ kind }) => kind);
     expect(kinds.sort()).toEqual(['addGateway', 'loadRules']);
     const { stdout } = await exec.run(['nft', 'list', 'chain', 'inet', table, 'forward']);
-    expect(stdout).toContain('reject');
+    expect(stdout).toContain('goto refused');
     await exec.run(['nft', 'delete', 'table', 'inet', table]);
-    expect(await network.repair(wanted)).toMatchObject([{ kind: 'loadRules' }]);
-    expect(await network.repair(wanted)).toEqual([]);
+    expect(await network.repair(all)).toMatchObject([{ kind: 'loadRules' }]);
+    expect(await network.repair(all)).toEqual([]);
   });
 
   it('removes links with its own tag that are nobody’s, and no others', async () => {
@@ -238,8 +251,11 @@ describe('a host’s network on a machine', () => {
       await exec.run(['ip', 'link', 'add', name, 'type', 'veth', 'peer', 'name', `p${name}`]);
     }
     cleanup.add(async () => void (await exec.run(['ip', 'link', 'delete', foreign])));
-    const wanted = async () => new Map([[kept.projectId, kept.address]]);
-    expect(await network.repair(wanted)).toMatchObject([{ kind: 'deleteLink' }]);
+    const all = async () => wanted([[kept.projectId, kept.address]]);
+    expect(await network.repair(all)).toMatchObject([
+      { kind: 'loadRules' },
+      { kind: 'deleteLink' },
+    ]);
     const { stdout } = await exec.run(['ip', '-o', 'link']);
     expect(stdout).not.toContain(`${own}@`);
     expect(stdout).toContain(`${foreign}@`);

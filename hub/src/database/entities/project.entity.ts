@@ -1,4 +1,10 @@
-import type { CodedErrorView, ProjectRole, ProjectState, Quota } from '@rookery/core/contract';
+import type {
+  CodedErrorView,
+  Egress,
+  ProjectRole,
+  ProjectState,
+  Quota,
+} from '@rookery/core/contract';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 import { asNumber } from './columns.js';
 
@@ -19,6 +25,8 @@ export class Project {
   @Column('text', { nullable: true }) imageDigest!: string | null;
   @Column('jsonb') runQuota!: Quota;
   @Column('jsonb') publicPorts!: number[];
+  /** What it may reach; null: what its host allows. */
+  @Column('jsonb', { nullable: true }) egress!: Egress | null;
   @Column('text') state!: ProjectState;
   @Column('text') desiredState!: DesiredState;
   /** Whether a host has made the volume; a start makes it first when not. */

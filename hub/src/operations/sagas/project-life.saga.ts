@@ -1,4 +1,4 @@
-import type { Quota } from '@rookery/core/contract';
+import type { Egress, Quota } from '@rookery/core/contract';
 import { nothing, saga, step, type StepContext } from '@rookery/move';
 import type { Project } from '../../database/entities/project.entity.js';
 import { specOf } from '../../projects/project.queries.js';
@@ -106,6 +106,8 @@ async function deleteOnHost(context: StepContext<DeleteTypes>): Promise<void> {
 export interface UpdateInput {
   readonly quota: Quota;
   readonly publicPorts: number[];
+  /** Null: what the host allows. Absent in work of earlier releases: as it is. */
+  readonly egress?: Egress | null;
 }
 
 /** The host first: it alone knows whether the new limit is below what is used. */
@@ -116,15 +118,17 @@ export const updateProject = saga<LifeTypes<UpdateInput>>(
       do: async (context) => {
         const { hosts, records } = context.ports;
         const { projectId, quota, publicPorts } = context.input;
-        const project = await records.load(projectId);
+        const before = await records.load(projectId);
+        const { egress = before.egress } = context.input;
+        const project = { ...before, runQuota: quota, publicPorts, egress };
         if (project.hostId !== null && project.provisioned) {
           const target = await placed(context);
-          const spec = { ...specOf(project), quota, publicPorts };
+          const spec = specOf(project);
           await hosts
             .projects(target.hostId)
             .update({ fence: fenceFor(context, project), spec }, { signal: context.signal });
         }
-        await records.change(context, project, { runQuota: quota, publicPorts });
+        await records.change(context, project, { runQuota: quota, publicPorts, egress });
       },
       undo: nothing('the host refused, or took the limits over whole'),
     }),

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { CodedError, parseBytes } from '@rookery/core';
+import { parseEgressTarget } from '@rookery/core/contract';
 import { InvalidArgumentError } from 'commander';
 
 /** Parsers of option values; a wrong value is wrong usage (exit status 2). */
@@ -78,4 +79,14 @@ export function variable(
 export function ownVersion(): string {
   const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(manifest) as { version: string }).version;
+}
+
+/** `203.0.113.0/24:443,10.0.0.5:5432/tcp` */
+export function egressTargets(text: string): string[] {
+  const targets = text.split(',').map((part) => part.trim());
+  const wrong = targets.find((target) => parseEgressTarget(target) === undefined);
+  if (wrong === undefined) return targets;
+  throw new InvalidArgumentError(
+    `${wrong} is not as 203.0.113.0/24, 10.0.0.5:443 or 10.0.0.5:53/udp`,
+  );
 }

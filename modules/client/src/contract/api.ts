@@ -1,6 +1,7 @@
 import {
   DisplayName,
   HostId,
+  Egress,
   Port,
   ProjectId,
   ProjectRole,
@@ -49,6 +50,7 @@ const projects = {
       /** Id or name of a host; absent: placement chooses. */
       host: z.string().max(100).optional(),
       quota: QuotaInput.default({}),
+      egress: Egress.optional().describe('what it may reach; absent: what its host allows'),
       start: z.boolean().default(false),
     }),
     response: Started.required({ project: true }),
@@ -60,6 +62,7 @@ const projects = {
       'HOST_CORDONED',
       'DESTINATION_FULL',
       'IMAGE_INVALID',
+      'EGRESS_NOT_ALLOWED',
     ],
   }),
   getProject: route('GET', '/projects/{projectId}', {
@@ -72,16 +75,17 @@ const projects = {
   }),
   updateProject: route('PATCH', '/projects/{projectId}', {
     ...base,
-    summary: 'Rename, change the quota or the public ports',
+    summary: 'Rename, change the quota, the public ports or what it may reach',
     tag: 'projects',
     params: ofProject,
     body: z.object({
       name: DisplayName.optional(),
       quota: QuotaInput.optional(),
       publicPorts: z.array(Port).max(100).optional(),
+      egress: Egress.nullable().optional().describe('null: what its host allows'),
     }),
     response: ProjectView,
-    errors: ['QUOTA_BELOW_USE', 'PROJECT_MOVING', 'PROJECT_BUSY'],
+    errors: ['QUOTA_BELOW_USE', 'EGRESS_NOT_ALLOWED', 'PROJECT_MOVING', 'PROJECT_BUSY'],
   }),
   deleteProject: route('DELETE', '/projects/{projectId}', {
     ...base,

@@ -2,6 +2,7 @@
 import {
   AccountId,
   CodedErrorView,
+  Egress,
   DisplayName,
   HostId,
   MoveState,
@@ -94,6 +95,8 @@ export const ProjectView = z.object({
   quota: Quota,
   diskUsedBytes: z.int().nullable(),
   publicPorts: z.array(Port),
+  /** What it may reach; null: what its host allows. */
+  egress: Egress.nullable().default(null),
   /** The caller's role. */
   role: ProjectRole,
   lastBackupAt: Time.nullable(),

@@ -126,11 +126,12 @@ export class HubInMemory {
         return { operation: this.begin('project.create', made.id), project: changed };
       },
       getProject: ({ projectId }) => this.project(projectId),
-      updateProject: ({ projectId, name, quota, publicPorts }) => {
+      updateProject: ({ projectId, name, quota, publicPorts, egress }) => {
         const present = this.project(projectId);
         return this.change(projectId, {
           ...(name !== undefined && { name }),
           ...(publicPorts && { publicPorts }),
+          ...(egress !== undefined && { egress }),
           quota: { ...present.quota, ...JSON.parse(JSON.stringify(quota ?? {})) },
         });
       },

@@ -49,6 +49,7 @@ export function projectView(name: string, host: HostView, hubUrl: string): Proje
     quota: { diskBytes: 10 * 1024 ** 3, memoryBytes: 2 * 1024 ** 3, cpus: 2, pidsMax: 4096 },
     diskUsedBytes: null,
     publicPorts: [],
+    egress: null,
     role: 'owner',
     lastBackupAt: null,
     createdAt: at,

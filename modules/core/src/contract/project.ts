@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { Egress } from './egress.js';
 import { OperationId, PlacementGeneration, ProjectId, Port } from './ids.js';
 
 const GiB = 1024 ** 3;
@@ -59,6 +60,8 @@ export const ProjectSpec = z.object({
   quota: Quota,
   /** Ports that answer without a token. */
   publicPorts: z.array(Port).max(100).default([]),
+  /** Absent: what its host allows. An older host takes no notice of it. */
+  egress: Egress.optional(),
 });
 export type ProjectSpec = z.infer<typeof ProjectSpec>;
 

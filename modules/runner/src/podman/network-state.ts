@@ -3,6 +3,8 @@ import {
   anyLinkPrefix,
   CoreErrors,
   hostRouteProtocol,
+  ipRange,
+  ipText,
   NetworkErrors,
   rangeHolds,
   rangesOverlap,
@@ -78,6 +80,19 @@ export class KernelNetwork {
       forwarding: forwarding.trim() === '1',
       rulesIntact,
     };
+  }
+
+  /** Networks that the machine itself is in, public ones too: its neighbours are not the internet. */
+  async ownNetworks(): Promise<string[]> {
+    const { stdout } = await this.exec.run(['ip', '-json', '-4', 'address', 'show']);
+    const networks = parsed(Addresses, stdout)
+      .filter(({ ifname }) => ifname !== 'lo')
+      .flatMap((link) => link.addr_info)
+      .flatMap(({ local, prefixlen }) => {
+        const range = local === undefined ? undefined : ipRange(`${local}/${prefixlen}`);
+        return range && prefixlen > 0 ? [`${ipText(range.start)}/${prefixlen}`] : [];
+      });
+    return [...new Set(networks)].sort();
   }
 
   /** Links with the host's own tag. */

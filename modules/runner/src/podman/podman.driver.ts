@@ -12,13 +12,14 @@ import {
   parseConfig,
   Reverter,
 } from '@rookery/core';
-import type { ProjectId, Quota } from '@rookery/core/contract';
+import type { Egress, ProjectId, Quota } from '@rookery/core/contract';
 import type { z } from 'zod';
 import {
   ContainerDriver,
   type ContainerCapabilities,
   type ContainerSpec,
   type ContainerStatus,
+  type EgressOf,
   type ExecSession,
 } from '../container.driver.js';
 import type { ContainerStats, ExecInput } from '../contract.js';
@@ -35,7 +36,7 @@ import { PodmanCli } from './podman.cli.js';
 import { writePrivateRuntime } from './private-runtime.js';
 import { containerStatuses } from './container-statuses.js';
 import { isAlive } from './processes.js';
-import { ProjectNetwork, systemResolvers } from './project-network.js';
+import { ProjectNetwork, systemResolvers, type ContainersNetwork } from './project-network.js';
 import { endLeftSessions, execIn } from './runtime-exec.js';
 import { chooseRuntime } from './runtime-probe.js';
 import { seccompProfile } from './seccomp.js';
@@ -94,7 +95,8 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   get capabilities(): ContainerCapabilities {
-    return { limits: this.limits, network: true, isolation: this.ids.isolation };
+    const { egress } = this.options.network;
+    return { limits: this.limits, network: true, isolation: this.ids.isolation, egress };
   }
 
   /** For the image store, which pulls into the same podman root. */
@@ -118,7 +120,11 @@ export class PodmanDriver extends ContainerDriver {
     const { hostKey } = this.options;
     const projectNetwork = new ProjectNetwork(
       this.commands,
-      { ...network, hostKey, stateDir, resolvers },
+      {
+        ...network,
+        ...{ hostKey, stateDir, resolvers },
+        egress: { mode: network.egress, allow: network.egressAllow },
+      },
       this.locks,
     );
     await projectNetwork.open();
@@ -138,7 +144,10 @@ export class PodmanDriver extends ContainerDriver {
   async start(spec: ContainerSpec): Promise<ContainerStatus> {
     return this.locks.run(spec.projectId, async () => {
       const before = (await this.list()).find((status) => status.projectId === spec.projectId);
-      if (before?.state === 'running' && before.generation === spec.generation) return before;
+      if (before?.state === 'running' && before.generation === spec.generation) {
+        await this.parts.network.setPolicy(spec.projectId, spec.egress);
+        return before;
+      }
       await this.removeContainer(spec.projectId, 0);
       return this.startFresh(spec);
     });
@@ -237,12 +246,20 @@ export class PodmanDriver extends ContainerDriver {
     return running ?? (await this.ids.claim(id)).firstId;
   }
 
-  async repairNetwork(): Promise<string[]> {
-    const addresses = async (): Promise<Map<ProjectId, string>> => {
-      const statuses = await this.list();
-      return new Map(statuses.map(({ projectId, address = '' }) => [projectId, address]));
+  async setEgress(id: ProjectId, egress: Egress | undefined): Promise<void> {
+    await this.parts.network.setPolicy(id, egress);
+  }
+
+  async repairNetwork(egressOf: EgressOf): Promise<string[]> {
+    const wanted = async (): Promise<ContainersNetwork> => {
+      const [statuses, egress] = [await this.list(), await egressOf()];
+      const addresses = new Map<ProjectId, string>();
+      for (const { projectId, address } of statuses) {
+        if (address !== undefined) addresses.set(projectId, address);
+      }
+      return { addresses, egress };
     };
-    return (await this.parts.network.repair(addresses)).map(({ kind }) => kind);
+    return (await this.parts.network.repair(wanted)).map(({ kind }) => kind);
   }
 
   /** Takes everything of this host off the machine: containers, rules, mounts, podman's storage. */
@@ -302,7 +319,7 @@ export class PodmanDriver extends ContainerDriver {
         reason: 'its first process ended at once; see its logs',
       });
     }
-    const linkIndex = await network.attach(spec.projectId, address, handle.pid);
+    const linkIndex = await network.attach(spec.projectId, address, handle.pid, spec.egress);
     const startedAt = Date.now();
     return { projectId, generation, state: 'running', address, linkIndex, startedAt };
   }

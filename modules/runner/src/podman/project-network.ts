@@ -1,6 +1,13 @@
 import { readFile } from 'node:fs/promises';
-import { CodedError, hostNetworkNames, KeyedLock, NetworkClaims, type Exec } from '@rookery/core';
-import type { ProjectId } from '@rookery/core/contract';
+import {
+  CodedError,
+  hostNetworkNames,
+  ipRange,
+  KeyedLock,
+  NetworkClaims,
+  type Exec,
+} from '@rookery/core';
+import type { Egress, ProjectId } from '@rookery/core/contract';
 import { RunnerErrors } from '../runner.errors.js';
 import { addressAt, gatewayOf, parseCidr, type Cidr } from './cidr.js';
 import { KernelNetwork } from './network-state.js';
@@ -11,7 +18,7 @@ import {
   type ProjectLink,
 } from './network.plan.js';
 import { HostRules } from './host-rules.js';
-import { containerRules } from './network-rules.js';
+import { containerRules, type ChangingRules, type HostEgress } from './network-rules.js';
 
 export interface ProjectNetworkOptions {
   readonly hostKey: string;
@@ -20,10 +27,19 @@ export interface ProjectNetworkOptions {
   readonly claimsDir: string;
   readonly cidr: string;
   readonly hostPorts: readonly number[];
-  readonly egress: 'internet' | 'none';
+  readonly egress: HostEgress;
   readonly deniedCidrs: readonly string[];
   readonly resolvers: readonly string[];
 }
+
+/** What the host's containers need of the network. */
+export interface ContainersNetwork {
+  /** The address that each container was given. */
+  readonly addresses: Map<ProjectId, string>;
+  /** Policies of projects that have one. */
+  readonly egress: ReadonlyMap<ProjectId, Egress>;
+}
+type Wanted = () => Promise<ContainersNetwork>;
 
 /**
  * The projects' network: one veth pair a container, a /32 address each, one nftables table a host.
@@ -76,7 +92,7 @@ export class ProjectNetwork {
         await this.kernel.assertFree();
         await locked.claim(cidr, holder);
       });
-      await this.rules.load();
+      await this.rules.open(await this.kernel.ownNetworks());
       await this.kernel.closeRange();
       await this.kernel.allowForwarding();
       await this.kernel.addGateway();
@@ -104,11 +120,17 @@ export class ProjectNetwork {
   }
 
   /**
-   * Gives the container whose first process is `pid` its address.
+   * Gives the container whose first process is `pid` its address, and its policy before that.
    * @returns the number of the host's end of its link
    */
-  async attach(projectId: ProjectId, address: string, pid: number): Promise<number> {
+  async attach(
+    projectId: ProjectId,
+    address: string,
+    pid: number,
+    egress?: Egress,
+  ): Promise<number> {
     const name = this.linkName(this.numberOf(projectId));
+    await this.rules.setPolicy(name, egress);
     const index = await this.kernel.addLink(name, address, projectId, pid);
     // One shell inside the namespace: the order matters, the default route tells the init to go on.
     const inside = [
@@ -140,6 +162,13 @@ export class ProjectNetwork {
     }
   }
 
+  /** What a running project may reach from now on; not running: nothing to do. */
+  async setPolicy(projectId: ProjectId, egress: Egress | undefined): Promise<void> {
+    for (const link of await this.links()) {
+      if (link.projectId === projectId) await this.rules.setPolicy(link.name, egress);
+    }
+  }
+
   links(): Promise<ProjectLink[]> {
     return this.kernel.links();
   }
@@ -147,15 +176,17 @@ export class ProjectNetwork {
   /**
    * Compares everything with what should be, and mends it: routes and rules that somebody took
    * away come back, links that are nobody's go.
-   * @param addresses of all containers; @returns what was done
+   * @param wanted of all containers, asked again before each change; @returns what was done
    */
-  async repair(addresses: () => Promise<Map<ProjectId, string>>): Promise<NetworkAction[]> {
+  async repair(wanted: Wanted): Promise<NetworkAction[]> {
+    const now = await wanted();
+    const intact = await this.rules.isIntact(await this.rulesFor(now));
     const plan = planNetwork(
-      { cidr: this.options.cidr, addresses: this.withReserved(await addresses()) },
-      await this.kernel.state(await this.rules.isIntact()),
+      { cidr: this.options.cidr, addresses: this.withReserved(now.addresses) },
+      await this.kernel.state(intact),
     );
     for (const action of plan) {
-      const perform = this.handlers(addresses)[action.kind] as (
+      const perform = this.handlers(wanted)[action.kind] as (
         action: NetworkAction,
       ) => Promise<void>;
       await perform(action);
@@ -173,11 +204,11 @@ export class ProjectNetwork {
     await this.claims.release({ hostKey, folder: stateDir });
   }
 
-  private handlers(addresses: () => Promise<Map<ProjectId, string>>): {
+  private handlers(wanted: Wanted): {
     readonly [K in keyof NetworkActions]: (input: NetworkActions[K]) => Promise<void>;
   } {
     return {
-      loadRules: () => this.rules.load(),
+      loadRules: () => this.rules.load(async () => this.rulesFor(await wanted())),
       closeRange: () => this.kernel.closeRange(),
       addGateway: () => this.kernel.addGateway(),
       allowForwarding: () => this.kernel.allowForwarding(),
@@ -185,13 +216,25 @@ export class ProjectNetwork {
       deleteLink: ({ link }) =>
         // The plan may be old: a container may be starting under that name by now.
         this.locks.run(link.projectId, async () => {
-          const wanted = this.withReserved(await addresses());
+          const addresses = this.withReserved((await wanted()).addresses);
           const now = (await this.links()).find((one) => one.index === link.index);
-          if (!now || wanted.get(now.projectId) === now.address) return;
+          if (!now || addresses.get(now.projectId) === now.address) return;
           if (now.projectId === '' && this.reserved.has(this.numberAt(now))) return;
           await this.kernel.deleteLink(now.name);
         }),
     };
+  }
+
+  private async rulesFor({ addresses, egress }: ContainersNetwork): Promise<ChangingRules> {
+    const base = this.range.base;
+    const links = [...this.withReserved(addresses)].map(
+      ([projectId, address]): [string, Egress | undefined] => {
+        const number = (ipRange(address)?.start ?? base) - base;
+        return [this.linkName(number), egress.get(projectId)];
+      },
+    );
+    const byName = links.sort(([one], [other]) => (one < other ? -1 : 1));
+    return { ownNetworks: await this.kernel.ownNetworks(), policies: new Map(byName) };
   }
 
   private withReserved(addresses: Map<ProjectId, string>): Map<ProjectId, string> {

@@ -143,6 +143,7 @@ function hostFields(host: HostView): string {
     Cpus: String(capacity.cpus),
     Storage: `${capabilities.storageDriver}, ${capabilities.quota} quotas`,
     Isolation: isolation(capabilities),
+    Egress: capabilities.egress ?? 'not limited (an earlier release)',
     Backups: backupsOf(host),
     Url: host.publicUrl,
     Version: host.version,

@@ -1,9 +1,11 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
+import type { Egress, EgressMode } from '@rookery/core/contract';
 import type { ProjectView } from '../../contract/views.js';
 import { finishProjectWork, follow, startedResult } from '../follow.js';
 import { relativeTime, shortId, usage } from '../output/format.js';
 import { fields, table } from '../output/table.js';
-import { bytes, ports, positive } from '../parameters.js';
+import { usageError } from '../cli.errors.js';
+import { bytes, egressTargets, ports, positive } from '../parameters.js';
 import type { CommandModule } from '../cli.js';
 import { collect, findHost, findProject } from '../resolve.js';
 import { examples } from './examples.js';
@@ -15,14 +17,19 @@ interface QuotaOptions {
   readonly pids?: number;
 }
 
-interface CreateOptions extends QuotaOptions {
+interface EgressOptions {
+  readonly egress?: EgressMode | 'host';
+  readonly egressAllow?: string[];
+}
+
+interface CreateOptions extends QuotaOptions, EgressOptions {
   readonly image?: string;
   readonly host?: string;
   readonly start?: boolean;
   readonly wait: boolean;
 }
 
-interface UpdateOptions extends QuotaOptions {
+interface UpdateOptions extends QuotaOptions, EgressOptions {
   readonly name?: string;
   readonly publicPorts?: number[];
 }
@@ -37,7 +44,9 @@ export const projectCommands: CommandModule = (program, cli) => {
       .description('make a project, place it on a host, and start it when asked')
       .argument('<name>')
       .option('--image <ref>', 'image reference; default: the hub’s base image')
-      .option('--host <host>', 'id or name of a host; default: placement chooses'),
+      .option('--host <host>', 'id or name of a host; default: placement chooses')
+      .addOption(egressOption())
+      .addOption(egressAllowOption()),
   )
     .option('--start', 'start it at once')
     .option('--no-wait', 'do not wait for the end; print the operation')
@@ -51,6 +60,7 @@ export const projectCommands: CommandModule = (program, cli) => {
             image: options.image,
             host: options.host,
             quota: quotaOf(options),
+            egress: egressOf(options) ?? undefined,
             start: options.start ?? false,
           },
           { signal: run.signal },
@@ -92,10 +102,13 @@ export const projectCommands: CommandModule = (program, cli) => {
   withQuota(
     project
       .command('update')
-      .description('rename, change the quota or the public ports')
+      .alias('set')
+      .description('rename, change the quota, the public ports or what it may reach')
       .argument('<project>')
       .option('--name <name>', 'new name')
-      .option('--public-ports <ports>', 'ports that answer without a login, as 8080,3000', ports),
+      .option('--public-ports <ports>', 'ports that answer without a login, as 8080,3000', ports)
+      .addOption(egressOption())
+      .addOption(egressAllowOption()),
   )
     .addHelpText(
       'after',
@@ -106,11 +119,13 @@ export const projectCommands: CommandModule = (program, cli) => {
         const client = await run.client();
         const { id } = await findProject(client, name);
         const quota = quotaOf(options);
+        const egress = egressOf(options);
         const changed = await client.updateProject({
           projectId: id,
           ...(options.name !== undefined && { name: options.name }),
           ...(options.publicPorts && { publicPorts: options.publicPorts }),
           ...(Object.keys(quota).length > 0 && { quota }),
+          ...(egress !== undefined && { egress }),
         });
         return { json: changed, text: projectFields(changed) };
       }),
@@ -147,6 +162,31 @@ function withQuota(command: Command): Command {
     .option('--cpu <number>', 'processors, as 2 or 0.5', positive)
     .option('--pids <number>', 'processes and threads', positive);
 }
+
+const egressOption = (): Option =>
+  new Option(
+    '--egress <mode>',
+    'what it may reach: nothing, what --egress-allow lists, the internet, private networks too, or what its host allows',
+  ).choices(['none', 'allow-list', 'internet', 'open', 'host']);
+
+const egressAllowOption = (): Option =>
+  new Option(
+    '--egress-allow <list>',
+    'with the mode allow-list: as 203.0.113.0/24:443,10.0.0.5:5432/tcp',
+  ).argParser(egressTargets);
+
+/** Null: what the host allows; undefined: nothing was said. */
+function egressOf({ egress, egressAllow }: EgressOptions): Egress | null | undefined {
+  const mode = egress ?? (egressAllow ? 'allow-list' : undefined);
+  if (mode === undefined) return undefined;
+  if (egressAllow && mode !== 'allow-list') {
+    throw usageError('--egress-allow belongs to --egress allow-list');
+  }
+  return mode === 'host' ? null : { mode, allow: egressAllow ?? [] };
+}
+
+const egressText = (egress: Egress | null): string =>
+  egress === null ? 'what its host allows' : [egress.mode, ...egress.allow].join(' ');
 
 function quotaOf(options: QuotaOptions): Record<string, number> {
   return {
@@ -189,6 +229,7 @@ function projectFields(project: ProjectView): string {
     Memory: usage(null, quota.memoryBytes),
     Cpus: String(quota.cpus),
     'Public ports': project.publicPorts.join(', ') || undefined,
+    Egress: egressText(project.egress),
     'Your role': project.role,
     'Last backup': relativeTime(project.lastBackupAt),
     Created: relativeTime(project.createdAt),
