@@ -142,4 +142,38 @@ describe('requests for messages, answered like by nats-server', () => {
       });
     });
   });
+
+  test('a plain subscriber on what goes to a group', async () => {
+    await everywhere.same(async (client, said) => {
+      await withMessages(client, async () => {
+        const push = { deliver_subject: 'to.group', deliver_group: 'g' };
+        const heard: string[] = [];
+        client.subscribe('to.group', {
+          callback: (_, message) => void heard.push(`plain ${shown(message)}`),
+        });
+        await client.flush();
+        said(await api(client, 'CONSUMER.CREATE.S.c', consumer('c', push)));
+        const bound = async (): Promise<unknown> =>
+          (await client.request('$JS.API.CONSUMER.INFO.S.c')).json<{ push_bound?: boolean }>()
+            .push_bound;
+        said([await bound(), heard]);
+        client.subscribe('to.group', {
+          queue: 'other',
+          callback: (_, message) => void heard.push(`other ${shown(message)}`),
+        });
+        await client.flush();
+        said([await bound(), heard]);
+        client.subscribe('to.group', {
+          queue: 'g',
+          callback: (_, message) => void heard.push(`group ${shown(message)}`),
+        });
+        await waitFor(
+          'all that is there',
+          () => heard.filter((line) => line.startsWith('group')).length === 5,
+          patience,
+        ).catch(() => undefined);
+        said([await bound(), [...heard].sort()]);
+      });
+    });
+  });
 });

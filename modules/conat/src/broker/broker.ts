@@ -20,6 +20,7 @@ import type {
   Transport,
 } from './ports.js';
 import { protocolTexts, type CloseReason } from './protocol-texts.js';
+import { partsOfAudience } from './subjects.js';
 import { Sublist, type Match } from './sublist.js';
 
 /** Clients choose features by the version, so it names the nats-server that we are like. */
@@ -253,11 +254,16 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     return this.sublist.match(subject);
   }
 
-  /** Does a client of this process listen on this literal subject? Others' are not known here. */
-  interest(subject: string): boolean {
+  /**
+   * Does a client of this process listen on this literal subject? Others' are not known here.
+   * @param audience see `audienceOf`
+   */
+  interest(audience: string): boolean {
+    const { subject, group } = partsOfAudience(audience);
     const { plain, groups } = this.sublist.match(subject);
     const isHeard = (each: Subscription): boolean => each.client.isHeard(each, subject);
-    return plain.some(isHeard) || groups.some((group) => group.some(isHeard));
+    if (group === '') return plain.some(isHeard) || groups.some((each) => each.some(isHeard));
+    return groups.some((each) => each[0]?.queue === group && each.some(isHeard));
   }
 
   watchInterest(subject: string, listener: InterestListener): () => void {

@@ -1,16 +1,20 @@
 import type { Subscription } from './ports.js';
-import { hasWildcard } from './subjects.js';
+import { audienceOf, hasWildcard, partsOfAudience } from './subjects.js';
 
 export type InterestListener = (interested: boolean) => void;
 
 interface Watch {
+  /** A subject, and of whom an interest in it counts: see `audienceOf`. */
   readonly subject: string;
   readonly listeners: Set<InterestListener>;
   interested: boolean;
 }
 
 /** `a.b.` of `a.b.c`. */
-const prefixOf = (subject: string): string => subject.slice(0, subject.lastIndexOf('.') + 1);
+function prefixOf(audience: string): string {
+  const { subject } = partsOfAudience(audience);
+  return subject.slice(0, subject.lastIndexOf('.') + 1);
+}
 
 /**
  * Literal subjects of which somebody wants to know whether anyone listens. Changes are told at the
@@ -51,10 +55,12 @@ export class InterestWatches {
   /** A subscription came or went. */
   changed(subscription: Subscription): void {
     if (this.watches.size === 0) return;
-    const { subject, tokens } = subscription;
+    const { subject, tokens, queue } = subscription;
     if (!hasWildcard(tokens)) {
-      const watch = this.watches.get(subject);
-      if (watch) this.touch(watch);
+      for (const audience of new Set([subject, audienceOf(subject, queue)])) {
+        const watch = this.watches.get(audience);
+        if (watch) this.touch(watch);
+      }
       return;
     }
     const last = tokens.length - 1;

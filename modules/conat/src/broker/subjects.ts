@@ -47,6 +47,20 @@ export const inboxRoot = '_INBOX.';
 /** The subjects that identity `name` may receive replies on. */
 export const inboxPrefixOf = (name: string): string => `${inboxRoot}${name}.`;
 
+/**
+ * Who is meant by an interest in a subject: everybody, or the members of a queue group alone. A space
+ * is in neither.
+ */
+export const audienceOf = (subject: string, group = ''): string =>
+  group === '' ? subject : `${subject} ${group}`;
+
+/** What {@link audienceOf} put together; the group is '' for everybody. */
+export function partsOfAudience(audience: string): { subject: string; group: string } {
+  const at = audience.indexOf(' ');
+  if (at < 0) return { subject: audience, group: '' };
+  return { subject: audience.slice(0, at), group: audience.slice(at + 1) };
+}
+
 interface PatternNode {
   readonly next: Map<string, PatternNode>;
   end: boolean;

@@ -1,3 +1,4 @@
+import { audienceOf } from '../../../broker/subjects.js';
 import type { JetStreamAccount } from '../../account.js';
 import type { StoredMessage } from '../account-store.js';
 import type { Outbox } from '../engine-io.js';
@@ -139,8 +140,8 @@ export class Consumer {
     const filtersBefore = filtersOf(this.config).join(' ');
     this.config = config;
     if (filtersOf(config).join(' ') !== filtersBefore) this.refilter();
-    if (this.push && deliverTo !== this.push.deliverTo) {
-      this.parts.outbox.unwatch(this.push.deliverTo);
+    if (this.push && audienceOf(deliverTo, config.deliver_group) !== this.push.audience) {
+      this.parts.outbox.unwatch(this.push.audience);
       this.push = this.newPush(deliverTo);
     }
     this.dirty = true;
@@ -223,7 +224,7 @@ export class Consumer {
   /** It goes; those who wait are told. */
   end(): void {
     this.pull?.endAll(409, 'Consumer Deleted');
-    if (this.push) this.parts.outbox.unwatch(this.push.deliverTo);
+    if (this.push) this.parts.outbox.unwatch(this.push.audience);
   }
 
   heartbeat(): Buffer {
@@ -238,8 +239,11 @@ export class Consumer {
 
   private newPush(deliverTo: string): PushFlow {
     const { account, outbox, config } = this.parts;
-    outbox.watch(deliverTo);
+    // Of a group its members count alone: whoever else listens takes no messages.
+    const audience = audienceOf(deliverTo, this.config.deliver_group);
+    outbox.watch(audience);
     return new PushFlow(outbox, {
+      audience,
       name: `${this.stream.name}.${this.name}`,
       deliverTo,
       flowControlPrefix: account.flowControlPrefix,

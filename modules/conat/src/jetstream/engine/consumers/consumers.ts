@@ -52,7 +52,7 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   }
 
   load(stream: StreamHandle): void {
-    for (const old of this.of(stream.name)) if (old.push) this.outbox.unwatch(old.deliverTo);
+    for (const old of this.of(stream.name)) if (old.push) this.outbox.unwatch(old.push.audience);
     this.byStream.delete(stream.name);
     for (const stored of stream.store.consumers()) {
       const { config, deliverTo } = JSON.parse(stored.config) as StoredConfig;
@@ -136,7 +136,7 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   interest({ subject, present }: InterestInput): void {
     const nowMs = this.clock.now();
     for (const consumer of this.all()) {
-      if (consumer.push?.deliverTo === subject) consumer.setInterest(present, nowMs);
+      if (consumer.push?.audience === subject) consumer.setInterest(present, nowMs);
       else if (!present) consumer.pull?.nobodyAt(subject);
     }
   }

@@ -9,6 +9,8 @@ export interface PushFlowOptions {
   readonly name: string;
   /** On the broker. */
   readonly deliverTo: string;
+  /** Who listens there: see `audienceOf`. */
+  readonly audience: string;
   readonly flowControlPrefix: string;
   readonly flowControl: boolean;
   /** 0 for none. */
@@ -34,6 +36,10 @@ export class PushFlow {
 
   get deliverTo(): string {
     return this.options.deliverTo;
+  }
+
+  get audience(): string {
+    return this.options.audience;
   }
 
   get open(): boolean {
