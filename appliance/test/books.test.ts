@@ -211,6 +211,45 @@ describe('the host’s books', () => {
     }
   });
 
+  it('tell the ingress which ports to wait for, also after a move', async () => {
+    const record = new HostRecord(database, () => undefined);
+    await record.save({
+      hostId: newId(),
+      hubUrl: 'http://x',
+      verificationKeys: [],
+      heartbeatEveryMs: 1,
+    });
+    const path = join(folder, 'books', 'host.sqlite');
+    const seen = await IngressBooks.open(path, new AbortController().signal);
+    try {
+      const change = (more: object) => books.change(id, (_row, save) => save(more));
+      const listeners = [
+        { port: 80, isUp: true, startMs: 5 },
+        { port: 81, isUp: false, startMs: 20_000 },
+        { port: 82, isUp: false },
+      ];
+      await change({ address: '10.0.0.2', startedAt: 1000, listeners });
+      const awaited = [
+        { port: 81, until: 61_000 },
+        { port: 82, until: 31_000 },
+      ];
+      const running = { state: 'running', address: '10.0.0.2' };
+      expect(seen.lookup(id)).toEqual({ ...running, awaited });
+      await change({ state: 'stopped', address: null, startsAgainBy: 7 });
+      expect(seen.lookup(id)).toEqual({ state: 'stopped', heldUntil: 7 });
+      await change({ state: 'starting' });
+      expect(seen.lookup(id)).toEqual({ state: 'held' });
+      expect((await moves.get(id))?.listeners).toEqual(listeners);
+      await moves.adopt(id, 2, spec, true, [{ port: 90, isUp: true }]);
+      await gate.release(id);
+      await change({ state: 'running', address: '10.0.0.3' });
+      expect(seen.lookup(id)).toEqual({ state: 'running', address: '10.0.0.3' });
+      expect(await books.get(id)).toMatchObject({ startsAgainBy: null, startedAt: null });
+    } finally {
+      seen.close();
+    }
+  });
+
   it('keep jobs and moves over a restart', async () => {
     const job = { fence: fence(), kind: 'backup', state: 'running', startedAt: 1 } as const;
     await new SqliteBackupJournal(database).put(job);

@@ -1,4 +1,4 @@
-import type { MoveId, ProjectId, ProjectSpec } from '@rookery/core/contract';
+import type { MoveId, ProjectId, ProjectListener, ProjectSpec } from '@rookery/core/contract';
 import { HostProjects, IngressGate, MoveErrors, type HostProject } from '@rookery/move';
 import type { ProjectBooks } from './project-books.js';
 
@@ -32,6 +32,7 @@ export class BookedHostProjects extends HostProjects {
       state: row.state,
       ...(row.imageDigest !== null && { imageDigest: row.imageDigest }),
       desiredRunning: row.desiredState === 'running',
+      listeners: row.listeners,
     };
   }
 
@@ -70,6 +71,7 @@ export class BookedHostProjects extends HostProjects {
     generation: number,
     spec: ProjectSpec,
     desiredRunning: boolean,
+    listeners: readonly ProjectListener[] = [],
   ): Promise<void> {
     await this.books.change(projectId, (row, save) => {
       if (row && row.generation >= generation) return;
@@ -82,6 +84,9 @@ export class BookedHostProjects extends HostProjects {
         imageDigest: null,
         address: null,
         linkIndex: null,
+        startedAt: null,
+        listeners,
+        startsAgainBy: null,
         error: null,
         fencedBy: null,
         restoringBy: null,

@@ -19,6 +19,7 @@ import { Access1700000000002 } from './migrations/0002-access.js';
 import { Attempts1700000000003 } from './migrations/0003-attempts.js';
 import { Links1700000000004 } from './migrations/0004-links.js';
 import { BackupRepository1700000000006 } from './migrations/0006-backup-repository.js';
+import { Listeners1700000000007 } from './migrations/0007-listeners.js';
 
 /** Another process of this host reads only: what holds the file is a backup or a person's tool. */
 const busyTimeoutMs = 5_000;
@@ -55,6 +56,7 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
       Attempts1700000000003,
       Links1700000000004,
       BackupRepository1700000000006,
+      Listeners1700000000007,
     ],
     prepareDatabase: (opened: SqliteDatabase) => {
       opened.pragma('journal_mode = WAL');

@@ -1,8 +1,9 @@
 import Database, { type Database as SqliteDatabase, type Statement } from 'better-sqlite3';
 import { CoreErrors, waitFor } from '@rookery/core';
-import type { MoveId, VerificationKey } from '@rookery/core/contract';
+import type { MoveId, ProjectListener, VerificationKey } from '@rookery/core/contract';
 import { IncomingMove, MoveJournal, type OutgoingMove } from '@rookery/move';
 import { RouteTable, type HostRoute } from '@rookery/proxy';
+import { awaitedPorts } from '@rookery/runner/contract';
 
 const openTimeoutMs = 120_000;
 /** How soon a change is noticed when the agent's nudge is lost. */
@@ -14,6 +15,9 @@ interface RouteRow {
   readonly address: string | null;
   readonly link_index: number | null;
   readonly ingress_state: 'open' | 'held' | 'moved';
+  readonly started_at: number | null;
+  readonly listeners: string;
+  readonly starts_again_by: number | null;
 }
 
 /**
@@ -33,7 +37,8 @@ export class IngressBooks {
   private constructor(private readonly database: SqliteDatabase) {
     this.selectVersion = database.prepare<[], number>('PRAGMA data_version').pluck();
     this.selectRoutes = database.prepare(
-      'SELECT id, state, address, link_index, ingress_state FROM projects',
+      `SELECT id, state, address, link_index, ingress_state, started_at, listeners, starts_again_by
+       FROM projects`,
     );
     this.selectMoved = database.prepare('SELECT id, new_url FROM moved_projects');
     this.timer = setInterval(() => this.refresh(), pollEveryMs).unref();
@@ -123,15 +128,22 @@ export class IngressBooks {
   }
 }
 
-function routeOf({
-  state,
-  address,
-  link_index: linkIndex,
-  ingress_state: gate,
-}: RouteRow): HostRoute {
-  if (gate === 'held') return { state: 'held' };
-  if (state !== 'running' || address === null) return { state: 'stopped' };
-  return { state, address, ...(linkIndex !== null && { linkIndex }) };
+function routeOf(row: RouteRow): HostRoute {
+  const { state, address, link_index: linkIndex, started_at: startedAt } = row;
+  if (row.ingress_state === 'held') return { state: 'held' };
+  if (state === 'running' && address !== null) {
+    const awaited = awaitedPorts(JSON.parse(row.listeners) as ProjectListener[], startedAt ?? 0);
+    return {
+      state,
+      address,
+      ...(linkIndex !== null && { linkIndex }),
+      ...(awaited.length > 0 && { awaited }),
+    };
+  }
+  // What starts, or was stopped for a moment, answers soon: whoever asks now need not ask again.
+  if (state === 'starting') return { state: 'held' };
+  const { starts_again_by: until } = row;
+  return until === null ? { state: 'stopped' } : { state: 'stopped', heldUntil: until };
 }
 
 function openJoined(path: string): SqliteDatabase | undefined {

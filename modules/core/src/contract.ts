@@ -26,6 +26,7 @@ export {
   Progress,
   ProjectSpec,
   MoveState,
+  ProjectListener,
   ProjectState,
   Quota,
 } from './contract/project.js';

@@ -6,6 +6,7 @@ import {
   HostId,
   job,
   MoveId,
+  ProjectListener,
   ProjectSpec,
   service,
   SshPublicKey,
@@ -44,6 +45,8 @@ export const MoveManifest = z.object({
   final: z.object({ name: z.string(), uuid: z.string() }).optional(),
   persistence: z.object({ name: z.string(), uuid: z.string() }).optional(),
   imageDigest: z.string().optional(),
+  /** What listened at the source: requests wait at the destination until it listens there. */
+  listeners: z.array(ProjectListener).optional(),
 });
 export type MoveManifest = z.infer<typeof MoveManifest>;
 

@@ -1,6 +1,12 @@
 import type { Readable } from 'node:stream';
 import { toCodedError, type CodedErrorJson } from '@rookery/core';
-import type { MoveId, ProjectId, ProjectSpec, ProjectState } from '@rookery/core/contract';
+import type {
+  MoveId,
+  ProjectId,
+  ProjectListener,
+  ProjectSpec,
+  ProjectState,
+} from '@rookery/core/contract';
 import type { MoveTarget } from './contract.js';
 
 /** A project as its host keeps it. */
@@ -13,6 +19,8 @@ export interface HostProject {
   readonly imageDigest?: string;
   /** Whether it should run: the wish, not what the container does at this moment. */
   readonly desiredRunning: boolean;
+  /** What listens in it, or did when it was stopped. */
+  readonly listeners?: readonly ProjectListener[];
 }
 
 /** A host's projects, as far as a move touches them. Every method may be repeated. */
@@ -41,6 +49,7 @@ export abstract class HostProjects {
     generation: number,
     spec: ProjectSpec,
     desiredRunning: boolean,
+    listeners?: readonly ProjectListener[],
   ): Promise<void>;
   /** Drops the project's record and container; its volume is removed by the caller. */
   abstract forget(projectId: ProjectId, newUrl?: string): Promise<void>;

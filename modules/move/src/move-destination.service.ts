@@ -89,7 +89,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
         move.overQuota ?? (await storage.activateLanding(moveId, projectId, plan)).overQuota;
       await this.save({ ...activating, overQuota });
       // The record after the volume: a reconciler never sees a project without its files.
-      await projects.adopt(projectId, fence.generation, spec, start);
+      await projects.adopt(projectId, fence.generation, spec, start, manifest.listeners);
       const startError = start ? await startIfItCan(projects, projectId) : undefined;
       await gate.release(projectId);
       await storage.dropLanding(moveId);

@@ -109,6 +109,8 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
       const snapshots = await streams.sendSnapshots();
       const final = await streams.sendPicture(pictureName(moveId, 'final'));
       const imageDigest = project?.imageDigest ?? project?.spec.imageDigest;
+      // Read behind the stop, which writes down what listened.
+      const listeners = (await projects.get(projectId))?.listeners ?? [];
       // The pictures stay until the move ends: removing them now would only make people wait.
       return {
         manifest: {
@@ -118,6 +120,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
           final: { name: final.name, uuid: final.uuid },
           persistence: { name: final.name, uuid: final.persistenceUuid },
           ...(imageDigest !== undefined && { imageDigest }),
+          ...(listeners.length > 0 && { listeners: [...listeners] }),
         },
         wasRunning,
         bytes: streams.sentBytes,

@@ -61,6 +61,20 @@ describe('moving a project', () => {
     expect(busy.from.storage.sent.map(({ kind }) => kind)).not.toContain('image');
   });
 
+  it('tells the destination what listened, as it was when the container had been stopped', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    const { projects } = busy.from;
+    const listeners = [{ port: 8080, isUp: true, startMs: 1500 }];
+    const stop = projects.stopContainer.bind(projects);
+    projects.stopContainer = async (id) => {
+      await stop(id);
+      projects.listeners = listeners;
+    };
+    expect((await run(busy)).status).toBe('succeeded');
+    expect(await busy.to.projects.get(busy.projectId)).toMatchObject({ listeners });
+  });
+
   it('moves back again', async () => {
     const busy = new BusyWorld();
     await busy.start();

@@ -29,7 +29,7 @@ export const ProxyLimits = z.object({
   /** A request body may be silent this long. */
   bodyIdleMs: z.int().min(10).default(60_000),
   upgradeMs: z.int().min(10).default(15_000),
-  /** How long a request waits for a move's cutover. */
+  /** How long a request waits for a move's cutover, or for a project that is started again. */
   holdMs: z.int().min(0).default(30_000),
   heldPerProjectMax: z.int().min(0).default(256),
   heldMax: z.int().min(0).default(4096),

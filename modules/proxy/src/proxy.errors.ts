@@ -65,7 +65,7 @@ export const ProxyErrors = catalogue('proxy', {
   },
   PROXY_PROJECT_HELD: {
     status: 503,
-    message: 'The project is being moved to another host. Try again in a few seconds.',
+    message: 'The project is being moved or started again. Try again in a few seconds.',
     retryable: true,
   },
   PROXY_PROJECT_MOVED: {

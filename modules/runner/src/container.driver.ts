@@ -118,6 +118,8 @@ export abstract class ContainerDriver {
     id: ProjectId,
     options: { follow: boolean; tailLines?: number; signal: AbortSignal },
   ): Readable;
+  /** TCP ports on which something in the container listens; undefined when it does not run. */
+  abstract listeningPorts(id: ProjectId): Promise<number[] | undefined>;
   abstract stats(id: ProjectId): Promise<ContainerStats>;
 
   /**

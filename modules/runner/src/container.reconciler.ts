@@ -12,6 +12,8 @@ const steadyMs = 60_000;
 const stopGraceMs = 10_000;
 /** Starts at once after a reboot; each is mostly waiting for podman. */
 const parallelMax = 4;
+/** How often it is written down what listens in the containers. */
+const listenersEveryMs = 60_000;
 
 export interface ReconcilerParts {
   readonly store: ProjectStore;
@@ -34,6 +36,7 @@ interface Restarts {
  */
 export class ContainerReconciler {
   private readonly flights = new SingleFlight();
+  private listenersNotedAt = -Infinity;
   private readonly restarts = new Map<ProjectId, Restarts>();
 
   constructor(private readonly parts: ReconcilerParts) {}
@@ -94,6 +97,7 @@ export class ContainerReconciler {
     await Promise.all(Array.from({ length: parallelMax }, worker));
     for (const record of records) await this.noteMemoryKills(record);
     await this.removeStrays();
+    await this.noteListeners();
     return done;
   }
 
@@ -111,6 +115,16 @@ export class ContainerReconciler {
       if (done.length > 0) log.warn({ done }, 'mended the projects’ network');
     } catch (error) {
       log.warn({ err: error }, 'mending the projects’ network failed');
+    }
+  }
+
+  /** A container that dies gives no notice: what listens in it is known from before. */
+  private async noteListeners(): Promise<void> {
+    const { driver, runtime, clock } = this.parts;
+    if (clock.now() < this.listenersNotedAt + listenersEveryMs) return;
+    this.listenersNotedAt = clock.now();
+    for (const { projectId, state } of await driver.list()) {
+      if (state === 'running') await runtime.noteListeners(projectId);
     }
   }
 

@@ -6,6 +6,7 @@ import {
   Fence,
   job,
   ProjectId,
+  ProjectListener,
   ProjectSpec,
   ProjectState,
   PlacementGeneration,
@@ -21,6 +22,8 @@ export const HostProjectView = z.object({
   spec: ProjectSpec,
   /** Why the state is `error`, or what went wrong last. */
   error: CodedErrorView.optional(),
+  /** What listens, or did before the project was stopped: requests wait for it after a start. */
+  listeners: z.array(ProjectListener).optional(),
 });
 export type HostProjectView = z.infer<typeof HostProjectView>;
 
@@ -49,9 +52,22 @@ export const hostProjects = service(
     /** Makes the volume and fetches the image; `created` afterwards. Repeating does no harm. */
     create: job(z.object({ fence: Fence, spec: ProjectSpec }), HostProjectView),
     /** Ends when the container runs. Simultaneous starts share one. */
-    start: job(z.object({ fence: Fence, spec: ProjectSpec }), HostProjectView),
+    start: job(
+      z.object({
+        fence: Fence,
+        spec: ProjectSpec,
+        /** What listened where the project ran before, for a host that does not know it. */
+        listeners: z.array(ProjectListener).optional(),
+      }),
+      HostProjectView,
+    ),
     stop: job(
-      z.object({ fence: Fence, graceMs: z.int().min(0).max(300_000).default(10_000) }),
+      z.object({
+        fence: Fence,
+        graceMs: z.int().min(0).max(300_000).default(10_000),
+        /** The caller starts it again: until then requests wait (for a bounded time). */
+        startsAgain: z.boolean().default(false),
+      }),
       HostProjectView,
     ),
     /** Removes container, volume, persistence and snapshots, locked ones included. */
@@ -92,6 +108,7 @@ export const projectStreams = service(
 );
 
 export { ContainerStats, ExecInput, WindowSize };
+export { awaitedPorts } from './listeners.js';
 export {
   ContainerDriver,
   type ContainerCapabilities,

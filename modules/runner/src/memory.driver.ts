@@ -39,6 +39,7 @@ export class MemoryDriver extends ContainerDriver {
   };
 
   private readonly containers = new Map<ProjectId, MemoryContainer>();
+  private readonly ports = new Map<ProjectId, readonly number[]>();
   private readonly output = new Map<ProjectId, string[]>();
 
   async open(): Promise<void> {}
@@ -78,6 +79,7 @@ export class MemoryDriver extends ContainerDriver {
   async stop(id: ProjectId): Promise<void> {
     for (const session of this.containers.get(id)?.sessions ?? []) session.signal('SIGKILL');
     this.containers.delete(id);
+    this.ports.delete(id);
   }
 
   async update(id: ProjectId, quota: Quota): Promise<void> {
@@ -109,6 +111,11 @@ export class MemoryDriver extends ContainerDriver {
     return { cpuSeconds: 0, memoryBytes: 0, memoryLimitBytes, pids: 1 + sessions.size };
   }
 
+  async listeningPorts(id: ProjectId): Promise<number[] | undefined> {
+    const runs = this.containers.get(id)?.status.state === 'running';
+    return runs ? [...(this.ports.get(id) ?? [])] : undefined;
+  }
+
   async removeStrays(keep: readonly ProjectId[]): Promise<ProjectId[]> {
     const strays = [...this.containers.keys()].filter((id) => !keep.includes(id));
     for (const id of strays) await this.stop(id);
@@ -126,6 +133,13 @@ export class MemoryDriver extends ContainerDriver {
     const container = this.running(id);
     const { projectId, generation } = container.spec;
     container.status = { projectId, generation, state: 'exited', exit };
+    this.ports.delete(id);
+  }
+
+  /** What a container's processes listen on. */
+  listen(id: ProjectId, ports: readonly number[]): void {
+    this.running(id);
+    this.ports.set(id, ports);
   }
 
   /** What a container's processes print. */

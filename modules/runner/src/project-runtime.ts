@@ -1,10 +1,19 @@
-import { KeyedLock, SingleFlight, toCodedError, type CodedError, type Logger } from '@rookery/core';
+import {
+  KeyedLock,
+  SingleFlight,
+  toCodedError,
+  type Clock,
+  type CodedError,
+  type Logger,
+} from '@rookery/core';
 import type { Progress, ProjectId, ProjectState } from '@rookery/core/contract';
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { ContainerDriver, ContainerExtras, ContainerStatus } from './container.driver.js';
 import { refuseBusy } from './fence-guard.js';
 import type { ImageStore, ResolvedImage } from './image/image.store.js';
 import { parseImageRef } from './image/image-ref.js';
+import { ListenerWatch } from './listener-watch.js';
+import { listenersAwaited } from './listeners.js';
 import type { ProjectChange, ProjectRecord, ProjectStore } from './project.store.js';
 import { RunnerErrors } from './runner.errors.js';
 
@@ -33,6 +42,7 @@ export interface RuntimeParts {
   readonly driver: ContainerDriver;
   readonly images: ImageStore;
   readonly log: Logger;
+  readonly clock: Clock;
   readonly extras?: ContainerExtras | undefined;
 }
 
@@ -52,8 +62,21 @@ export interface RuntimeParts {
 export class ProjectRuntime {
   private readonly locks = new KeyedLock();
   private readonly flights = new SingleFlight();
+  private readonly watch: ListenerWatch;
 
-  constructor(private readonly parts: RuntimeParts) {}
+  constructor(private readonly parts: RuntimeParts) {
+    this.watch = new ListenerWatch(parts);
+  }
+
+  /** Looks at nothing any more. Containers go on running. */
+  close(): void {
+    this.watch.close();
+  }
+
+  /** Remembers what listens in a running container. */
+  noteListeners(id: ProjectId): Promise<void> {
+    return this.watch.note(id);
+  }
 
   /** Runs work that no start, stop or repair of the project may overlap. */
   exclusively<T>(id: ProjectId, task: () => Promise<T>): Promise<T> {
@@ -80,6 +103,7 @@ export class ProjectRuntime {
     const record = await this.to(id, 'starting', {}, { refuseBusy: options.evenFenced !== true });
     try {
       const { image, volume } = await this.prepare(record, options.onProgress);
+      const ran = await driver.listeningPorts(id);
       const extras = await this.parts.extras?.prepare(
         id,
         record.generation,
@@ -96,16 +120,24 @@ export class ProjectRuntime {
         env: { ...image.env, ...extras?.env },
         ...(extras?.runFolder !== undefined && { runFolder: extras.runFolder }),
       });
-      return await this.to(id, 'running', {
+      const running = await this.to(id, 'running', {
         imageRef: image.ref,
         imageDigest: image.digest,
         ...wayTo(status),
         error: (options.note ?? image.fallbackFor)?.toJSON() ?? null,
+        startsAgainBy: null,
+        // A start of a container that runs already is none.
+        ...(ran === undefined && {
+          startedAt: this.parts.clock.now(),
+          listeners: listenersAwaited(record.listeners),
+        }),
       });
+      this.watch.started(id);
+      return running;
     } catch (error) {
       const coded = toCodedError(error);
       this.parts.log.warn({ projectId: id, code: coded.code, err: error }, 'start failed');
-      await this.to(id, 'error', { error: coded.toJSON(), ...noWay });
+      await this.to(id, 'error', { error: coded.toJSON(), ...noWay, startsAgainBy: null });
       throw coded;
     }
   }
@@ -117,6 +149,8 @@ export class ProjectRuntime {
       await this.parts.driver.stop(id, { graceMs });
       return before;
     }
+    // Before it ends: what listens now is what people wait for after the next start.
+    await this.watch.note(id);
     await this.to(id, 'stopping', {});
     try {
       await this.parts.driver.stop(id, { graceMs });
@@ -125,7 +159,7 @@ export class ProjectRuntime {
       await this.to(id, 'error', { error: coded.toJSON() });
       throw coded;
     }
-    return this.to(id, 'stopped', { ...noWay, error: null });
+    return this.to(id, 'stopped', { ...noWay, error: null, startedAt: null });
   }
 
   /** What went wrong in a container that runs on. */
@@ -141,12 +175,12 @@ export class ProjectRuntime {
     const isKnown = record.address === way.address && record.linkIndex === way.linkIndex;
     if (record.state === 'running' && isKnown) return;
     if (record.state !== 'running') await this.to(id, 'starting', {});
-    await this.to(id, 'running', way);
+    await this.to(id, 'running', { ...way, startsAgainBy: null });
   }
 
   /** The record catches up with a container that is not there and need not be. */
   async settle(id: ProjectId): Promise<void> {
-    await this.to(id, 'stopped', noWay);
+    await this.to(id, 'stopped', { ...noWay, startedAt: null });
   }
 
   /** Volume and image of a project; makes what is missing. */

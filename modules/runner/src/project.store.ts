@@ -1,5 +1,5 @@
 import type { CodedErrorJson } from '@rookery/core';
-import type { ProjectId, ProjectSpec, ProjectState } from '@rookery/core/contract';
+import type { ProjectId, ProjectListener, ProjectSpec, ProjectState } from '@rookery/core/contract';
 import type { KnownAttempts } from './attempts.js';
 
 /** What a host remembers of one project. */
@@ -18,6 +18,12 @@ export interface ProjectRecord {
   readonly address: string | null;
   /** The link that leads there and to no other container; null where there are no links. */
   readonly linkIndex: number | null;
+  /** When the container was started, epoch ms; null when nothing runs. */
+  readonly startedAt: number | null;
+  /** What listens in the container, or did when it was stopped. */
+  readonly listeners: readonly ProjectListener[];
+  /** It was stopped by something that starts it again; requests wait until then, epoch ms. */
+  readonly startsAgainBy: number | null;
   /** Why the state is `error`, or what went wrong last. */
   readonly error: CodedErrorJson | null;
   /** The move that has shut out every writer. */
@@ -66,6 +72,9 @@ export const emptyRecord = {
   imageDigest: null,
   address: null,
   linkIndex: null,
+  startedAt: null,
+  listeners: [] as readonly ProjectListener[],
+  startsAgainBy: null,
   error: null,
   fencedBy: null,
   restoringBy: null,

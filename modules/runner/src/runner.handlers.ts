@@ -11,8 +11,9 @@ const endOfTransmission = '\u0004';
 export function createRunnerHandlers(service: RunnerService): Handlers<typeof hostProjects> {
   return {
     create: ({ fence, spec }, context) => service.create(fence, spec, reporter(context)),
-    start: ({ fence, spec }, context) => service.start(fence, spec, reporter(context)),
-    stop: ({ fence, graceMs }) => service.stop(fence, graceMs),
+    start: ({ fence, spec, listeners }, context) =>
+      service.start(fence, spec, reporter(context), listeners),
+    stop: ({ fence, graceMs, startsAgain }) => service.stop(fence, graceMs, { startsAgain }),
     delete: async ({ fence }) => {
       await service.delete(fence);
       return {};

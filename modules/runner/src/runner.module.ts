@@ -110,6 +110,7 @@ export class RunnerModule
     @Inject(PARSED) private readonly options: ParsedOptions,
     @Inject(ContainerDriver) private readonly driver: ContainerDriver,
     @Inject(ImageStore) private readonly images: ImageStore,
+    @Inject(RunnerService) private readonly service: RunnerService,
     @Inject(ContainerReconciler) private readonly reconciler: ContainerReconciler,
   ) {
     super();
@@ -129,6 +130,7 @@ export class RunnerModule
   /** Containers go on running. */
   async beforeApplicationShutdown(): Promise<void> {
     clearInterval(this.timer);
+    this.service.runtime.close();
     await this.driver.close();
   }
 

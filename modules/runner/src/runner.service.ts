@@ -1,5 +1,11 @@
-import { type Logger } from '@rookery/core';
-import type { Fence, Progress, ProjectId, ProjectSpec } from '@rookery/core/contract';
+import { SystemClock, type Clock, type Logger } from '@rookery/core';
+import type {
+  Fence,
+  Progress,
+  ProjectId,
+  ProjectListener,
+  ProjectSpec,
+} from '@rookery/core/contract';
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { Readable } from 'node:stream';
 import { ContainerDriver, ContainerExtras, type ExecSession } from './container.driver.js';
@@ -18,6 +24,8 @@ export interface RunnerParts {
   readonly storage: StorageDriver;
   readonly store: ProjectStore;
   readonly log: Logger;
+  /** Default: the machine's. */
+  readonly clock?: Clock;
   readonly extras?: ContainerExtras | undefined;
 }
 
@@ -27,15 +35,19 @@ type Report = ((progress: Progress) => void) | undefined;
 const alone = { exclusive: true };
 const deleteGraceMs = 5000;
 const moveGraceMs = 10_000;
+/** A restore that stopped a project for longer has come to nothing, or takes too long to wait. */
+const startsAgainMsMax = 15 * 60_000;
 
 /** The projects of one host: what the hub orders, fenced by placement generation and attempt. */
 export class RunnerService {
   readonly runtime: ProjectRuntime;
   private readonly guard: FenceGuard;
+  private readonly clock: Clock;
   private readonly sessions = new Map<ProjectId, Set<ExecSession>>();
 
   constructor(private readonly parts: RunnerParts) {
-    this.runtime = new ProjectRuntime(parts);
+    this.runtime = new ProjectRuntime({ ...parts, clock: parts.clock ?? new SystemClock() });
+    this.clock = parts.clock ?? new SystemClock();
     this.guard = new FenceGuard(parts.store);
   }
 
@@ -60,14 +72,29 @@ export class RunnerService {
     });
   }
 
-  async start(fence: Fence, spec: ProjectSpec, onProgress?: Report): Promise<HostProjectView> {
+  /** @param listeners what listened where it ran before; for a project that never ran here. */
+  async start(
+    fence: Fence,
+    spec: ProjectSpec,
+    onProgress?: Report,
+    listeners: readonly ProjectListener[] = [],
+  ): Promise<HostProjectView> {
     parseImageRef(spec.image);
-    await this.guard.admit(fence, alone, { spec, desiredState: 'running' });
+    const known = await this.guard.admit(fence, alone, { spec, desiredState: 'running' });
+    if (known.listeners.length === 0 && listeners.length > 0) {
+      await this.save(fence.projectId, { listeners });
+    }
     return toView(await this.runtime.start(fence.projectId, { onProgress }));
   }
 
-  async stop(fence: Fence, graceMs: number): Promise<HostProjectView> {
-    await this.guard.admit(fence, alone, { desiredState: 'stopped' });
+  /** @param options.startsAgain the caller starts it again; until then requests wait. */
+  async stop(
+    fence: Fence,
+    graceMs: number,
+    options: { readonly startsAgain?: boolean } = {},
+  ): Promise<HostProjectView> {
+    const startsAgainBy = options.startsAgain === true ? this.clock.now() + startsAgainMsMax : null;
+    await this.guard.admit(fence, alone, { desiredState: 'stopped', startsAgainBy });
     return toView(await this.runtime.stop(fence.projectId, graceMs));
   }
 
@@ -227,10 +254,17 @@ export class RunnerService {
 
 /** The one shape in which a host shows a project. */
 export function toView(record: ProjectRecord): HostProjectView {
-  const { projectId, generation, state, error } = record;
+  const { projectId, generation, state, error, listeners } = record;
   const imageDigest = record.imageDigest ?? record.spec.imageDigest;
   const spec = { ...record.spec, ...(imageDigest !== undefined && { imageDigest }) };
-  return { projectId, generation, state, spec, ...(error && { error: viewOf(error) }) };
+  return {
+    projectId,
+    generation,
+    state,
+    spec,
+    ...(error && { error: viewOf(error) }),
+    ...(listeners.length > 0 && { listeners: [...listeners] }),
+  };
 }
 
 function viewOf(error: NonNullable<ProjectRecord['error']>): NonNullable<HostProjectView['error']> {

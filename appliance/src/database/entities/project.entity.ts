@@ -1,5 +1,5 @@
 import type { CodedErrorJson } from '@rookery/core';
-import type { ProjectSpec, ProjectState } from '@rookery/core/contract';
+import type { ProjectListener, ProjectSpec, ProjectState } from '@rookery/core/contract';
 import type { ProjectRecord } from '@rookery/runner';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 
@@ -36,6 +36,18 @@ export class ProjectRow implements ProjectRecord {
   /** The link that leads there and to no other container. */
   @Column('integer', { nullable: true })
   linkIndex!: number | null;
+
+  /** When the container was started, epoch ms. */
+  @Column('integer', { nullable: true })
+  startedAt!: number | null;
+
+  /** What listens in the container, or did when it was stopped. */
+  @Column('simple-json')
+  listeners!: readonly ProjectListener[];
+
+  /** Stopped by something that starts it again; requests wait until then, epoch ms. */
+  @Column('integer', { nullable: true })
+  startsAgainBy!: number | null;
 
   @Column('simple-json', { nullable: true })
   error!: CodedErrorJson | null;

@@ -1,5 +1,5 @@
 import { CodedError } from '@rookery/core';
-import type { CodedErrorView, Fence } from '@rookery/core/contract';
+import type { CodedErrorView, Fence, ProjectListener } from '@rookery/core/contract';
 import type { SagaEnding, StepContext, SagaTypes } from '@rookery/move';
 import type { Project } from '../../database/entities/project.entity.js';
 import type { HostConnections } from '../../hosts/host-connections.js';
@@ -57,8 +57,14 @@ export const jobOptions = (context: ProjectContext) => ({
   onProgress: (progress: Parameters<ProjectContext['progress']>[0]) => context.progress(progress),
 });
 
-/** Starts the project, making its volume first where no host has it yet. */
-export async function startProject(context: ProjectContext): Promise<void> {
+/**
+ * Starts the project, making its volume first where no host has it yet.
+ * @param listeners what listened on the host where it ran before
+ */
+export async function startProject(
+  context: ProjectContext,
+  listeners?: readonly ProjectListener[],
+): Promise<void> {
   const { hosts, records } = context.ports;
   let project = await placed(context);
   if (!project.provisioned) {
@@ -68,9 +74,14 @@ export async function startProject(context: ProjectContext): Promise<void> {
   if (project.state !== 'running') {
     await records.change(context, project, { state: 'starting', error: null });
   }
-  const view = await hosts
-    .projects(project.hostId)
-    .start({ fence: fenceFor(context, project), spec: specOf(project) }, jobOptions(context));
+  const view = await hosts.projects(project.hostId).start(
+    {
+      fence: fenceFor(context, project),
+      spec: specOf(project),
+      ...(listeners && { listeners: [...listeners] }),
+    },
+    jobOptions(context),
+  );
   await records.fromHost(context, project, view);
 }
 
@@ -83,18 +94,23 @@ export async function createOnHost(context: ProjectContext): Promise<void> {
   await records.fromHost(context, project, view);
 }
 
-export async function stopProject(context: ProjectContext, graceMs?: number): Promise<void> {
+/**
+ * @param options.startsAgain the same operation starts it again: until then requests wait.
+ * @returns what listened in it
+ */
+export async function stopProject(
+  context: ProjectContext,
+  options: { readonly graceMs?: number; readonly startsAgain?: boolean } = {},
+): Promise<readonly ProjectListener[]> {
   const { hosts, records } = context.ports;
   const project = await placed(context);
-  if (!project.provisioned) return;
+  if (!project.provisioned) return [];
   await records.change(context, project, { state: 'stopping' });
   const view = await hosts
     .projects(project.hostId)
-    .stop(
-      { fence: fenceFor(context, project), ...(graceMs !== undefined && { graceMs }) },
-      jobOptions(context),
-    );
+    .stop({ fence: fenceFor(context, project), ...options }, jobOptions(context));
   await records.fromHost(context, project, view);
+  return view.listeners ?? [];
 }
 
 /**

@@ -58,7 +58,9 @@ export const stopProjectSaga = saga<LifeTypes<Before & { readonly graceMs: numbe
   'project.stop',
   [
     step('stopping', {
-      do: (context) => stopProject(context, context.input.graceMs),
+      do: async (context) => {
+        await stopProject(context, { graceMs: context.input.graceMs });
+      },
       undo: staysToBeSeen,
     }),
   ],

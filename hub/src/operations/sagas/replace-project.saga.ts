@@ -1,6 +1,6 @@
 import { BackupErrors } from '@rookery/backup';
 import { CodedError } from '@rookery/core';
-import type { Fence } from '@rookery/core/contract';
+import type { Fence, ProjectListener } from '@rookery/core/contract';
 import { never, saga, step, type PlacementAuthority, type StepContext } from '@rookery/move';
 import { specOf } from '../../projects/project.queries.js';
 import {
@@ -35,7 +35,11 @@ export interface Types extends ProjectSagaTypes {
     /** Keep nothing of what is replaced but locked snapshots. */
     readonly discard?: boolean;
   };
-  readonly state: { readonly newGeneration?: number };
+  readonly state: {
+    readonly newGeneration?: number;
+    /** What listened at the old owner. */
+    readonly listeners?: readonly ProjectListener[];
+  };
   readonly result: { readonly projectId: string; readonly hostId: string };
 }
 type Context = StepContext<Types>;
@@ -128,15 +132,16 @@ async function refuseLosing({ input, ports, signal }: Context): Promise<void> {
 }
 
 /** What the old owner still runs would be lost at the commit; if it is gone, so is that. */
-async function stopOldOwner(context: Context): Promise<void> {
+async function stopOldOwner(context: Context): Promise<Partial<Types['state']>> {
   const { fromHostId, wasRunning, moveId } = context.input;
   await context.ports.authority.setState(moveId, context.attempt, 'preparing');
   await refuseLosing(context);
-  if (fromHostId === null || !wasRunning) return;
+  if (fromHostId === null || !wasRunning) return {};
   try {
-    await stopProject(context);
+    return { listeners: await stopProject(context, { startsAgain: true }) };
   } catch (error) {
     if (!isGone(error)) throw error;
+    return {};
   }
 }
 
@@ -204,7 +209,7 @@ async function askWhetherSwapped(context: Context): Promise<'undo' | 'forward'> 
 async function startHere(context: Context): Promise<void> {
   const { wasRunning, start, moveId } = context.input;
   await context.ports.authority.setState(moveId, context.attempt, 'activating');
-  if (wasRunning || start) await startProject(context);
+  if (wasRunning || start) await startProject(context, context.state.listeners);
 }
 
 async function retireOldCopy(context: Context): Promise<void> {

@@ -28,7 +28,7 @@ export const restoreSnapshot = saga<Types>(
     step('stopping', {
       do: async (context) => {
         if (context.input.wasRunning && context.input.path === undefined) {
-          await stopProject(context);
+          await stopProject(context, { startsAgain: true });
         }
       },
       // Nobody asked for it to be stopped: whatever happens, it runs again.

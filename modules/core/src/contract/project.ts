@@ -103,3 +103,13 @@ export const CodedErrorView = z.object({
     .optional(),
 });
 export type CodedErrorView = z.infer<typeof CodedErrorView>;
+
+/** A TCP port on which something in the project listens, or did before its container was started. */
+export const ProjectListener = z.object({
+  port: z.int().min(1).max(65_535),
+  /** How long after the start of the container it came up, when that was seen. */
+  startMs: z.int().min(0).optional(),
+  /** Seen since the container was started. */
+  isUp: z.boolean().default(false),
+});
+export type ProjectListener = z.infer<typeof ProjectListener>;

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { CoreErrors } from '@rookery/core';
-import type { MoveId, ProjectId, ProjectSpec } from '@rookery/core/contract';
+import type { MoveId, ProjectId, ProjectListener, ProjectSpec } from '@rookery/core/contract';
 import { receiveCommand, type MoveTarget } from '../contract.js';
 import {
   HostProjects,
@@ -17,6 +17,8 @@ export class MemoryHostProjects extends HostProjects {
   private readonly projects = new Map<ProjectId, HostProject>();
   private readonly fences = new Map<ProjectId, MoveId>();
   readonly running = new Set<ProjectId>();
+  /** What a stop finds listening. */
+  listeners: readonly ProjectListener[] | undefined;
   /** Where forgotten projects went. */
   readonly forgotten = new Map<ProjectId, string | undefined>();
   /** Called before a container starts; may refuse. */
@@ -25,7 +27,8 @@ export class MemoryHostProjects extends HostProjects {
   async get(projectId: ProjectId): Promise<HostProject | undefined> {
     const project = this.projects.get(projectId);
     const state = this.running.has(projectId) ? 'running' : 'stopped';
-    return project && { ...project, state };
+    const { listeners = project?.listeners ?? [] } = this;
+    return project && { ...project, state, listeners };
   }
 
   async fenceForMove(projectId: ProjectId, moveId: MoveId): Promise<void> {
@@ -60,6 +63,7 @@ export class MemoryHostProjects extends HostProjects {
     generation: number,
     spec: ProjectSpec,
     desiredRunning: boolean,
+    listeners: readonly ProjectListener[] = [],
   ): Promise<void> {
     const known = this.projects.get(projectId);
     if (known && known.generation >= generation) return;
@@ -69,6 +73,7 @@ export class MemoryHostProjects extends HostProjects {
       spec,
       state: 'stopped',
       desiredRunning,
+      listeners,
       ...(spec.imageDigest !== undefined && { imageDigest: spec.imageDigest }),
     });
     this.forgotten.delete(projectId);

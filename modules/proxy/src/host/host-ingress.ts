@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIPv6 } from 'node:net';
-import type { AccessTokenVerifier, Clock } from '@rookery/core';
+import { CodedError, type AccessTokenVerifier, type Clock } from '@rookery/core';
 import type { AccessClaims } from '@rookery/core/contract';
 import type { z } from 'zod';
 import { respondWithError } from '../http/error-response.js';
@@ -11,6 +11,7 @@ import {
   cleanResponseHeaders,
   clientToldByHub,
   formHeader,
+  hasBody,
   tokenHeader,
   type Confinement,
   type HeaderBag,
@@ -90,12 +91,25 @@ export class HostIngress extends ProxyRole {
     const claims = verdict instanceof Promise ? await verdict : verdict;
     const client = this.own(req, connection, claims);
     if (this.opensSession(req, res, path)) return;
-    const known = this.holds.settledRoute(path.projectId, res);
-    const way = wayTo(known instanceof Promise ? await known : known, path);
-    if (res.destroyed) return;
     const headers = outgoingHeaders(req, path, claims, client);
     const confine = this.confinementOf(req, path, claims);
-    await this.forwarder.request(req, res, forwardTo(way, path, headers, confine));
+    for (;;) {
+      const known = this.holds.settledRoute(path.projectId, path.port, res);
+      const way = wayTo(known instanceof Promise ? await known : known, path);
+      if (res.destroyed) return;
+      try {
+        await this.forwarder.request(req, res, forwardTo(way, path, headers, confine));
+        return;
+      } catch (error) {
+        if (res.destroyed || !this.comesUp(error, req, path)) throw error;
+      }
+    }
+  }
+
+  /** True when a service that is just starting refused a request of which nothing was sent. */
+  private comesUp(error: unknown, req: IncomingMessage, path: ProjectPath): boolean {
+    if (!CodedError.is(error, 'PROXY_PORT_REFUSED') || hasBody(req)) return false;
+    return this.holds.refused(path.projectId, path.port);
   }
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
@@ -103,7 +117,7 @@ export class HostIngress extends ProxyRole {
     const verdict = this.gate.claimsOf(req, path);
     const claims = verdict instanceof Promise ? await verdict : verdict;
     const client = this.own(req, connection, claims);
-    const way = wayTo(await this.holds.settledRoute(path.projectId, socket), path);
+    const way = wayTo(await this.holds.settledRoute(path.projectId, path.port, socket), path);
     const headers = {
       ...outgoingHeaders(req, path, claims, client),
       connection: 'Upgrade',

@@ -3,14 +3,27 @@ export type HostRoute =
   /**
    * `address` is the container's, without a port; `linkIndex` is the kernel's number of the one
    * link that leads to it. With it, nothing that answers at the address behind another link or
-   * route is ever spoken to; without, the address alone is believed.
+   * route is ever spoken to; without, the address alone is believed. `awaited` answered before its
+   * last start and have yet to answer again: until then a refused connection is no answer.
    */
-  | { readonly state: 'running'; readonly address: string; readonly linkIndex?: number }
-  | { readonly state: 'stopped' }
+  | {
+      readonly state: 'running';
+      readonly address: string;
+      readonly linkIndex?: number;
+      readonly awaited?: readonly AwaitedPort[];
+    }
+  /** Until `heldUntil` (epoch ms) requests wait: whoever stopped it starts it again. */
+  | { readonly state: 'stopped'; readonly heldUntil?: number }
   /** A move is in its cutover: requests wait. */
   | { readonly state: 'held' }
   /** It lives elsewhere now; `newUrl` is the new host's base URL where browsers may go directly. */
   | { readonly state: 'moved'; readonly newUrl?: string };
+
+interface AwaitedPort {
+  readonly port: number;
+  /** Epoch ms. */
+  readonly until: number;
+}
 
 /** What the agent tells the ingress about each project of this host. */
 export abstract class RouteTable {

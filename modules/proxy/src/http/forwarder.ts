@@ -67,19 +67,30 @@ export class Forwarder {
   }
 
   /**
-   * Carries a WebSocket; resolves when it is over. An upgrade that fails is answered here with the
-   * coded error, because httpxy ends the socket in the same breath.
+   * Carries a WebSocket; resolves when it is over, or its response was intercepted. An upgrade that
+   * fails is answered here with the coded error, because httpxy ends the socket in the same breath.
    */
   async upgrade(
     req: IncomingMessage,
     socket: Socket,
     head: Buffer,
     forward: Forward,
-  ): Promise<void> {
-    new Attempt(req, undefined, forward, () => undefined);
-    const options = { target: forward.target, agent: this.agents.forUpgrade(forward) };
-    // What rejects here has been answered by onUpgrade's listeners.
-    await this.proxy.ws(req, socket, options, head).catch(() => undefined);
+  ): Promise<Intercepted | undefined> {
+    const before = new Set([...socket.listeners('error'), ...socket.listeners('close')]);
+    const intercepted = await new Promise<Intercepted | undefined>((resolve) => {
+      const attempt = new Attempt(req, undefined, forward, (over) => resolve(over.intercepted));
+      const options = { target: forward.target, agent: this.agents.forUpgrade(forward) };
+      // What rejects here has been answered by onUpgrade's listeners.
+      const over = this.proxy.ws(req, socket, options, head).catch(() => undefined);
+      void over.then(() => attempt.end());
+    });
+    if (intercepted === undefined) return undefined;
+    for (const event of ['error', 'close']) {
+      for (const listener of socket.listeners(event) as (() => void)[]) {
+        if (!before.has(listener)) socket.off(event, listener);
+      }
+    }
+    return intercepted;
   }
 
   /** Closes idle upstream connections. */
@@ -195,8 +206,16 @@ export class Forwarder {
       };
       tie(socket, upstream);
     });
-    proxyReq.once('response', (response: IncomingMessage) => {
+    const theirs: ResponseListener[] = [];
+    const onResponse: ResponseListener = (response) => {
       settle();
+      if (attempt.forward.intercept?.(response) === true) {
+        const { statusCode: status = 502, headers } = response;
+        attempt.intercepted = { status, headers };
+        response.resume();
+        attempt.end();
+        return;
+      }
       const encoding = response.headers['transfer-encoding'];
       response.headers = {
         ...attempt.forward.responseHeaders(response),
@@ -206,9 +225,21 @@ export class Forwarder {
       response.statusMessage = STATUS_CODES[response.statusCode ?? 502] ?? '';
       // Nobody else reads an upgrade's socket: unread, its end would never be noticed.
       socket.once('finish', () => linger(socket));
+      for (const listener of theirs) listener(response);
+    };
+    proxyReq.once('response', onResponse);
+    // httpxy's own, which comes after this event, would write any response to the client.
+    queueMicrotask(() => {
+      for (const listener of proxyReq.listeners('response') as ResponseListener[]) {
+        if (listener === onResponse) continue;
+        proxyReq.off('response', listener);
+        theirs.push(listener);
+      }
     });
   }
 }
+
+type ResponseListener = (response: IncomingMessage) => void;
 
 /** How long the other half may flush after one half of a WebSocket is gone. */
 const flushMs = 5_000;

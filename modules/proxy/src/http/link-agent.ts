@@ -1,6 +1,6 @@
 import { closeSync } from 'node:fs';
 import { Agent, type AgentOptions, type ClientRequestArgs } from 'node:http';
-import { isIPv6, Socket, type SocketConstructorOpts } from 'node:net';
+import { connect, isIPv6, Socket, type SocketConstructorOpts } from 'node:net';
 import { linkSocket } from '@rookery/core';
 
 /** An agent whose every connection is bound to one link of this machine; its pool is that link's. */
@@ -26,6 +26,14 @@ export class LinkAgent extends Agent {
     };
     return nothing(this.sockets) && nothing(this.freeSockets) && nothing(this.requests);
   }
+}
+
+/**
+ * Connects without waiting, through one link if that is named; the socket says `connect` or fails.
+ */
+export function dial(linkIndex: number | undefined, host: string, port: number): Socket {
+  if (linkIndex === undefined) return connect({ host, port });
+  return connectThrough(linkIndex, host, port);
 }
 
 /** Connects without waiting; the socket says `connect` or fails, as `net.connect` would. */

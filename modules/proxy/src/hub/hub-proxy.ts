@@ -55,6 +55,16 @@ interface Grant {
 /** A host keeps idle connections for much longer, and a new one takes a round trip or three. */
 const hostUnsafeIdleMs = 2_000;
 
+/** How an exchange goes to one host. */
+interface Way {
+  readonly client: ClientOrigin;
+  /** False when its body is gone with the first attempt. */
+  readonly replayable: boolean;
+  readonly isGone: () => boolean;
+  /** @returns what a host that does not have the project said */
+  readonly carry: (grant: Grant) => Promise<Intercepted | undefined>;
+}
+
 /** Pause between looks for the new host of a project that has just moved. */
 const rerouteEveryMs = 250;
 
@@ -118,56 +128,72 @@ export class HubProxy extends ProxyRole {
       }
     }
     const headers = outgoingHeaders(req, path, client);
-    // What is misdirected was turned away by the host's ingress, which says so before the project
-    // hears of the request: it may be sent to the right host, whatever its method is.
-    const replayable = !hasBody(req);
-    let giveUpAt = 0;
-    for (let fresh = false; ; fresh = true) {
-      const grant = await this.grant(path, principal, fresh);
-      if (!fresh) this.count(connection, grant, client);
-      let answer: Intercepted | undefined;
-      try {
-        answer = await this.forwarder.request(req, res, this.forwardTo(grant, path, headers));
-      } catch (error) {
-        throw hostTrouble(error);
-      }
-      if (answer === undefined) return;
-      const problem = this.judge(answer, grant);
-      const now = this.clock.now();
-      if (!fresh) giveUpAt = now + this.limits.rerouteMs;
-      else if (now >= giveUpAt) throw problem;
-      if (!replayable) throw problem;
-      if (res.destroyed) return;
-      if (fresh) await this.clock.delay(rerouteEveryMs);
-    }
+    await this.routed(exchange, principal, {
+      client,
+      replayable: !hasBody(req),
+      isGone: () => res.destroyed,
+      carry: async (grant) => {
+        try {
+          return await this.forwarder.request(req, res, this.forwardTo(grant, path, headers));
+        } catch (error) {
+          throw hostTrouble(error);
+        }
+      },
+    });
   }
 
   protected override async carryUpgrade(exchange: UpgradeExchange): Promise<void> {
-    const { req, socket, head, path, connection } = exchange;
+    const { req, socket, path, connection } = exchange;
     this.browsers.checkUpgrade(path);
     const client = this.trusted.clientOf(req);
     const asked = this.browsers.principalOf(req, path);
     const principal = asked instanceof Promise ? await this.found(exchange, client, asked) : asked;
     this.own(connection, principal, client);
     if (principal.via === 'cookie') checkOrigin(req, client.host);
-    const grant = await this.grant(path, principal, false);
-    this.count(connection, grant, client);
     const headers = {
       ...outgoingHeaders(req, path, client),
       connection: 'Upgrade',
       upgrade: 'websocket',
     };
-    const forward = this.forwardTo(grant, path, headers);
-    await this.forwarder.upgrade(req, socket, head, {
-      ...forward,
-      responseHeaders: (response) => {
-        // A WebSocket client tries again by itself; it shall find the new host then.
-        const code = response.headers[errorHeader];
-        if (typeof code === 'string')
-          this.judge({ status: response.statusCode ?? 502, headers: response.headers }, grant);
-        return forward.responseHeaders(response);
+    let { head } = exchange;
+    await this.routed(exchange, principal, {
+      client,
+      replayable: true,
+      isGone: () => socket.destroyed,
+      carry: (grant) => {
+        const forward = this.forwardTo(grant, path, headers);
+        const answer = this.forwarder.upgrade(req, socket, head, forward);
+        // The first attempt has put it back into the socket.
+        head = Buffer.alloc(0);
+        return answer;
       },
     });
+  }
+
+  /**
+   * Carries an exchange to the project's host, and to the next one while the project moves. What is
+   * misdirected was turned away by the host's ingress, which says so before the project hears of it:
+   * it may be sent to the right host, whatever its method is.
+   */
+  private async routed(
+    { path, connection }: Pick<RequestExchange, 'path' | 'connection'>,
+    principal: Principal,
+    way: Way,
+  ): Promise<void> {
+    let giveUpAt = 0;
+    for (let fresh = false; ; fresh = true) {
+      const grant = await this.grant(path, principal, fresh);
+      if (!fresh) this.count(connection, grant, way.client);
+      const answer = await way.carry(grant);
+      if (answer === undefined) return;
+      const problem = this.judge(answer, grant);
+      const now = this.clock.now();
+      if (!fresh) giveUpAt = now + this.limits.rerouteMs;
+      else if (now >= giveUpAt) throw problem;
+      if (!way.replayable) throw problem;
+      if (way.isGone()) return;
+      if (fresh) await this.clock.delay(rerouteEveryMs);
+    }
   }
 
   /** While it is being looked up who that is, it takes no room of those who are known. */
@@ -273,11 +299,7 @@ export class HubProxy extends ProxyRole {
   }
 }
 
-function outgoingHeaders(
-  req: IncomingMessage,
-  path: ProjectPath,
-  client: ClientOrigin,
-): HeaderBag {
+function outgoingHeaders(req: IncomingMessage, path: ProjectPath, client: ClientOrigin): HeaderBag {
   const own = path.mode === 'origin';
   const { authorization = '' } = req.headers;
   // A service with an origin of its own may have passwords of its own; ours it never sees.

@@ -31,6 +31,7 @@ import { ContainerFolders, hostnameOf } from './container-files.js';
 import { prepareRoot } from './container-root.js';
 import { ContainerIds, rootIdOfProcess } from './container-ids.js';
 import { readContainerLog, type LogOptions } from './container-log.js';
+import { listeningPortsOf } from './listening-ports.js';
 import { detachMapped } from './mapped-mounts.js';
 import { PodmanCli } from './podman.cli.js';
 import { writePrivateRuntime } from './private-runtime.js';
@@ -199,6 +200,11 @@ export class PodmanDriver extends ContainerDriver {
 
   logs(id: ProjectId, options: LogOptions): Readable {
     return readContainerLog(this.folders.log(id), options);
+  }
+
+  async listeningPorts(id: ProjectId): Promise<number[] | undefined> {
+    const handle = await this.handle(id);
+    return handle && listeningPortsOf(handle.pid);
   }
 
   async stats(id: ProjectId): Promise<ContainerStats> {
