@@ -90,6 +90,11 @@ export const RunnerErrors = catalogue('runner', {
     status: 500,
     message: 'No container runtime works on this machine: {reason}. Install podman and runc.',
   },
+  CGROUPS_MISSING: {
+    status: 500,
+    message:
+      'No cgroup hierarchy is mounted beneath {root}, and containers need one. Mount it (`mount -t cgroup2 none {root}`), or boot with systemd.',
+  },
   NETWORK_UNUSABLE: {
     status: 500,
     message: 'The projects’ network cannot be set up: {reason}',

@@ -1,5 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
-import { cgroupFolder } from '../src/podman/cgroups.js';
+import { cgroupFolder, probeLimits } from '../src/podman/cgroups.js';
+
+it('says at once that no hierarchy is mounted', async () => {
+  // As beneath a bare /sys/fs/cgroup, a folder cannot be made here, and the kernel says ENOENT.
+  await expect(probeLimits('test', '/proc/self')).rejects.toMatchObject({
+    code: 'CGROUPS_MISSING',
+  });
+});
 
 describe('the folder of a cgroup', () => {
   const v1 = '5:memory:/host/a/libpod-1\n3:cpu,cpuacct:/host/a/libpod-1\n0::/\n';

@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { ContainerStats } from '../contract.js';
+import { RunnerErrors } from '../runner.errors.js';
 
 export interface CgroupLimits {
   readonly memory: boolean;
@@ -20,16 +21,21 @@ const limitFiles = {
 /**
  * Finds out by trying which limits this machine enforces: a controller may be missing, mounted
  * read-only or not delegated, and podman then refuses to start a container that asks for it.
+ *
+ * @param root where the hierarchies are mounted
+ * @throws CGROUPS_MISSING
  */
-export async function probeLimits(tag: string): Promise<CgroupLimits> {
-  const v2 = await isUnified();
+export async function probeLimits(tag: string, root: string = cgroupRoot): Promise<CgroupLimits> {
+  const v2 = await isUnified(root);
+  if (!v2 && !(await hasHierarchies(root))) throw RunnerErrors.CGROUPS_MISSING({ root });
   const probe = `rookery-probe-${tag}`;
   const works = async (name: keyof typeof limitFiles): Promise<boolean> => {
     const file = limitFiles[name];
-    const folder = v2 ? join(cgroupRoot, probe) : join(cgroupRoot, file.v1[0], probe);
+    const folder = v2 ? join(root, probe) : join(root, file.v1[0], probe);
     try {
-      if (v2) await writeFile(join(cgroupRoot, 'cgroup.subtree_control'), `+${name}`);
-      await mkdir(folder, { recursive: true });
+      if (v2) await writeFile(join(root, 'cgroup.subtree_control'), `+${name}`);
+      // Not `recursive`: where a kernel's file system refuses with ENOENT, Node tries for ever.
+      await mkdir(folder).catch(unlessThere);
       await writeFile(join(folder, v2 ? file.v2 : file.v1[1]), file.value);
       return true;
     } catch {
@@ -41,9 +47,26 @@ export async function probeLimits(tag: string): Promise<CgroupLimits> {
   return { memory: await works('memory'), cpu: await works('cpu'), pids: await works('pids') };
 }
 
+const unlessThere = (error: NodeJS.ErrnoException): void => {
+  if (error.code !== 'EEXIST') throw error;
+};
+
+/** Whether any controller of version 1 is mounted: its root says which processes are in it. */
+async function hasHierarchies(root: string): Promise<boolean> {
+  const found = await Promise.all(
+    Object.values(limitFiles).map(({ v1: [controller] }) =>
+      access(join(root, controller, 'cgroup.procs')).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  return found.includes(true);
+}
+
 /** One hierarchy (version 2) as against one a controller (version 1, hybrid). */
-export async function isUnified(): Promise<boolean> {
-  return readFile(join(cgroupRoot, 'cgroup.controllers'), 'utf8').then(
+export async function isUnified(root: string = cgroupRoot): Promise<boolean> {
+  return readFile(join(root, 'cgroup.controllers'), 'utf8').then(
     () => true,
     () => false,
   );
