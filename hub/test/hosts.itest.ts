@@ -65,6 +65,32 @@ describe('joining', () => {
     expect(await codeOf(late.register())).toBe('CONAT_UNAUTHORIZED');
   });
 
+  it('gives many that join at once with one name different ones; placement names ten of them', async () => {
+    const crowd = await Promise.all(
+      Array.from({ length: 12 }, async () => {
+        const joinToken = await hub.joinToken();
+        const joining = { name: 'crowd', hubUrl: hub.url, joinToken, diskFreeBytes: 1000 };
+        const each = new FakeHost(joining);
+        await each.register();
+        return each.hostId;
+      }),
+    );
+    const { items } = await hub.ok<{ items: { id: string; name: string }[] }>('GET', '/hosts');
+    const names = items.filter(({ id }) => crowd.includes(id)).map(({ name }) => name);
+    expect(new Set(names).size).toBe(12);
+    const { id } = await hub.createProject();
+    const placements = await hub.ok<{ items: { candidates: object[]; others: object }[] }>(
+      'GET',
+      `/projects/${id}/placements`,
+    );
+    expect(placements.items[0]?.candidates).toHaveLength(10);
+    expect(placements.items[0]?.others).toMatchObject({
+      count: 3,
+      reasons: { 'too little disk': 3 },
+    });
+    for (const hostId of crowd) await hub.ok('DELETE', `/hosts/${hostId}`);
+  });
+
   it('gives two hosts of one name different ones', async () => {
     const again = await FakeHost.join({
       ...{ name: 'h1', hubUrl: hub.url, joinToken: await hub.joinToken() },

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { GiB } from '@rookery/core';
-import { rankHosts, type HostFigures } from '../src/hosts/placement.js';
+import { countReasons, rankHosts, type HostFigures } from '../src/hosts/placement.js';
 
 const host = (name: string, change: Partial<HostFigures> = {}): HostFigures => ({
   ...{ hostId: name, host: name, region: 'default', online: true, schedulable: true },
@@ -33,6 +33,23 @@ describe('placement', () => {
     const [only] = rankHosts([host('a', change)], need);
     expect(only?.eligible).toBe(false);
     expect(only?.reasons.join()).toContain(reason);
+  });
+
+  it('counts why hosts were not chosen, without the figures of each', () => {
+    const ranked = rankHosts(
+      [
+        host('a', { online: false }),
+        host('b', { diskFreeBytes: 1000 }),
+        host('c', { diskFreeBytes: 2000, schedulable: false }),
+        host('d'),
+      ],
+      need,
+    );
+    expect(countReasons(ranked)).toEqual({
+      'a lower score': 1,
+      'too little disk': 2,
+      ...{ offline: 1, cordoned: 1 },
+    });
   });
 
   it('puts hosts that cannot last, whatever their score', () => {

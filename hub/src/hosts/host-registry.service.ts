@@ -120,6 +120,8 @@ export class HostRegistry {
 
   private async insertHost(manager: EntityManager, input: Registration): Promise<string> {
     const id = newId();
+    // One join at a time, until its commit: two of one name would both find it free.
+    await manager.query('SELECT pg_advisory_xact_lock($1)', [joinLock]);
     await manager.insert(ProjectHost, {
       ...{ id, name: await freeName(manager, input.name), region: input.region, status: 'active' },
       ...{ publicUrl: input.publicUrl, internalUrl: input.internalUrl, version: input.version },
@@ -201,6 +203,9 @@ export class HostRegistry {
     );
   }
 }
+
+/** Joins take turns at choosing names. */
+const joinLock = 728_409;
 
 /** `name`, or with a number when another host has it. */
 async function freeName(manager: EntityManager, name: string): Promise<string> {

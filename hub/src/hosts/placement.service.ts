@@ -7,7 +7,14 @@ import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import type { ProjectHost } from '../database/entities/host.entity.js';
 import { PlacementDecision, PlacementReservation } from '../database/entities/placement.entity.js';
 import { HubErrors } from '../hub.errors.js';
-import { rankHosts, type Candidate, type HostFigures, type Need } from './placement.js';
+import {
+  rankHosts,
+  type Candidate,
+  type HostFigures,
+  type Need,
+  countReasons,
+  recordedCandidatesMax,
+} from './placement.js';
 
 const placementLock = 728_404;
 /** Quotas are limits, not use: this part of them is set aside when a project is placed. */
@@ -77,7 +84,13 @@ export class PlacementService {
       id: newId(),
       projectId: request.projectId,
       chosenHostId: chosen.id,
-      candidates: ranked.map(({ free: _free, online: _o, schedulable: _s, ...view }) => view),
+      candidates: ranked
+        .slice(0, recordedCandidatesMax)
+        .map(({ free: _free, online: _o, schedulable: _s, ...view }) => view),
+      others: {
+        count: Math.max(0, ranked.length - recordedCandidatesMax),
+        reasons: countReasons(ranked.slice(recordedCandidatesMax)),
+      },
     });
     return { id: chosen.id, name: chosen.name, publicUrl: chosen.public_url };
   }
@@ -158,5 +171,11 @@ function refuseNamed(candidate: Candidate, need: Need): void {
 
 function whyNone(ranked: readonly Candidate[]): string {
   if (ranked.length === 0) return 'There is no other host. Join one with a join token.';
-  return ranked.map(({ host, reasons }) => `${host}: ${reasons.join(', ')}.`).join(' ');
+  const named = ranked
+    .slice(0, recordedCandidatesMax)
+    .map(({ host, reasons }) => `${host}: ${reasons.join(', ')}.`);
+  const others = Object.entries(countReasons(ranked.slice(recordedCandidatesMax)))
+    .map(([reason, count]) => `${count} ${reason}`)
+    .join(', ');
+  return [...named, ...(others === '' ? [] : [`Others: ${others}.`])].join(' ');
 }

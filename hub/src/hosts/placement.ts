@@ -34,6 +34,9 @@ export interface Candidate {
   readonly free: { readonly diskBytes: number; readonly memoryBytes: number };
 }
 
+/** Candidates that a decision records one by one; of the rest it counts the reasons. */
+export const recordedCandidatesMax = 10;
+
 /** What counts how much; free disk and memory as a part of the host's whole. */
 const weights = { disk: 40, memory: 30, image: 10, region: 15 } as const;
 /** Fewer projects first where the rest is alike: one point for each project. */
@@ -50,6 +53,20 @@ export function rankHosts(hosts: readonly HostFigures[], need: Need): Candidate[
         (a.hostId < b.hostId ? -1 : 1),
     );
 }
+
+/** How many of these each reason kept away, without the figures of each. */
+export function countReasons(candidates: readonly Candidate[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { eligible, reasons } of candidates) {
+    const kinds = eligible ? ['a lower score'] : reasons.map(kindOf);
+    for (const kind of kinds) counts[kind] = (counts[kind] ?? 0) + 1;
+  }
+  return counts;
+}
+
+/** `needs 2.0 GiB of disk, has 1.0 GiB unpromised` → `too little disk`. */
+const kindOf = (objection: string): string =>
+  objection.replace(/^needs .* of (disk|memory), .*$/, 'too little $1');
 
 function judge(host: HostFigures, need: Need): Candidate {
   const against = objections(host, need);

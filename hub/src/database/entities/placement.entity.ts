@@ -7,7 +7,10 @@ export class PlacementDecision {
   @PrimaryColumn('uuid') id!: string;
   @Column('uuid') projectId!: string;
   @Column('uuid', { nullable: true }) chosenHostId!: string | null;
+  /** The best. */
   @Column('jsonb') candidates!: PlacementView['candidates'];
+  /** The rest, counted. */
+  @Column('jsonb') others!: PlacementView['others'];
   @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
 }
 

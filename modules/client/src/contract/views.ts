@@ -119,7 +119,7 @@ export const PlacementView = z.object({
   projectId: ProjectId,
   chosenHostId: HostId.nullable(),
   createdAt: Time,
-  /** Every host that was looked at, best first, with what spoke for or against it. */
+  /** The best hosts, at most ten, best first, with what spoke for or against each. */
   candidates: z.array(
     z.object({
       hostId: HostId,
@@ -129,6 +129,10 @@ export const PlacementView = z.object({
       reasons: z.array(z.string()),
     }),
   ),
+  /** All other hosts that were looked at, and how many of them each reason kept away. */
+  others: z
+    .object({ count: z.int(), reasons: z.record(z.string(), z.int()) })
+    .default({ count: 0, reasons: {} }),
 });
 export type PlacementView = z.infer<typeof PlacementView>;
 
