@@ -2,7 +2,6 @@
 // `node database-storm.mjs FILE SEED OPERATIONS`. Each writer counts what it has written; a line
 // `<writer> <count>` on stdout says that the host's database has confirmed it. `end` says that all
 // have done their share; nothing is closed.
-import { writeSync } from 'node:fs';
 import { AccessBook } from '../dist/access/access-book.js';
 import { BookedHostProjects, BookedIngressGate } from '../dist/books/move-projects.js';
 import { ProjectBooks } from '../dist/books/project-books.js';
@@ -86,11 +85,11 @@ await Promise.all(
     for (let count = 1; left > 0; count += 1) {
       left -= 1;
       await write(count);
-      writeSync(1, `${name.replace(' ', ':')} ${count}\n`);
+      process.stdout.write(`${name.replace(' ', ':')} ${count}\n`);
       for (let turns = Math.floor(random() * 4); turns > 0; turns -= 1) await Promise.resolve();
       if (random() < 0.1) await new Promise((resolve) => setImmediate(resolve));
     }
   }),
 );
-writeSync(1, 'end 0\n');
+await new Promise((resolve) => process.stdout.write('end 0\n', resolve));
 process.kill(process.pid, 'SIGKILL');

@@ -26,7 +26,7 @@ import { openDatabase } from '../database/database.js';
 import { HostDatabase } from '../database/host-database.js';
 import { HostRecord } from '../hub/host-record.js';
 import { loadIdentity, type HostIdentity } from '../identity/identity.js';
-import { openStorage } from '../storage.js';
+import { openOwnStorage } from '../storage.js';
 import { HostWriters } from './host-writers.js';
 import { mountRunFolder } from './run-folder.js';
 import { IDENTITY, LOGGER } from './tokens.js';
@@ -145,9 +145,9 @@ const providers: Provider[] = [
   {
     provide: StorageDriver,
     // The keys come first: the ingress, which starts when the storage is open, needs its own.
-    inject: [CONFIG, IDENTITY],
-    useFactory: async (config: HostConfig) => {
-      const storage = await openStorage(config);
+    inject: [CONFIG, HostDatabase, Clock, IDENTITY],
+    useFactory: async (config: HostConfig, database: HostDatabase, clock: Clock) => {
+      const storage = await openOwnStorage(config, database, clock);
       tellSupervisor({ kind: 'storage-open' });
       return storage;
     },

@@ -10,8 +10,9 @@ import {
 } from '@rookery/core';
 import { gatewayOf } from '@rookery/runner';
 import { ProjectDoor } from '../access/project-door.js';
-import { CONFIG, type HostConfig } from '../config/config.js';
+import { CONFIG, configFromEnvironment, type HostConfig } from '../config/config.js';
 import { AgentModule } from './agent.module.js';
+import { sayWhyUnready } from './unready.js';
 
 /** The host's control: storage, containers, backups, moves, and the broker for its projects. */
 try {
@@ -26,7 +27,14 @@ try {
   await app.listen(agentPort, listen);
   await app.get(ProjectDoor).open(gatewayOf(projectCidr), agentPort, listen);
 } catch (error) {
-  createLogger('agent').fatal({ err: error }, toCodedError(error).message);
+  const coded = toCodedError(error);
+  createLogger('agent').fatal({ err: error, code: coded.code }, coded.message);
+  // What a disk that comes back mends: tried again for ever, and told meanwhile.
+  if (coded.code === 'VOLUME_ABSENT' || coded.code === 'VOLUME_FOREIGN') {
+    onSupervisorGone(() => process.exit(0));
+    const { agentPort, listen } = configFromEnvironment();
+    await sayWhyUnready(coded, { port: agentPort, host: listen });
+  }
   // A wrong setting does not get better by trying again.
   process.exit(CodedError.is(error, 'INVALID_CONFIG') ? exitUnrecoverable : 1);
 }

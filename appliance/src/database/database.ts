@@ -13,6 +13,7 @@ import {
   JobRow,
   OutgoingMoveRow,
 } from './entities/work.entity.js';
+import { VolumeRow } from './entities/volume.entity.js';
 import { HostDatabase } from './host-database.js';
 import { Tables1700000000001 } from './migrations/0001-tables.js';
 import { Access1700000000002 } from './migrations/0002-access.js';
@@ -20,6 +21,7 @@ import { Attempts1700000000003 } from './migrations/0003-attempts.js';
 import { Links1700000000004 } from './migrations/0004-links.js';
 import { BackupRepository1700000000006 } from './migrations/0006-backup-repository.js';
 import { Listeners1700000000007 } from './migrations/0007-listeners.js';
+import { Volume1700000000008 } from './migrations/0008-volume.js';
 
 /** Another process of this host reads only: what holds the file is a backup or a person's tool. */
 const busyTimeoutMs = 5_000;
@@ -49,6 +51,7 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
       ...[AccessGrantRow, AccessStateRow],
       AttemptsRow,
       ...[JobRow, OutgoingMoveRow, IncomingMoveRow, BackupRepositoryRow],
+      VolumeRow,
     ],
     migrations: [
       Tables1700000000001,
@@ -57,6 +60,7 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
       Links1700000000004,
       BackupRepository1700000000006,
       Listeners1700000000007,
+      Volume1700000000008,
     ],
     prepareDatabase: (opened: SqliteDatabase) => {
       opened.pragma('journal_mode = WAL');

@@ -72,6 +72,14 @@ export class IngressBooks {
     };
   }
 
+  /** The volume that the agent has noted; the ingress is started after that. */
+  volume(): string | undefined {
+    const row = this.database
+      .prepare<[], { identity: string }>('SELECT identity FROM volume')
+      .get();
+    return row?.identity;
+  }
+
   lookup(projectId: string): HostRoute | undefined {
     this.refresh();
     return this.routes.get(projectId);

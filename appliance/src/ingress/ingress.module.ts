@@ -21,8 +21,9 @@ const moveRecheckMs = 1000;
     },
     {
       provide: StorageDriver,
-      inject: [CONFIG],
-      useFactory: (config: HostConfig) => openStorage(config),
+      inject: [CONFIG, IngressBooks],
+      useFactory: (config: HostConfig, books: IngressBooks) =>
+        openStorage(config, { create: false, identity: books.volume() }),
     },
     {
       provide: IngressServers,

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import {
   KeyedLock,
   SingleFlight,
@@ -183,20 +184,45 @@ export class ProjectRuntime {
     await this.to(id, 'stopped', { ...noWay, startedAt: null });
   }
 
-  /** Volume and image of a project; makes what is missing. */
-  async prepare(
+  /** Volume and image of a project that begins here; makes what is missing. */
+  async create(
     record: ProjectRecord,
     onProgress: StartOptions['onProgress'],
   ): Promise<{ image: ResolvedImage; volume: { paths: ContainerVolume } }> {
-    const { storage, images } = this.parts;
     const { projectId, spec } = record;
+    const quotaBytes = spec.quota.diskBytes;
+    const volume = await this.parts.storage.createVolume(projectId, { quotaBytes });
+    return { image: await this.image(record, onProgress), volume };
+  }
+
+  /**
+   * Volume and image of a project that is here. Its files are nothing to be made: a volume that is
+   * not there is one that was lost, or whose disk is not mounted.
+   */
+  private async prepare(
+    record: ProjectRecord,
+    onProgress: StartOptions['onProgress'],
+  ): Promise<{ image: ResolvedImage; volume: { paths: ContainerVolume } }> {
+    const { projectId, spec } = record;
+    const { storage } = this.parts;
+    const there = await storage.volume(projectId);
+    if (!there) throw RunnerErrors.VOLUME_MISSING({ projectId, missing: 'its volume' });
+    if (!(await isThere(there.paths.persistence))) {
+      throw RunnerErrors.VOLUME_MISSING({ projectId, missing: 'its stored messages' });
+    }
+    // Scratch, which is kept nowhere, may be made anew.
     const volume = await storage.createVolume(projectId, { quotaBytes: spec.quota.diskBytes });
+    return { image: await this.image(record, onProgress), volume };
+  }
+
+  private image(
+    { spec, imageRef, imageDigest }: ProjectRecord,
+    onProgress: StartOptions['onProgress'],
+  ): Promise<ResolvedImage> {
     const ref = parseImageRef(spec.image).normalized;
     // The pin is the reference's: another image is resolved anew.
-    const pinned = record.imageRef === ref ? record.imageDigest : null;
-    const digest = pinned ?? spec.imageDigest;
-    const image = await images.ensure(spec.image, { digest, onProgress });
-    return { image, volume };
+    const pinned = imageRef === ref ? imageDigest : null;
+    return this.parts.images.ensure(spec.image, { digest: pinned ?? spec.imageDigest, onProgress });
   }
 
   /** Notes a failure that leaves the container as it is. */
@@ -241,3 +267,13 @@ const wayTo = ({ address, linkIndex }: ContainerStatus) => ({
 const noWay = { address: null, linkIndex: null };
 
 type ContainerVolume = Awaited<ReturnType<StorageDriver['createVolume']>>['paths'];
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
+  }
+}

@@ -57,7 +57,7 @@ export class RunnerService {
     const record = await this.guard.admitNew(fence, { spec });
     return this.runtime.exclusively(fence.projectId, async () => {
       try {
-        const { image } = await this.runtime.prepare(record, onProgress);
+        const { image } = await this.runtime.create(record, onProgress);
         const pinned = await this.save(fence.projectId, {
           imageRef: image.ref,
           imageDigest: image.digest,

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { PassThrough } from 'node:stream';
 import { Clock, createLogger, MiB, newId, waitFor } from '@rookery/core';
@@ -199,6 +200,22 @@ describe('the fence', () => {
       code: 'STALE_GENERATION',
     });
     expect(await stateOf(id)).toBe('running');
+  });
+
+  it('starts no project on nothing when its files are gone', async () => {
+    const id = newId();
+    await service.create(fenceOf(id), spec);
+    const made = await storage.volume(id);
+    await rm(made!.paths.persistence, { recursive: true });
+    const missing = { code: 'VOLUME_MISSING', retryable: false };
+    await expect(service.start(fenceOf(id), spec)).rejects.toMatchObject(missing);
+    await storage.deleteVolume(id);
+    await expect(service.start(fenceOf(id), spec)).rejects.toMatchObject(missing);
+    expect(await storage.volume(id)).toBeUndefined();
+    // Its owner sees it, and what to do about it.
+    const view = await service.get(id);
+    expect(view).toMatchObject({ state: 'error', error: { code: 'VOLUME_MISSING' } });
+    expect(view.error?.message).toContain(`rookery backup restore ${id} BACKUP --replace`);
   });
 
   it('refuses a start of a superseded attempt after its owner’s stop', async () => {

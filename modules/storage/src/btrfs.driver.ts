@@ -9,7 +9,7 @@ import { btrfsParts, type BtrfsParts } from './btrfs/parts.js';
 import { atLeast } from './btrfs/qgroups.js';
 import { StorageReconciler } from './btrfs/reconciler.js';
 import { ensureSafeMount, isBtrfs } from './btrfs/volume-mount.js';
-import { ensureFolder, namesIn, withFolderLock } from './files.js';
+import { ensureFolder, exists, namesIn, withFolderLock } from './files.js';
 import { projectOfFolder, type VolumeLayout } from './layout.js';
 import { LoopbackVolume } from './loopback.js';
 import { restorePath } from './restore-path.js';
@@ -57,7 +57,9 @@ export class BtrfsStorageDriver extends StorageDriver {
     const { volume, btrfsProgram, loopback } = options;
     this.parts = btrfsParts(exec, options, clock);
     this.layout = this.parts.layout;
-    this.loopback = loopback && new LoopbackVolume(exec, { ...loopback, volume, btrfsProgram });
+    this.loopback =
+      loopback &&
+      new LoopbackVolume(exec, { ...loopback, volume, btrfsProgram, create: options.create });
   }
 
   get capabilities(): StorageCapabilities {
@@ -80,6 +82,10 @@ export class BtrfsStorageDriver extends StorageDriver {
   private async openLocked(): Promise<void> {
     const { volume, quota } = this.options;
     await this.loopback?.open();
+    if (!this.options.create && !(await exists(volume))) {
+      throw StorageErrors.VOLUME_ABSENT({ reason: `there is no folder ${volume}` });
+    }
+    await this.refuseOther();
     if (!(await isBtrfs(volume))) {
       throw StorageErrors.VOLUME_UNUSABLE({ volume, reason: 'it is not btrfs' });
     }
@@ -88,6 +94,21 @@ export class BtrfsStorageDriver extends StorageDriver {
     for (const { path, mode } of this.layout.folders()) await ensureFolder(path, mode);
     await this.parts.qgroups.enable(quota, release());
     this.parts.sender.protocol = atLeast(await this.parts.btrfs.version(), sendV2Since) ? 2 : 1;
+  }
+
+  async identity(): Promise<string> {
+    return `btrfs ${await this.parts.btrfs.uuid()}`;
+  }
+
+  /** Before anything is made on it. @throws VOLUME_FOREIGN */
+  private async refuseOther(): Promise<void> {
+    const { volume, identity: expected } = this.options;
+    if (expected === undefined) return;
+    const found = (await isBtrfs(volume)) ? await this.identity() : 'no btrfs';
+    if (found === expected) return;
+    // What was just mounted must not hide the right one when that comes back.
+    await this.loopback?.unmount();
+    throw StorageErrors.VOLUME_FOREIGN({ volume, found, expected });
   }
 
   async close(): Promise<void> {

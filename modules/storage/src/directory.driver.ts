@@ -31,6 +31,7 @@ import {
 } from './storage.driver.js';
 import { StorageErrors } from './storage.errors.js';
 import type { ResolvedStorageOptions } from './storage.options.js';
+import { VolumeMark } from './volume-mark.js';
 
 const copyTimeoutMs = 6 * 60 * 60_000;
 const stagingPrefix = '.staging-';
@@ -48,6 +49,7 @@ export class DirectoryStorageDriver extends StorageDriver {
     reflink: false,
   };
   private readonly layout: VolumeLayout;
+  private readonly mark: VolumeMark;
   private readonly locks = new ProjectLocks();
   private readonly staged = new Set<string>();
   private readonly pathStagings: PathStagings;
@@ -58,12 +60,22 @@ export class DirectoryStorageDriver extends StorageDriver {
   ) {
     super();
     this.layout = new VolumeLayout(options.volume);
+    this.mark = new VolumeMark(options);
     this.pathStagings = new PathStagings(exec, this.layout, () => this.flush());
   }
 
   async open(): Promise<void> {
-    await ensureFolder(this.options.volume, privateMode);
+    const { volume, create } = this.options;
+    if (!create && !(await exists(volume))) {
+      throw StorageErrors.VOLUME_ABSENT({ reason: `there is no folder ${volume}` });
+    }
+    await ensureFolder(volume, privateMode);
+    await this.mark.ensure();
     for (const { path, mode } of this.layout.folders()) await ensureFolder(path, mode);
+  }
+
+  identity(): Promise<string> {
+    return this.mark.read();
   }
 
   close(): Promise<void> {

@@ -11,6 +11,8 @@ export interface LoopbackOptions {
   /** Where it is mounted. */
   readonly volume: string;
   readonly btrfsProgram: string;
+  /** Whether a file that is missing is made; it is unless this says no. */
+  readonly create?: boolean;
 }
 
 const mkfsTimeoutMs = 5 * 60_000;
@@ -28,7 +30,12 @@ export class LoopbackVolume {
   /** Makes the file if it is missing, grows it if it is smaller than asked, and mounts it. */
   async open(): Promise<void> {
     const { imageFile, sizeBytes, volume } = this.options;
-    if (!(await exists(imageFile))) await this.create();
+    if (!(await exists(imageFile))) {
+      if (this.options.create === false) {
+        throw StorageErrors.VOLUME_ABSENT({ reason: `there is no file ${imageFile}` });
+      }
+      await this.create();
+    }
     await mkdir(volume, { recursive: true });
     if (!(await this.isMounted())) await this.mount();
     if ((await stat(imageFile)).size < sizeBytes) await this.growTo(sizeBytes);

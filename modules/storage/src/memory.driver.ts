@@ -61,11 +61,16 @@ export class MemoryStorageDriver extends StorageDriver {
   private layout = new VolumeLayout('/nonexistent');
   private pathStagings = this.stagingsIn(this.layout);
   private generation = 0;
+  private readonly id = newId();
 
   constructor(options: { snapshotsPerProjectMax?: number; clock?: Clock } = {}) {
     super();
     this.clock = options.clock ?? new SystemClock();
     this.snapshotsMax = options.snapshotsPerProjectMax ?? 100;
+  }
+
+  identity(): Promise<string> {
+    return Promise.resolve(`memory ${this.id}`);
   }
 
   async open(): Promise<void> {

@@ -145,6 +145,8 @@ export abstract class StorageDriver {
   abstract close(): Promise<void>;
   /** All that anybody wrote to the volume before is on disk when it resolves. */
   abstract flush(): Promise<void>;
+  /** Which volume this is: survives restarts, and no other volume has it. */
+  abstract identity(): Promise<string>;
   abstract space(): Promise<StorageSpace>;
 
   // Volumes: one a project, plus its persistence and scratch.

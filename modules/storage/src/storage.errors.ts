@@ -2,6 +2,18 @@ import { catalogue } from '@rookery/core';
 
 export const StorageErrors = catalogue('storage', {
   VOLUME_NOT_FOUND: { status: 404, message: 'This host holds no files of project {projectId}.' },
+  VOLUME_ABSENT: {
+    status: 503,
+    message:
+      'This host’s volume is not there: {reason}. Nothing is served and nothing made anew; bring its disk or file back, and the host goes on by itself.',
+    retryable: true,
+  },
+  VOLUME_FOREIGN: {
+    status: 503,
+    message:
+      'What lies at {volume} is another volume ({found}) than this host’s own ({expected}). Nothing is served; bring its own back, and the host goes on by itself.',
+    retryable: true,
+  },
   VOLUME_EXISTS: {
     status: 409,
     message: 'This host already holds files of project {projectId}. Delete them or choose another.',

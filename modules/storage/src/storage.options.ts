@@ -23,6 +23,10 @@ export const StorageOptions = z.object({
       sizeBytes: z.int().min(256 * MiB),
     })
     .optional(),
+  /** Whether `open` may make a volume where there is none. False where projects were kept already. */
+  create: z.boolean().default(true),
+  /** The only volume that may be opened, by its driver's `identity`. */
+  identity: z.string().optional(),
   /** `btrfs` of btrfs-progs; 6.7 or newer for simple quotas. */
   btrfsProgram: z.string().min(1).default('btrfs'),
   /** Forces classic quotas, or tries simple ones first. */

@@ -1,5 +1,6 @@
 import { CodedError, type Exec, type ExecOptions, type SpawnedProcess } from '@rookery/core';
 import { spaceErrorOf } from '../space.js';
+import { StorageErrors } from '../storage.errors.js';
 
 /** A subvolume command waits for a transaction; on a busy disk that is long. */
 const commandTimeoutMs = 5 * 60_000;
@@ -18,6 +19,14 @@ export class BtrfsProgram {
     const { stdout } = await this.exec.run([this.program, 'version']);
     const match = /v(\d+)\.(\d+)/.exec(stdout);
     return [Number(match?.[1] ?? 0), Number(match?.[2] ?? 0)];
+  }
+
+  /** The file system's UUID. */
+  async uuid(): Promise<string> {
+    const { stdout } = await this.exec.run([this.program, 'filesystem', 'show', this.volume]);
+    const [, uuid] = /uuid: ([0-9a-f-]{36})/.exec(stdout) ?? [];
+    if (uuid !== undefined) return uuid;
+    throw StorageErrors.VOLUME_UNUSABLE({ volume: this.volume, reason: 'it tells no UUID' });
   }
 
   async createSubvolume(path: string, qgroup?: string): Promise<void> {
