@@ -55,6 +55,7 @@ import { PostgresPlacementAuthority } from './operations/postgres-placement-auth
 import { WorkSignal } from './operations/work-signal.js';
 import { OpenController } from './pages/open.controller.js';
 import { PagesController } from './pages/pages.controller.js';
+import { BackupIndex } from './projects/backup-index.service.js';
 import { BackupsApi } from './projects/backups.api.js';
 import { CollaboratorsApi } from './projects/collaborators.api.js';
 import { ProjectQueries } from './projects/project.queries.js';
@@ -77,7 +78,7 @@ const services = [
   ...[AccessChanges, OpenAccess, PlacementService],
   ...[OperationsService, OperationStore, OperationWatcher, WorkSignal],
   ...[PostgresChildOperations, PostgresPlacementAuthority],
-  ...[ProjectQueries, ProjectRecords, ProjectWork, RestoreWork],
+  ...[BackupIndex, ProjectQueries, ProjectRecords, ProjectWork, RestoreWork],
 ];
 
 /** One hub process; its roles say which parts do something. */

@@ -269,6 +269,26 @@ describe('a backup', () => {
     expect(a.projects.get(id)?.state).toBe('running');
   });
 
+  it('lists and restores what the repository holds, whatever was recorded', async () => {
+    const { id } = await onA();
+    const { content } = a.projects.get(id)!;
+    await backUp(id);
+    a.projects.get(id)!.content = 'second';
+    await backUp(id);
+    const list = async () =>
+      (await hub.call<{ items: { id: string }[] }>('GET', `/projects/${id}/backups`)).body.items;
+    const [newest] = await list();
+    const record = a.repository.get(newest!.id)!;
+    a.repository.delete(newest!.id);
+    expect(await list()).toHaveLength(1);
+    await hub.succeeded(await post(`/projects/${id}/backups/latest/restore`, { path: 'f' }));
+    expect(a.projects.get(id)?.content).toBe(content);
+    // Made where this hub did not see it.
+    a.repository.set(newest!.id, record);
+    const found = await hub.call('POST', `/projects/${id}/backups/reindex`);
+    expect(found.body).toEqual({ asked: true, backups: 2 });
+  });
+
   it('loses nothing of a host that still has the project, unless it is told to', async () => {
     const { id } = await onA();
     await backUp(id);

@@ -4,10 +4,11 @@ import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { pageOfRows } from '../api/pages.js';
 import { Backup } from '../database/entities/record.entity.js';
 import { OperationsService } from '../operations/operations.service.js';
+import { BackupIndex } from './backup-index.service.js';
 import { ProjectQueries } from './project.queries.js';
 import { RestoreWork } from './restore-work.service.js';
 
-type Names = 'runBackup' | 'listBackups' | 'restoreBackup';
+type Names = 'runBackup' | 'listBackups' | 'restoreBackup' | 'reindexBackups';
 
 @Injectable()
 export class BackupsApi implements ApiPart<Names> {
@@ -19,6 +20,8 @@ export class BackupsApi implements ApiPart<Names> {
     listBackups: async ({ caller, params, query }) => {
       const { projectId } = params;
       await this.queries.require(caller, projectId, 'viewer');
+      // Later pages go on in what the first one found.
+      if (query.cursor === undefined) await this.index.refresh(projectId);
       const page = await pageOfRows<{ id: string }>(
         this.dataSource.manager,
         {
@@ -32,6 +35,11 @@ export class BackupsApi implements ApiPart<Names> {
       const byId = new Map(rows.map((row) => [row.id, row]));
       return { items: ids.map((id) => toView(byId.get(id)!)), nextCursor: page.nextCursor };
     },
+    reindexBackups: async ({ caller, params: { projectId } }) => {
+      await this.queries.require(caller, projectId, 'editor');
+      const asked = await this.index.refresh(projectId);
+      return { asked, backups: await this.dataSource.manager.countBy(Backup, { projectId }) };
+    },
     restoreBackup: async ({ caller, idempotencyKey, params, body }) => {
       const { projectId, backupId } = params;
       const asking = { caller, idempotencyKey };
@@ -44,6 +52,7 @@ export class BackupsApi implements ApiPart<Names> {
     private readonly dataSource: DataSource,
     private readonly queries: ProjectQueries,
     private readonly restores: RestoreWork,
+    private readonly index: BackupIndex,
     private readonly operations: OperationsService,
   ) {}
 }

@@ -12,6 +12,7 @@ import {
 } from '../hosts/placement.service.js';
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
+import { BackupIndex } from './backup-index.service.js';
 import { imageOf, ProjectQueries } from './project.queries.js';
 import { isAlive, ProjectWork, type Asking } from './project-work.service.js';
 
@@ -32,6 +33,7 @@ export class RestoreWork {
     private readonly placement: PlacementService,
     private readonly queries: ProjectQueries,
     private readonly work: ProjectWork,
+    private readonly index: BackupIndex,
   ) {}
 
   async snapshot(
@@ -71,6 +73,7 @@ export class RestoreWork {
     backupId: string,
     choice: RestoreChoice,
   ): Promise<Operation> {
+    await this.look(asking, projectId);
     return this.work.begin(async (manager) => {
       const role = choice.replace ? 'owner' : 'editor';
       const project = await this.lock(manager, asking, projectId, role);
@@ -88,12 +91,19 @@ export class RestoreWork {
     projectId: string,
     choice: { host?: string | undefined; start: boolean },
   ): Promise<Operation> {
+    await this.look(asking, projectId);
     return this.work.begin(async (manager) => {
       const project = await this.lock(manager, asking, projectId, 'editor');
       if (project.state !== 'archived') throw HubErrors.PROJECT_NOT_ARCHIVED();
       const backup = await this.find(manager, projectId, 'latest');
       return this.replace(manager, asking, project, { backup, ...choice });
     });
+  }
+
+  /** "latest" is the newest that the repository still holds, whatever the index says. */
+  private async look({ caller }: Asking, projectId: string): Promise<void> {
+    await this.queries.require(caller, projectId, 'editor');
+    await this.index.refresh(projectId);
   }
 
   private async path(

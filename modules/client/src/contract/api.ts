@@ -270,6 +270,17 @@ const keeping = {
     query: PageQuery,
     response: pageOf(BackupView),
   }),
+  reindexBackups: route('POST', '/projects/{projectId}/backups/reindex', {
+    ...base,
+    summary: 'Look into the repository and list what it holds',
+    tag: 'backups',
+    params: ofProject,
+    response: z.object({
+      /** False: no host with a repository answered. */
+      asked: z.boolean(),
+      backups: z.int(),
+    }),
+  }),
   restoreBackup: route('POST', '/projects/{projectId}/backups/{backupId}/restore', {
     ...base,
     summary: 'Restore into a new project, in place of this one, or one path',

@@ -74,6 +74,21 @@ export const backupCommands: CommandModule = (program, cli) => {
     );
 
   backup
+    .command('reindex')
+    .description('look into the repository and list what it holds')
+    .argument('<project>')
+    .addHelpText('after', examples('rookery backup reindex hello'))
+    .action(
+      cli.action(async (run, [name = '']) => {
+        const client = await run.client();
+        const { id } = await findProject(client, name);
+        const found = await client.reindexBackups({ projectId: id });
+        const note = found.asked ? '' : ' (no host with a repository answered)';
+        return { json: found, text: `${found.backups} backups${note}` };
+      }),
+    );
+
+  backup
     .command('restore')
     .description('restore into a new project, in place of this one, or one path')
     .argument('<project>')

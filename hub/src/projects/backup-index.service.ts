@@ -1,0 +1,87 @@
+import { Inject, Injectable } from '@nestjs/common';
+import type { BackupRecord } from '@rookery/backup/contract';
+import { DataSource, In } from 'typeorm';
+import { HUB_CONFIG, type HubConfig } from '../config/config.js';
+import { Backup } from '../database/entities/record.entity.js';
+import { HostConnections } from '../hosts/host-connections.js';
+
+/** Somebody waits for a list: a slow repository is shown as it was last. */
+const askTimeoutMs = 15_000;
+
+/** Keeps the hub's index of backups to what the repositories hold: they are the truth. */
+@Injectable()
+export class BackupIndex {
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly hosts: HostConnections,
+    @Inject(HUB_CONFIG) private readonly config: HubConfig,
+  ) {}
+
+  /**
+   * Looks into the repository of a project and writes down what it holds: what was forgotten there
+   * goes, what another hub or program made comes. Without a host that answers, all stays.
+   * @returns whether a repository was asked
+   */
+  async refresh(projectId: string): Promise<boolean> {
+    const hostId = await this.hostFor(projectId);
+    if (hostId === undefined) return false;
+    const signal = AbortSignal.timeout(askTimeoutMs);
+    const host = this.hosts.backups(hostId, { patienceMs: 0 });
+    const found = await host.list({ projectId }, { signal }).catch(() => undefined);
+    if (!found) return false;
+    await this.write(projectId, hostId, found.backups);
+    return true;
+  }
+
+  private async write(
+    projectId: string,
+    hostId: string,
+    found: readonly BackupRecord[],
+  ): Promise<void> {
+    await this.dataSource.transaction(async (manager) => {
+      // The rows of this repository: made on this host, or on one that says it has the same.
+      const rows = await manager.query<{ id: string }[]>(
+        `SELECT b.id FROM backups b LEFT JOIN project_hosts o ON o.id = b.host_id,
+           project_hosts h
+         WHERE b.project_id = $1 AND h.id = $2 AND (b.host_id = h.id OR
+           o.capabilities->'backupRepository'->>'id' =
+             h.capabilities->'backupRepository'->>'id')`,
+        [projectId, hostId],
+      );
+      const ids = new Set(found.map(({ backupId }) => backupId));
+      const gone = rows.map(({ id }) => id).filter((id) => !ids.has(id));
+      if (gone.length > 0) await manager.delete(Backup, { projectId, id: In(gone) });
+      for (const record of found) {
+        const { backupId: id, driver, repository, bytes, files, bytesAdded } = record;
+        await manager
+          .createQueryBuilder()
+          .insert()
+          .into(Backup)
+          .values({
+            ...{ id, projectId, hostId, driver, repository, bytes, files, bytesAdded },
+            ...{ durationMs: record.durationMs, tags: record.tags },
+            createdAt: new Date(record.createdAt),
+          })
+          .orIgnore()
+          .execute();
+      }
+    });
+  }
+
+  /** The project's own host, else the one that made its newest backup, else any with a repository. */
+  private async hostFor(projectId: string): Promise<string | undefined> {
+    const [row] = await this.dataSource.query<{ id: string }[]>(
+      `SELECT h.id FROM project_hosts h
+       WHERE h.status = 'active'
+         AND h.last_seen > now() - make_interval(secs => $2::float8 / 1000)
+         AND jsonb_array_length(h.capabilities->'backupDrivers') > 0
+       ORDER BY
+         (h.id = (SELECT p.host_id FROM projects p WHERE p.id = $1)) IS TRUE DESC,
+         (h.id = (SELECT b.host_id FROM backups b WHERE b.project_id = $1
+           ORDER BY b.created_at DESC LIMIT 1)) IS TRUE DESC, h.id
+       LIMIT 1`,
+      [projectId, this.config.hostOfflineAfterMs],
+    );
+    return row?.id;
+  }
+}
