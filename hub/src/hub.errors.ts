@@ -48,6 +48,7 @@ export const HubErrors = catalogue('hub', {
     retryable: true,
   },
   INVALID_JSON: { status: 400, message: 'The body is not valid JSON: {reason}' },
+  METHOD_NOT_ALLOWED: { status: 405, message: '{method} is not for this path; it has {allow}.' },
   ROUTE_UNKNOWN: { status: 404, message: 'There is no {method} {path}.' },
   IDEMPOTENCY_CONFLICT: {
     status: 409,

@@ -230,6 +230,9 @@ describe('signing in with a browser', () => {
   });
 });
 
+const cursorOf = (...parts: string[]): string =>
+  Buffer.from(JSON.stringify(parts)).toString('base64url');
+
 describe('what makes no sense', () => {
   it.each([
     ['a project id', 'GET', '/projects/none', undefined],
@@ -254,6 +257,25 @@ describe('what makes no sense', () => {
     ['a role of god', 'PUT', `/projects/${noId}/collaborators/${noId}`, { role: 'god' }],
   ])('is refused: %s', async (_what, method, path, body) => {
     expect(await hub.problem(method, path, { body })).toBe('INVALID_INPUT');
+  });
+
+  it.each([
+    ['a NUL in a name', '/projects?name=a%00b'],
+    ['a cursor without a time', `/projects?cursor=${cursorOf('1', noId)}`],
+    [
+      'a cursor of a time that Postgres does not know',
+      `/projects?cursor=${cursorOf('5 AD', noId)}`,
+    ],
+    ['a cursor with a NUL', `/projects?cursor=${cursorOf('2026-01-01', '\0')}`],
+    ['a parameter that there is not', '/projects?nmae=x'],
+  ])('is refused: %s', async (_what, path) => {
+    expect(await hub.problem('GET', path)).toBe('INVALID_INPUT');
+  });
+
+  it('is refused: a method that a known path does not have, naming those that it has', async () => {
+    const answer = await hub.call<{ code: string }>('PUT', `/projects/${noId}`, { body: {} });
+    expect([answer.status, answer.body.code]).toEqual([405, 'METHOD_NOT_ALLOWED']);
+    expect(answer.headers.get('allow')?.split(', ').sort()).toEqual(['DELETE', 'GET', 'PATCH']);
   });
 
   it('is refused: JSON that is none, a path that is none', async () => {

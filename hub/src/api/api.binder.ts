@@ -8,6 +8,7 @@ import {
 } from '@rookery/client/contract';
 import { CodedError, CoreErrors, parseInput, toCodedError } from '@rookery/core';
 import type { Request, Response } from 'express';
+import { z } from 'zod';
 import { OpenAccess } from '../access/open-access.js';
 import { AuthService, type Caller } from '../accounts/auth.service.js';
 import { HubErrors } from '../hub.errors.js';
@@ -89,7 +90,7 @@ export class ApiBinder {
     const hasBody = route.method !== 'GET' && route.method !== 'DELETE';
     return {
       params: parseInput(route.params, request.params),
-      query: parseInput(route.query, request.query),
+      query: parseInput(withoutUnknown(route.query), request.query),
       body: parseInput(route.body, hasBody ? await readJson(request) : {}),
       // Routes without authentication have handlers that do not look at the caller.
       caller: caller as Caller,
@@ -161,6 +162,10 @@ export class ApiBinder {
     return this.options.checkResponses ? route.response.parse(value) : value;
   }
 }
+
+/** A filter that is misspelled must not be taken for none. */
+const withoutUnknown = (query: z.ZodType): z.ZodType =>
+  query instanceof z.ZodObject ? query.strict() : query;
 
 /** `/projects/{projectId}` as express writes it. */
 export const expressPath = (route: Route): string =>

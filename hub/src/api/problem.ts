@@ -1,8 +1,9 @@
 import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http';
 import { ArgumentsHost, Catch, HttpException, type ExceptionFilter } from '@nestjs/common';
-import type { Problem } from '@rookery/client/contract';
+import { api, apiPrefix, type Problem } from '@rookery/client/contract';
 import { CodedError, CoreErrors, newId, toCodedError, type Logger } from '@rookery/core';
 import type { Request } from 'express';
+import { QueryFailedError } from 'typeorm';
 import { databaseError } from '../database/database-errors.js';
 import { HubErrors } from '../hub.errors.js';
 import { problemPage, sendPage } from '../pages/pages.js';
@@ -47,6 +48,7 @@ export function sendProblem(
     'content-length': Buffer.byteLength(text),
     'cache-control': 'no-store',
     ...(error.status === 401 && { 'www-authenticate': 'Bearer realm="rookery"' }),
+    ...(error.status === 405 && { allow: String(error.details['allow']) }),
   });
   response.end(text);
 }
@@ -70,7 +72,7 @@ export class ProblemFilter implements ExceptionFilter {
 
   private coded(error: unknown, request: Request): CodedError {
     if (error instanceof HttpException) return ofNest(error, request);
-    const coded = toCodedError(databaseError(error));
+    const coded = toCodedError(inputError(error) ?? databaseError(error));
     if (coded.code !== 'INTERNAL') return coded;
     // What broke inside is for the log; the caller gets a number to ask for.
     const reference = newId();
@@ -83,8 +85,32 @@ export class ProblemFilter implements ExceptionFilter {
 function ofNest(error: HttpException, request: Request): CodedError {
   const status = error.getStatus();
   const { method, path } = request;
-  if (status === 404) return HubErrors.ROUTE_UNKNOWN({ method, path });
+  if (status === 404) {
+    const allow = methodsOf(path);
+    if (allow.length > 0) return HubErrors.METHOD_NOT_ALLOWED({ method, allow: allow.join(', ') });
+    return HubErrors.ROUTE_UNKNOWN({ method, path });
+  }
   return CoreErrors.INVALID_INPUT({ reason: error.message });
+}
+
+/** Methods that the API has for a path; none for a path that it does not know. */
+const methodsOf = (path: string): string[] =>
+  Object.values(api)
+    .filter((route) => patternOf(route.path).test(path))
+    .map(({ method }) => method);
+
+const patternOf = (path: string): RegExp =>
+  new RegExp(`^${apiPrefix}${path.replace(/\{\w+\}/g, '[^/]+')}/?$`);
+
+/** Postgres: characters, numbers and times in what was asked that no column can hold. */
+const unusableStates = /^(22021|22P05|22P02|22003|22007|22008|22009)$/;
+
+function inputError(error: unknown): CodedError | undefined {
+  if (!(error instanceof QueryFailedError)) return undefined;
+  const { code = '' } = error.driverError as { code?: string };
+  if (!unusableStates.test(code)) return undefined;
+  const reason = 'a value that cannot be looked for';
+  return CoreErrors.INVALID_INPUT({ reason }, { cause: error });
 }
 
 function definedOnly(details: CodedError['details']): NonNullable<Problem['details']> {

@@ -104,6 +104,33 @@ describe('what a project sees and says', () => {
     expect(port.headers.location).toBe('/elsewhere');
   });
 
+  it.each([
+    ['/a?b#c', 'a?b#c'],
+    ['../../../../../api/v1', 'api/v1'],
+    ['http://hub.example:7700/login?x', 'login?x'],
+    ['https://hub.example:7700/login', 'login'],
+    ['//hub.example:7700/login', 'login'],
+  ])('leads below the prefix in server mode: %s', async (to, expected) => {
+    const path = rig.path(`deep/redirect?to=${encodeURIComponent(to)}`, 'server');
+    const { headers } = await send(rig.hubPort, path, { headers: { host: 'hub.example:7700' } });
+    expect(headers.location).toBe(rig.path(expected, 'server'));
+  });
+
+  it.each(['b', '../b', '?c', 'https://elsewhere.example/x', 'mailto:a@b'])(
+    'leaves other redirects as they are: %s',
+    async (to) => {
+      const path = rig.path(`deep/redirect?to=${encodeURIComponent(to)}`, 'server');
+      expect((await send(rig.hubPort, path)).headers.location).toBe(to);
+    },
+  );
+
+  it('stays below the prefix where that climbs out of it', async () => {
+    const to = rig.path('../../../api', 'server');
+    const path = rig.path(`redirect?to=${encodeURIComponent(to)}`, 'server');
+    const { headers } = await send(rig.hubPort, path);
+    expect(headers.location).toBe(rig.path('api', 'server'));
+  });
+
   it('redirects to the slash, keeping the query', async () => {
     const answer = await send(rig.hubPort, `/${rig.projectId}/port/80?a=b`);
     expect(answer.status).toBe(308);

@@ -261,7 +261,8 @@ export function echoService(): Server {
       res.write('data: first\n\n');
       req.socket.once('close', () => server.emit('events-closed'));
     } else if (url.includes('redirect')) {
-      res.writeHead(302, { location: '/elsewhere' }).end();
+      const to = new URL(url, 'http://x').searchParams.get('to');
+      res.writeHead(302, { location: to ?? '/elsewhere' }).end();
     } else if (url.includes('sink')) {
       let length = 0;
       req.on('data', (chunk: Buffer) => (length += chunk.length));

@@ -92,7 +92,7 @@ export class HostIngress extends ProxyRole {
     const client = this.own(req, connection, claims);
     if (this.opensSession(req, res, path)) return;
     const headers = outgoingHeaders(req, path, claims, client);
-    const confine = this.confinementOf(req, path, claims);
+    const confine = this.confinementOf(req, path, claims, client);
     for (;;) {
       const known = this.holds.settledRoute(path.projectId, path.port, res);
       const way = wayTo(known instanceof Promise ? await known : known, path);
@@ -123,7 +123,7 @@ export class HostIngress extends ProxyRole {
       connection: 'Upgrade',
       upgrade: 'websocket',
     };
-    const confine = this.confinementOf(req, path, claims);
+    const confine = this.confinementOf(req, path, claims, client);
     await this.forwarder.upgrade(req, socket, head, forwardTo(way, path, headers, confine));
   }
 
@@ -163,14 +163,15 @@ export class HostIngress extends ProxyRole {
     req: IncomingMessage,
     path: ProjectPath,
     claims: AccessClaims,
+    { host }: ClientOrigin,
   ): Confinement {
-    const { projectId, base, mode } = path;
+    const { projectId, base, mode, upstreamUrl: url } = path;
     const ownOrigin = hasOwnOrigin(req, claims);
     return {
       projectId,
       base,
       ownOrigin,
-      stripped: mode === 'server' && !ownOrigin,
+      stripped: mode === 'server' && !ownOrigin && { host, url },
       sandboxed: !isViaHub(req, claims) && !this.shared,
     };
   }

@@ -83,8 +83,9 @@ function errorResponse(
 
 function problem(error: CodedError): Record<string, unknown> {
   return {
-    type: `urn:rookery:error:${error.code}`,
-    title: STATUS_CODES[error.status] ?? 'Error',
+    // As the hub's API writes them.
+    type: `urn:rookery:error:${error.code.toLowerCase()}`,
+    title: error.code.toLowerCase().replaceAll('_', ' '),
     status: error.status,
     code: error.code,
     detail: error.message,

@@ -117,8 +117,8 @@ export function cleanRequestHeaders(
 export interface Confinement {
   readonly projectId: string;
   readonly base: string;
-  /** The project does not know the prefix. */
-  readonly stripped: boolean;
+  /** The project does not know the prefix; this is the request as it saw it. */
+  readonly stripped: false | { readonly host: string | undefined; readonly url: string };
   /** The project has the origin for itself. */
   readonly ownOrigin: boolean;
   /** The origin is ours, or somebody else's, too: a browser must not run what is in the answer. */
@@ -139,16 +139,33 @@ export function cleanResponseHeaders(
     const value = name === 'set-cookie' ? confined(headers[name], confine) : headers[name];
     if (value !== undefined) clean[name] = value;
   }
-  const location = headers.location;
-  // A service behind a stripped prefix does not know it: as nginx's proxy_redirect does by default.
-  if (confine.stripped && location !== undefined && /^\/(?![/\\])/.test(location)) {
-    if (!location.startsWith(confine.base)) clean.location = confine.base + location.slice(1);
+  const { location } = headers;
+  if (confine.stripped !== false && location !== undefined) {
+    clean.location = locationBelow(confine.base, confine.stripped, location);
   }
   // Besides what the project says itself: of several policies each holds.
   if (confine.sandboxed) {
     clean['content-security-policy'] = [clean['content-security-policy'] ?? [], 'sandbox'].flat();
   }
   return clean;
+}
+
+/**
+ * A service behind a stripped prefix does not know it: what leads to its own root, by path, by `..`
+ * or by the whole address, leads below the prefix. Other hosts' addresses stay as they are.
+ */
+function locationBelow(
+  base: string,
+  seen: { readonly host: string | undefined; readonly url: string },
+  location: string,
+): string {
+  const root = `http://${seen.host ?? 'host.invalid'}`;
+  const outer = `${root}${base}${seen.url.slice(1)}`;
+  if (!URL.canParse(location, outer)) return location;
+  const followed = new URL(location, outer);
+  if (followed.host !== new URL(root).host || followed.pathname.startsWith(base)) return location;
+  const { pathname, search, hash } = new URL(location, `${root}${seen.url}`);
+  return `${base}${pathname.slice(1)}${search}${hash}`;
 }
 
 function confined(
