@@ -94,6 +94,19 @@ describe('requests for messages, answered like by nats-server', () => {
     });
   });
 
+  test('null for what is left out', async () => {
+    await everywhere.same(async (client, said) => {
+      await withMessages(client, async () => {
+        const stream = { name: 'N', subjects: ['n'], description: null, placement: null };
+        said(await api(client, 'STREAM.CREATE.N', stream));
+        said(await api(client, 'STREAM.DELETE.N'));
+        const config = { description: null, filter_subjects: null, backoff: null, metadata: null };
+        said(await api(client, 'CONSUMER.CREATE.S.c', consumer('c', config)));
+        said(await asked(client, next('c'), '{"batch":null,"no_wait":null}'));
+      });
+    });
+  });
+
   test('a consumer that is there already', async () => {
     await everywhere.same(async (client, said) => {
       await withMessages(client, async () => {

@@ -82,6 +82,7 @@ const scripts: Record<string, string> = {
   'refuses JSON that is none': 'CONNECT {oops}\r\n',
   'refuses an empty CONNECT': 'CONNECT\r\n',
   'refuses CONNECT with a wrong type': `CONNECT {"auth_token":"${token}","name":5}\r\n`,
+  'takes null for what is left out': connect({ name: null, lang: null, echo: null }) + ping,
   'ignores unknown keys': connect({ shoe: 43, tls_required: false, account: undefined }) + ping,
   'echoes by default': connect() + `SUB a 1\r\nPUB a 1\r\nx\r\n${ping}`,
   'does not echo when told': connect({ echo: false }) + `SUB a 1\r\nPUB a 1\r\nx\r\n${ping}`,

@@ -21,6 +21,10 @@ export const ConnectOptions = z.object({
 });
 export type ConnectOptions = z.output<typeof ConnectOptions>;
 
+/** As nats-server, for which a key that is null was left out. */
+export const saidIn = (raw: object): object =>
+  Object.fromEntries(Object.entries(raw ?? {}).filter(([, value]) => value !== null));
+
 export interface ConnectRequest {
   readonly options: ConnectOptions;
   /** What this connection was told to sign. */

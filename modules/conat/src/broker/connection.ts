@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { ConnectOptions } from '../auth/authenticator.js';
+import { ConnectOptions, saidIn } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import { FrameWriter } from './frame-writer.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
@@ -118,7 +118,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     }
     // A second CONNECT may change options, keys that it omits stay; it never changes who one is.
     const known = this.state === 'ready' ? this.options : {};
-    const parsed = ConnectOptions.safeParse({ ...known, ...(raw as object) });
+    const parsed = ConnectOptions.safeParse({ ...known, ...saidIn(raw as object) });
     if (!parsed.success) {
       this.refuse(null, 'protocol violation');
       return;

@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import { statusHeaders, withHeaders } from '../headers.js';
+import { parseJson } from '../json.js';
+import { withoutNulls } from '../streams/request.js';
 
 /** What a client asks of a pull consumer; durations are nanoseconds. */
 const PullBody = z.object({
@@ -61,7 +63,7 @@ export function parsePull(payload: Buffer): ParsedPull | string {
   }
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = withoutNulls(parseJson(payload));
   } catch {
     return 'invalid JSON';
   }

@@ -49,7 +49,7 @@ export function readRequest<T extends z.ZodType>(schema: T, { payload }: ApiInpu
   throw jsErrors.invalidJson(`json: ${issue.path.join('.') || 'request'}: ${issue.message}`);
 }
 
-function withoutNulls(value: unknown): unknown {
+export function withoutNulls(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutNulls);
   if (typeof value !== 'object') return value;
   if (value === null) return {};
