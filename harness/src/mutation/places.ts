@@ -79,7 +79,9 @@ const reconcilers: Place = {
   what: 'what repairs containers and volumes by itself, and could destroy them',
   files: [
     ...['container.plan', 'container.reconciler'].map((name) => {
-      const tests = ['modules/runner/test/runner-service.test.ts'];
+      const tests = ['container-plan', 'runner-service'].map((test) => {
+        return `modules/runner/test/${test}.test.ts`;
+      });
       return { file: `modules/runner/src/${name}.ts`, tests };
     }),
     {
