@@ -437,11 +437,10 @@ describe('job', () => {
     const api = createServiceClient(client, contract, params, quick);
     const ask = async (reason?: Error): Promise<void> => {
       const caller = new AbortController();
-      let begun = (): void => undefined;
-      const started = new Promise<void>((resolve) => (begun = resolve));
-      const options = { signal: caller.signal, onProgress: () => begun() };
+      const started = Promise.withResolvers<void>();
+      const options = { signal: caller.signal, onProgress: () => started.resolve() };
       const result = api.build({ fence: fence() }, options);
-      await started;
+      await started.promise;
       caller.abort(reason);
       await expect(result).rejects.toMatchObject({ code: reason ? 'INTERRUPTED' : 'CANCELED' });
       await client.nats.flush();
