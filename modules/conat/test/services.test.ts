@@ -425,13 +425,13 @@ describe('job', () => {
   it('goes on when its caller stops, and ends when its caller cancels', async () => {
     const ended: unknown[] = [];
     const { client } = await setUp({
-      build: (_input, { signal, progress }) =>
+      build: (_input, call) =>
         new Promise((_, reject) => {
-          signal.addEventListener('abort', () => {
-            ended.push(signal.reason);
-            reject(signal.reason as Error);
+          call.signal.addEventListener('abort', () => {
+            ended.push(call.signal.reason);
+            reject(call.signal.reason as Error);
           });
-          progress({ step: 'begun', done: 0, unit: 'steps' });
+          call.progress({ step: 'begun', done: 0, unit: 'steps' });
         }),
     });
     const api = createServiceClient(client, contract, params, quick);
