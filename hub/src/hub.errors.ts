@@ -76,6 +76,11 @@ export const HubErrors = catalogue('hub', {
     status: 409,
     message: 'The project changed hands meanwhile; operation {operationId} may not go on.',
   },
+  BACKUP_GONE: {
+    status: 410,
+    message:
+      'The repository no longer holds backup {backupId} of project {projectId}. List its backups again and choose another.',
+  },
   BACKUP_UNVERIFIED: {
     status: 502,
     message: 'The new backup was not read back whole. Nothing was deleted.',

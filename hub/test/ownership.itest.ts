@@ -289,6 +289,47 @@ describe('a backup', () => {
     expect(found.body).toEqual({ asked: true, backups: 2 });
   });
 
+  it('goes on to the next backup when the latest is gone, but not when one was named', async () => {
+    const { id } = await onA();
+    const { content } = a.projects.get(id)!;
+    await backUp(id);
+    a.projects.get(id)!.content = 'second';
+    const second = await backUp(id);
+    a.projects.get(id)!.content = 'third';
+    const third = await backUp(id);
+    // The index is as it was when the restores begin: the host does not answer just then.
+    const unlisted = async (backupId: string) => {
+      a.fail('backup.list', 'before', 1, new Error('refused'));
+      return post(`/projects/${id}/backups/${backupId}/restore`, { path: 'f' });
+    };
+    a.repository.delete(second);
+    const { operation } = await unlisted(second);
+    expect((await hub.ended(operation.id)).error).toMatchObject({ code: 'BACKUP_GONE' });
+    a.repository.delete(third);
+    await hub.succeeded(await unlisted('latest'));
+    expect(a.projects.get(id)?.content).toBe(content);
+    a.fail('backup.list', 'before', 1, new Error('refused'));
+    const path = `/projects/${id}/backups`;
+    expect((await hub.ok<{ items: object[] }>('GET', path)).items).toHaveLength(1);
+  });
+
+  it('keeps what was recorded while the repository was being listed', async () => {
+    const { id } = await onA();
+    await backUp(id);
+    const asked = a.calls.length;
+    const release = a.hold('backup.list');
+    const reindexed = hub.call('POST', `/projects/${id}/backups/reindex`);
+    const listing = () => a.calls.slice(asked).includes('backup.list');
+    await waitFor('the host is asked', listing, { timeoutMs: 5000 });
+    const made = await backUp(id);
+    const record = a.repository.get(made)!;
+    // As if the list had been taken before the backup was made.
+    a.repository.delete(made);
+    release();
+    expect((await reindexed).body).toEqual({ asked: true, backups: 2 });
+    a.repository.set(made, record);
+  });
+
   it('loses nothing of a host that still has the project, unless it is told to', async () => {
     const { id } = await onA();
     await backUp(id);

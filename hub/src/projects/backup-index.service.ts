@@ -5,6 +5,10 @@ import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { Backup } from '../database/entities/record.entity.js';
 import { HostConnections } from '../hosts/host-connections.js';
 
+/** Of a backup `b` made on host `o`, and host `h`. */
+export const ofSameRepository = `(b.host_id = h.id OR
+  o.capabilities->'backupRepository'->>'id' = h.capabilities->'backupRepository'->>'id')`;
+
 /** Somebody waits for a list: a slow repository is shown as it was last. */
 const askTimeoutMs = 15_000;
 
@@ -25,31 +29,34 @@ export class BackupIndex {
   async refresh(projectId: string): Promise<boolean> {
     const hostId = await this.hostFor(projectId);
     if (hostId === undefined) return false;
+    const before = await this.recorded(projectId, hostId);
     const signal = AbortSignal.timeout(askTimeoutMs);
     const host = this.hosts.backups(hostId, { patienceMs: 0 });
     const found = await host.list({ projectId }, { signal }).catch(() => undefined);
     if (!found) return false;
-    await this.write(projectId, hostId, found.backups);
+    await this.write(projectId, hostId, { before, found: found.backups });
     return true;
   }
 
+  /** What is known of this repository: made on this host, or on one that says it has the same. */
+  private async recorded(projectId: string, hostId: string): Promise<string[]> {
+    const rows = await this.dataSource.query<{ id: string }[]>(
+      `SELECT b.id FROM backups b LEFT JOIN project_hosts o ON o.id = b.host_id, project_hosts h
+       WHERE b.project_id = $1 AND h.id = $2 AND ${ofSameRepository}`,
+      [projectId, hostId],
+    );
+    return rows.map(({ id }) => id);
+  }
+
+  /** What was recorded only after the host was asked need not be in its answer: it stays. */
   private async write(
     projectId: string,
     hostId: string,
-    found: readonly BackupRecord[],
+    { before, found }: { before: readonly string[]; found: readonly BackupRecord[] },
   ): Promise<void> {
     await this.dataSource.transaction(async (manager) => {
-      // The rows of this repository: made on this host, or on one that says it has the same.
-      const rows = await manager.query<{ id: string }[]>(
-        `SELECT b.id FROM backups b LEFT JOIN project_hosts o ON o.id = b.host_id,
-           project_hosts h
-         WHERE b.project_id = $1 AND h.id = $2 AND (b.host_id = h.id OR
-           o.capabilities->'backupRepository'->>'id' =
-             h.capabilities->'backupRepository'->>'id')`,
-        [projectId, hostId],
-      );
       const ids = new Set(found.map(({ backupId }) => backupId));
-      const gone = rows.map(({ id }) => id).filter((id) => !ids.has(id));
+      const gone = before.filter((id) => !ids.has(id));
       if (gone.length > 0) await manager.delete(Backup, { projectId, id: In(gone) });
       for (const record of found) {
         const { backupId: id, driver, repository, bytes, files, bytesAdded } = record;

@@ -2,12 +2,13 @@ import { Injectable } from '@nestjs/common';
 import type { BackupRecord } from '@rookery/backup/contract';
 import type { Fence } from '@rookery/core/contract';
 import type { HostProjectView } from '@rookery/runner/contract';
-import { DataSource, type EntityManager } from 'typeorm';
+import { DataSource, In, Not, type EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
 import { Operation } from '../database/entities/operation.entity.js';
 import { Project } from '../database/entities/project.entity.js';
 import { Backup } from '../database/entities/record.entity.js';
 import { HubErrors } from '../hub.errors.js';
+import { ofSameRepository } from './backup-index.service.js';
 
 export type ProjectChange = Partial<
   Pick<
@@ -106,6 +107,32 @@ export class ProjectRecords {
         details: { backupId: record.backupId, repository, bytes },
       });
     });
+  }
+
+  /**
+   * The host's repository does not hold it. A row of another repository stays.
+   * @returns whether the row went
+   */
+  async dropBackup(writer: Writer, hostId: string, projectId: string, id: string) {
+    return this.dataSource.transaction(async (manager) => {
+      await this.holdAttempt(manager, writer);
+      const [, dropped] = await manager.query<[unknown, number]>(
+        `DELETE FROM backups d USING backups b LEFT JOIN project_hosts o ON o.id = b.host_id,
+           project_hosts h
+         WHERE b.project_id = $1 AND b.id = $2 AND h.id = $3 AND ${ofSameRepository}
+           AND d.project_id = b.project_id AND d.id = b.id`,
+        [projectId, id, hostId],
+      );
+      return dropped > 0;
+    });
+  }
+
+  async newestBackup(projectId: string, except: readonly string[]): Promise<string | undefined> {
+    const found = await this.dataSource.manager.findOne(Backup, {
+      where: { projectId, id: Not(In(except)) },
+      order: { createdAt: 'DESC' },
+    });
+    return found?.id;
   }
 
   /**

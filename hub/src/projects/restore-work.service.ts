@@ -25,6 +25,12 @@ export interface RestoreChoice {
   readonly start: boolean;
 }
 
+interface Chosen {
+  readonly backup: Backup;
+  /** Not this one in particular: when it is gone, the next will do. */
+  readonly latest: boolean;
+}
+
 /** Begins what brings content back: from snapshots, from backups, from the archive. */
 @Injectable()
 export class RestoreWork {
@@ -78,11 +84,12 @@ export class RestoreWork {
       const role = choice.replace ? 'owner' : 'editor';
       const project = await this.lock(manager, asking, projectId, role);
       const backup = await this.find(manager, projectId, backupId);
+      const latest = backupId === 'latest';
       if (choice.path !== undefined) {
-        return this.path(manager, asking, project, { backup, path: choice.path });
+        return this.path(manager, asking, project, { backup, latest, path: choice.path });
       }
-      if (choice.replace) return this.replace(manager, asking, project, { backup, ...choice });
-      return this.intoNew(manager, asking, project, { backup, ...choice });
+      if (choice.replace) return this.replace(manager, asking, project, { backup, latest, ...choice });
+      return this.intoNew(manager, asking, project, { backup, latest, ...choice });
     });
   }
 
@@ -96,7 +103,7 @@ export class RestoreWork {
       const project = await this.lock(manager, asking, projectId, 'editor');
       if (project.state !== 'archived') throw HubErrors.PROJECT_NOT_ARCHIVED();
       const backup = await this.find(manager, projectId, 'latest');
-      return this.replace(manager, asking, project, { backup, ...choice });
+      return this.replace(manager, asking, project, { backup, latest: true, ...choice });
     });
   }
 
@@ -110,14 +117,15 @@ export class RestoreWork {
     manager: EntityManager,
     asking: Asking,
     project: Project,
-    what: { backup: Backup; path: string },
+    what: Chosen & { path: string },
   ): Promise<Operation> {
     if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
     const { id: projectId } = project;
     return this.operations.insert(manager, {
       ...{ kind: 'backup.restore-path', lane: 'lifecycle', ...asking, projectId },
       input: {
-        ...{ projectId, fromProjectId: projectId, backupId: what.backup.id, path: what.path },
+        ...{ projectId, fromProjectId: projectId, path: what.path },
+        ...{ backupId: what.backup.id, latest: what.latest },
       },
     });
   }
@@ -126,9 +134,9 @@ export class RestoreWork {
     manager: EntityManager,
     asking: Asking,
     project: Project,
-    choice: Omit<RestoreChoice, 'path' | 'replace'> & { backup: Backup },
+    choice: Omit<RestoreChoice, 'path' | 'replace'> & Chosen,
   ): Promise<Operation> {
-    const { backup, name = `${project.title} (restored)`.slice(0, 100), host, start } = choice;
+    const { backup, latest, name = `${project.title} (restored)`.slice(0, 100), host, start } = choice;
     const fresh = {
       ...{ name, host, image: imageOf(project), imageDigest: project.imageDigest },
       ...{ quota: project.runQuota, egress: project.egress, usedBytes: backup.bytes },
@@ -139,7 +147,8 @@ export class RestoreWork {
         ...{ kind: 'backup.restore', lane: 'lifecycle', ...asking },
         ...{ id: made.operationId, projectId: made.id },
         input: {
-          ...{ projectId: made.id, fromProjectId: project.id, backupId: backup.id, start },
+          ...{ projectId: made.id, fromProjectId: project.id, start },
+          ...{ backupId: backup.id, latest },
         },
       }),
     );
@@ -149,8 +158,7 @@ export class RestoreWork {
     manager: EntityManager,
     asking: Asking,
     project: Project,
-    choice: {
-      backup: Backup;
+    choice: Chosen & {
       host?: string | undefined;
       start: boolean;
       discard?: boolean | undefined;
@@ -173,7 +181,7 @@ export class RestoreWork {
       input: {
         ...{ projectId, moveId, fromHostId: hostId, toHostId: target.id },
         ...{ fromGeneration: project.placementGeneration, fromProjectId: projectId },
-        ...{ backupId: choice.backup.id, wasRunning: isAlive(project), start: choice.start },
+        ...{ backupId: choice.backup.id, latest: choice.latest, wasRunning: isAlive(project), start: choice.start },
         discard: choice.discard === true,
       },
     });

@@ -1,4 +1,5 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { BackupErrors } from '@rookery/backup';
 import { hostBackups, type BackupRecord } from '@rookery/backup/contract';
 import { ConatClient, createServiceClient, joiningIdentityName, serve } from '@rookery/conat';
 import { hostAccess, hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
@@ -379,7 +380,7 @@ export class FakeHost {
     restore: async ({ fence, backupId, spec, replace }) => {
       this.fence(fence);
       const backup = this.repository.get(backupId);
-      if (!backup) throw CoreErrors.NOT_FOUND({ what: 'backup', id: backupId });
+      if (!backup) throw backupNotFound(fence.projectId, backupId);
       const known = this.projects.get(fence.projectId);
       if (known && known.generation < fence.generation && !replace) {
         throw CoreErrors.INVALID_INPUT({ reason: 'an older copy is here' });
@@ -390,7 +391,7 @@ export class FakeHost {
     restorePath: async ({ fence, backupId }) => {
       this.fence(fence);
       const backup = this.repository.get(backupId);
-      if (!backup) throw CoreErrors.NOT_FOUND({ what: 'backup', id: backupId });
+      if (!backup) throw backupNotFound(fence.projectId, backupId);
       this.need(fence.projectId).content = backup.content;
       return { bytes: 1, files: 1 };
     },
@@ -462,6 +463,9 @@ export class FakeHost {
 }
 
 type AnyHandler = (input: unknown, context: unknown) => Promise<unknown>;
+
+const backupNotFound = (projectId: string, backupId: string) =>
+  BackupErrors.BACKUP_NOT_FOUND({ projectId, backupId, repository: 'shared' });
 
 const lost = (method: string) => CoreErrors.TIMEOUT({ what: `${method} (injected)`, timeoutMs: 0 });
 

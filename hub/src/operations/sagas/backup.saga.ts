@@ -10,6 +10,7 @@ import {
   type ProjectContext,
   type ProjectSagaTypes,
 } from './common.js';
+import { restoring, type BackupChoice } from './restoring.js';
 
 export interface RunTypes extends ProjectSagaTypes {
   readonly input: { readonly projectId: string; readonly tags: string[] };
@@ -52,11 +53,9 @@ export const runBackup = saga<RunTypes>(
 );
 
 export interface RestoreTypes extends ProjectSagaTypes {
-  readonly input: {
+  readonly input: BackupChoice & {
     /** The new project. */
     readonly projectId: string;
-    readonly fromProjectId: string;
-    readonly backupId: string;
     readonly start: boolean;
   };
   readonly result: { readonly projectId: string };
@@ -87,22 +86,22 @@ export const restoreIntoNew = saga<RestoreTypes>(
 async function restoreWhole(context: StepContext<RestoreTypes>): Promise<void> {
   const project = await placed(context);
   const { hosts, records } = context.ports;
-  const { fromProjectId, backupId } = context.input;
-  await hosts.backups(project.hostId).restore(
-    {
-      ...{ fence: fenceFor(context, project), spec: specOf(project) },
-      ...{ fromProjectId, backupId, replace: false },
-    },
-    jobOptions(context),
+  const { fromProjectId } = context.input;
+  await restoring(context, project.hostId, context.input, (backupId) =>
+    hosts.backups(project.hostId).restore(
+      {
+        ...{ fence: fenceFor(context, project), spec: specOf(project) },
+        ...{ fromProjectId, backupId, replace: false },
+      },
+      jobOptions(context),
+    ),
   );
   await records.change(context, project, { state: 'stopped', error: null, provisioned: true });
 }
 
 export interface RestorePathTypes extends ProjectSagaTypes {
-  readonly input: {
+  readonly input: BackupChoice & {
     readonly projectId: string;
-    readonly fromProjectId: string;
-    readonly backupId: string;
     readonly path: string;
   };
   readonly result: { readonly projectId: string };
@@ -114,13 +113,12 @@ export const restorePath = saga<RestorePathTypes>(
     step('restoring', {
       do: async (context) => {
         const project = await placed(context);
-        const { fromProjectId, backupId, path } = context.input;
-        await context.ports.hosts
-          .backups(project.hostId)
-          .restorePath(
-            { fence: fenceFor(context, project), fromProjectId, backupId, path },
-            jobOptions(context),
-          );
+        const { fromProjectId, path } = context.input;
+        const fence = fenceFor(context, project);
+        const host = context.ports.hosts.backups(project.hostId);
+        await restoring(context, project.hostId, context.input, (backupId) =>
+          host.restorePath({ fence, fromProjectId, backupId, path }, jobOptions(context)),
+        );
       },
       undo: nothing('the host replaces the path only once it has it whole'),
     }),

@@ -13,6 +13,7 @@ import {
   type HubPorts,
   type ProjectSagaTypes,
 } from './common.js';
+import { restoring, type BackupChoice } from './restoring.js';
 
 interface ReplacePorts extends HubPorts {
   readonly authority: PlacementAuthority;
@@ -20,7 +21,7 @@ interface ReplacePorts extends HubPorts {
 
 export interface Types extends ProjectSagaTypes {
   readonly ports: ReplacePorts;
-  readonly input: {
+  readonly input: BackupChoice & {
     readonly projectId: string;
     /** Row in `project_moves` that the commit asks. */
     readonly moveId: string;
@@ -28,8 +29,6 @@ export interface Types extends ProjectSagaTypes {
     readonly fromHostId: string | null;
     readonly toHostId: string;
     readonly fromGeneration: number;
-    readonly fromProjectId: string;
-    readonly backupId: string;
     readonly wasRunning: boolean;
     readonly start: boolean;
     /** Keep nothing of what is replaced but locked snapshots. */
@@ -156,16 +155,19 @@ async function restartOldOwner(context: Context): Promise<void> {
 }
 
 async function restoreAtNextGeneration(context: Context): Promise<void> {
-  const { projectId, toHostId, fromProjectId, backupId, moveId, discard } = context.input;
+  const { projectId, toHostId, fromProjectId, moveId, discard } = context.input;
   await context.ports.authority.setState(moveId, context.attempt, 'copying');
   const project = await context.ports.records.load(projectId);
   const fence = fenceAt(context, nextGeneration(context));
-  await context.ports.hosts.backups(toHostId).restore(
-    {
-      ...{ fence, fromProjectId, backupId, spec: specOf(project) },
-      ...{ replace: true, discard: discard === true },
-    },
-    jobOptions(context),
+  const host = context.ports.hosts.backups(toHostId);
+  await restoring(context, toHostId, context.input, (backupId) =>
+    host.restore(
+      {
+        ...{ fence, fromProjectId, backupId, spec: specOf(project) },
+        ...{ replace: true, discard: discard === true },
+      },
+      jobOptions(context),
+    ),
   );
 }
 
