@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { pipeline } from 'node:stream/promises';
+import { finished, pipeline } from 'node:stream/promises';
 import { headers } from '@nats-io/nats-core';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { CodedError, CoreErrors, createLogger, newId, waitFor } from '@rookery/core';
@@ -499,7 +499,10 @@ describe('duplex', () => {
       },
     });
     const session = await createServiceClient(client, contract, params, quick).run({ mode: 't' });
-    expect(await text(session.stdout)).toBe('so far');
+    let read = '';
+    session.stdout.on('data', (chunk: Buffer) => (read += chunk.toString()));
+    await expect(finished(session.stdout)).rejects.toEqual(code('NOT_FOUND'));
+    expect(read).toBe('so far');
     await expect(session.result).rejects.toEqual(code('NOT_FOUND'));
   });
 

@@ -155,7 +155,8 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
     const { method, subject } = this.target;
     try {
       const output: unknown = parseOutput(method.output, body, subject);
-      this.end();
+      const reason = 'the other side did not end what it wrote';
+      this.end(ConatErrors.SERVICE_INTERRUPTED({ subject, reason }));
       this.resolveResult(output);
     } catch (error) {
       this.fail(error);
@@ -173,18 +174,18 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
 
   private fail(error: unknown): void {
     if (this.over) return;
-    this.end();
+    this.end(error instanceof Error ? error : toCodedError(error));
     this.refused(error);
     this.rejectResult(error);
   }
 
-  /** What was received can still be read to its end. */
-  private end(): void {
+  /** @param cut what readers of a stream hear whose end was not said, behind its last byte */
+  private end(cut: Error): void {
     if (this.server) this.session.send(frames.bye, 0);
     this.over = true;
     this.options.signal?.removeEventListener('abort', this.onAbort);
-    this.session.endIncoming();
-    this.stdin.destroy();
+    this.session.cutIncoming(cut);
+    if (!this.stdin.writableFinished) this.stdin.destroy(cut);
     this.session.close();
     this.conversation.close();
   }

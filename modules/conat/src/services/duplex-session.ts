@@ -1,5 +1,6 @@
 import { Readable, Writable } from 'node:stream';
 import type { ServiceLimits } from './service-limits.js';
+import { Silence } from './silence.js';
 
 /** Channels of a duplex call. */
 export const channels = { stdin: 0, stdout: 1, stderr: 2 } as const;
@@ -40,7 +41,7 @@ export class DuplexSession {
   private readonly incoming = new Map<number, IncomingChannel>();
   private sent = 0;
   private received = 0;
-  private lastHeardMs = Date.now();
+  private readonly silence: Silence;
   private lastFrame: Buffer | null = null;
   private over = false;
   private readonly timer: NodeJS.Timeout;
@@ -49,6 +50,7 @@ export class DuplexSession {
     private readonly events: DuplexEvents,
     readonly limits: ServiceLimits,
   ) {
+    this.silence = new Silence(limits.heartbeatMs);
     this.timer = setInterval(() => this.tick(), limits.heartbeatMs);
     this.timer.unref();
   }
@@ -79,7 +81,7 @@ export class DuplexSession {
 
   receive(frame: Uint8Array): void {
     if (this.over) return;
-    this.lastHeardMs = Date.now();
+    this.silence.heard();
     if (frame.length < frameHeaderBytes) {
       this.events.broken('a frame is cut short', false);
       return;
@@ -111,9 +113,9 @@ export class DuplexSession {
     for (const stream of this.incoming.values()) stream.destroy(error);
   }
 
-  /** Lets readers read what came and then see the end, though no end was said. */
-  endIncoming(): void {
-    for (const stream of this.incoming.values()) stream.end();
+  /** Readers read what came, and then fail: a stream whose end was not said must not look whole. */
+  cutIncoming(error: Error): void {
+    for (const stream of this.incoming.values()) stream.cut(error);
   }
 
   private dispatch(type: number, channel: number, body: Buffer): void {
@@ -157,7 +159,7 @@ export class DuplexSession {
   }
 
   private tick(): void {
-    if (Date.now() - this.lastHeardMs > this.limits.peerSilentMs) {
+    if (this.silence.beat() >= this.limits.peerSilentMs) {
       this.events.broken('the other side is silent', true);
       return;
     }
@@ -247,6 +249,7 @@ class IncomingChannel extends Readable {
   private wanted = false;
   private ended = false;
   private toldEnd = false;
+  private failure: Error | null = null;
 
   constructor(
     private readonly channel: number,
@@ -277,6 +280,19 @@ class IncomingChannel extends Readable {
     this.drain();
   }
 
+  /** Without an end: what came before can still be read, and then this error comes. */
+  cut(error: Error): void {
+    if (this.ended) return;
+    this.failure ??= error;
+    this.failWhenRead();
+  }
+
+  override read(size?: number): Buffer | null {
+    const chunk = super.read(size) as Buffer | null;
+    this.failWhenRead();
+    return chunk;
+  }
+
   override _read(): void {
     this.wanted = true;
     this.drain();
@@ -301,6 +317,12 @@ class IncomingChannel extends Readable {
     if (this.ended && this.queue.length === 0 && !this.destroyed && !this.toldEnd) {
       this.toldEnd = true;
       this.push(null);
+    }
+  }
+
+  private failWhenRead(): void {
+    if (this.failure && this.queue.length === 0 && this.readableLength === 0) {
+      this.destroy(this.failure);
     }
   }
 

@@ -5,6 +5,7 @@ import type { z } from 'zod';
 import { ConatErrors } from '../conat.errors.js';
 import { Conversation } from './conversation.js';
 import type { Target } from './service-target.js';
+import { Silence } from './silence.js';
 import {
   decodeJson,
   errorOf,
@@ -33,7 +34,7 @@ class JobCall {
   private readonly runId = nuid.next();
   private readonly timer: NodeJS.Timeout;
   private session: string | null = null;
-  private lastHeardMs = Date.now();
+  private readonly silence: Silence;
   private done = false;
   private readonly onAbort = (): void => this.leave();
   private readonly offStatus: () => void;
@@ -61,10 +62,9 @@ class JobCall {
       const { subject } = target;
       if (refused === subject) this.fail(ConatErrors.SERVICE_FORBIDDEN({ subject }));
     });
-    this.timer = setInterval(
-      () => this.tick(),
-      Math.min(target.limits.heartbeatMs, target.method.silenceMs / 3),
-    );
+    const beatMs = Math.min(target.limits.heartbeatMs, target.method.silenceMs / 3);
+    this.silence = new Silence(beatMs);
+    this.timer = setInterval(() => this.tick(), beatMs);
   }
 
   start(): void {
@@ -93,7 +93,7 @@ class JobCall {
       if (!this.session) this.fail(ConatErrors.SERVICE_UNAVAILABLE({ subject }));
       return;
     }
-    this.lastHeardMs = Date.now();
+    this.silence.heard();
     if (message.reply) this.session = message.reply;
     const type = message.headers?.get(wireHeaders.type) as MessageType | '' | undefined;
     const error = errorOf(message, subject);
@@ -115,8 +115,8 @@ class JobCall {
 
   private tick(): void {
     const { subject, method } = this.target;
-    const silentMs = Date.now() - this.lastHeardMs;
-    if (silentMs > method.silenceMs) {
+    const silentMs = this.silence.beat();
+    if (silentMs >= method.silenceMs) {
       this.fail(ConatErrors.SERVICE_SILENT({ subject, silenceMs: method.silenceMs }));
     } else {
       this.say('renew');

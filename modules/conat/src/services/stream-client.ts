@@ -5,6 +5,7 @@ import type { z } from 'zod';
 import { ConatErrors } from '../conat.errors.js';
 import { Conversation } from './conversation.js';
 import type { Target } from './service-target.js';
+import { Silence } from './silence.js';
 import {
   errorOf,
   isNoResponders,
@@ -46,7 +47,7 @@ class StreamReader {
   private readonly offStatus: () => void;
   private readonly offRefused: () => void;
   private session: string | null = null;
-  private lastHeardMs = Date.now();
+  private readonly silence: Silence;
   private received = 0;
   private takenItems = 0;
   private saidTaken = 0;
@@ -67,6 +68,7 @@ class StreamReader {
     this.offRefused = client.onPublishRefused((refused) => {
       if (refused === subject) this.fail(ConatErrors.SERVICE_FORBIDDEN({ subject }));
     });
+    this.silence = new Silence(limits.heartbeatMs);
     this.timer = setInterval(() => this.tick(), limits.heartbeatMs);
   }
 
@@ -112,7 +114,7 @@ class StreamReader {
       this.fail(ConatErrors.SERVICE_UNAVAILABLE({ subject }));
       return;
     }
-    this.lastHeardMs = Date.now();
+    this.silence.heard();
     if (message.reply) this.session = message.reply;
     const error = errorOf(message, subject);
     const type = message.headers?.get(wireHeaders.type) as MessageType | undefined;
@@ -120,6 +122,8 @@ class StreamReader {
       this.ended = true;
       this.fail(error);
     } else if (type === 'end') {
+      const last = message.headers?.get(wireHeaders.sequence) || String(this.received);
+      if (last !== String(this.received)) this.interrupted('a reply is missing');
       this.ended = true;
     } else if (type === 'item') {
       this.receive(message);
@@ -143,7 +147,7 @@ class StreamReader {
 
   private tick(): void {
     const { subject, limits } = this.target;
-    if (Date.now() - this.lastHeardMs > limits.peerSilentMs) {
+    if (this.silence.beat() >= limits.peerSilentMs) {
       this.fail(ConatErrors.SERVICE_SILENT({ subject, silenceMs: limits.peerSilentMs }));
     } else {
       this.say('renew');

@@ -6,6 +6,7 @@ import { ConatErrors } from '../conat.errors.js';
 import { Conversation } from './conversation.js';
 import type { ServiceLimits } from './service-limits.js';
 import type { ServiceRequest } from './service-request.js';
+import { Silence } from './silence.js';
 import {
   encodeError,
   encodeOutput,
@@ -66,7 +67,7 @@ class StreamSession {
   /** Somebody who knows nothing of windows and heartbeats. */
   private readonly plain: boolean;
   private readonly timer: NodeJS.Timeout;
-  private lastHeardMs = Date.now();
+  private readonly silence: Silence;
   private sentItems = 0;
   private sentBytes = 0;
   private takenItems = 0;
@@ -84,6 +85,7 @@ class StreamSession {
     this.reply = request.message.reply!;
     this.plain = !request.message.headers?.has(wireHeaders.version);
     this.conversation = new Conversation(client, (message) => this.hear(message));
+    this.silence = new Silence(limits.heartbeatMs);
     this.timer = setInterval(() => this.beat(), limits.heartbeatMs);
     this.timer.unref();
   }
@@ -104,7 +106,7 @@ class StreamSession {
         this.sendItem(encodeOutput(request.method, item, request.subject));
         await this.room();
       }
-      this.say('end');
+      this.sayEnd();
     } catch (error) {
       failure = controller.signal.aborted
         ? toCodedError(controller.signal.reason)
@@ -131,7 +133,7 @@ class StreamSession {
       return;
     }
     if (message.reply !== this.reply) return;
-    this.lastHeardMs = Date.now();
+    this.silence.heard();
     const type = message.headers?.get(wireHeaders.type) as MessageType | undefined;
     if (type === 'cancel' || type === 'bye') this.abort(CoreErrors.CANCELED());
     const taken = Number(message.headers?.get(wireHeaders.taken) ?? 0);
@@ -144,7 +146,7 @@ class StreamSession {
 
   private beat(): void {
     if (this.plain) return;
-    if (Date.now() - this.lastHeardMs > this.limits.peerSilentMs) {
+    if (this.silence.beat() >= this.limits.peerSilentMs) {
       this.abort(CoreErrors.CANCELED());
       return;
     }
@@ -177,6 +179,13 @@ class StreamSession {
 
   private say(type: MessageType): void {
     this.conversation.send(this.reply, new Uint8Array(), typed(type));
+  }
+
+  /** With the number of the last reply: were that one lost, the stream would look whole. */
+  private sayEnd(): void {
+    const hdrs = typed('end');
+    hdrs.set(wireHeaders.sequence, String(this.sentItems));
+    this.conversation.send(this.reply, new Uint8Array(), hdrs);
   }
 
   private sayError(error: CodedError): void {

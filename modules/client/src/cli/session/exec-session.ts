@@ -50,7 +50,9 @@ export async function passThroughExec(
         readerGone = !read;
         if (readerGone) call.cancel();
       }),
-      pipeOut(call.stderr, io.stderr),
+      pipeOut(call.stderr, io.stderr).catch((error: unknown) => {
+        if (!readerGone) throw error;
+      }),
     ]);
     return exit;
   } finally {
