@@ -19,6 +19,7 @@ import {
   type ProjectAccess,
 } from '@rookery/conat';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
+import { connectionPermissions } from '../src/auth/permissions.js';
 import { RawClient } from './raw-client.js';
 
 let network: TestBroker | null = null;
@@ -84,6 +85,16 @@ describe('the tables', () => {
     '$JS.API.INFO',
     '$SRV.PING',
     '$SYS.x',
+    `routes.${P1}.resolve`,
+    `routes.${P2}.resolve`,
+    `routes.${P3}.resolve`,
+    `routes.${P2}.changed`,
+    `routes.${P3}.changed`,
+    `$JS.FC.S.${P1}.x`,
+    `$JS.FC.S.${P2}.x`,
+    `$JS.FC.S.${P3}.x`,
+    `$JS.ACK.S.${P1}.x`,
+    `$JS.ACK.S.${P2}.x`,
     'other',
     ...Object.keys(everyone).map(inboxOf),
     inboxOf('stranger'),
@@ -91,7 +102,13 @@ describe('the tables', () => {
   const allowed: Record<string, { publish: string[]; subscribe: string[] }> = {
     hub: { publish: subjects, subscribe: subjects },
     [`host-${H1}`]: {
-      publish: [`hosts.${H1}.heartbeat`, inboxOf(`host-${H1}`)],
+      publish: [
+        `hosts.${H1}.heartbeat`,
+        `routes.${P1}.resolve`,
+        `routes.${P2}.resolve`,
+        `routes.${P3}.resolve`,
+        inboxOf(`host-${H1}`),
+      ],
       subscribe: [`host.${H1}.projects.start`, 'hosts.keys', '$SRV.PING', inboxOf(`host-${H1}`)],
     },
     'joining-x': {
@@ -107,11 +124,17 @@ describe('the tables', () => {
         `project.${P2}.status`,
         `project.${P2}.fs.read`,
         `account.${A1}.news`,
+        `routes.${P1}.resolve`,
+        `routes.${P2}.resolve`,
+        `$JS.FC.S.${P1}.x`,
+        `$JS.FC.S.${P2}.x`,
+        `$JS.ACK.S.${P1}.x`,
         inboxOf(`account-${A1}`),
       ],
       subscribe: [
         `project.${P1}.status`,
         `project.${P2}.status`,
+        `routes.${P2}.changed`,
         `account.${A1}.news`,
         inboxOf(`account-${A1}`),
       ],
@@ -136,6 +159,24 @@ describe('the tables', () => {
         maySubscribe ? '' : `-ERR 'Permissions Violation for Subscription to "${subject}"'\r\n`,
       ]);
     }
+  });
+});
+
+describe('an account', () => {
+  it('reads only what it views', () => {
+    const { readOnly, responses, subscribe } = accountPermissions(A1, roles);
+    expect(readOnly).toEqual([P2]);
+    expect(responses?.except).toEqual([`project.${P2}.>`]);
+    expect(subscribe.noQueue).toEqual([`project.${P2}.>`]);
+  });
+
+  it('with a token for one project has that one, and nothing where it is not its own', () => {
+    const whole = accountPermissions(A1, roles);
+    const one = accountPermissions(A1, roles.slice(0, 1));
+    expect(connectionPermissions(A1, roles, undefined)).toEqual(whole);
+    expect(connectionPermissions(A1, roles, P1)).toEqual(one);
+    expect(connectionPermissions(A1, roles, P3)).toBeNull();
+    expect(connectionPermissions(A1, [], P1)).toBeNull();
   });
 });
 
