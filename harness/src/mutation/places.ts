@@ -38,7 +38,11 @@ const saga: Place = {
   what: 'the executor of sagas and the steps of a move',
   files: [
     { file: 'modules/move/src/move-project.saga.ts', tests: moveTests.slice(1) },
-    ...['saga.run', 'saga.lease', 'saga.executor', 'saga', 'progress-sink'].map((name) => {
+    {
+      file: 'modules/move/src/saga/saga.lease.ts',
+      tests: ['modules/move/test/saga-lease.test.ts'],
+    },
+    ...['saga.run', 'saga.executor', 'saga', 'progress-sink'].map((name) => {
       return { file: `modules/move/src/saga/${name}.ts`, tests: moveTests.slice(0, 2) };
     }),
   ],
@@ -52,9 +56,17 @@ const fence: Place = {
     { file: 'modules/move/src/outgoing-rows.ts', tests: moveTests.slice(1) },
     {
       file: 'modules/runner/src/fence-guard.ts',
-      tests: ['modules/runner/test/runner-service.test.ts'],
+      tests: ['fence-guard', 'runner-service'].map((test) => {
+        return `modules/runner/test/${test}.test.ts`;
+      }),
+      equivalent: [
+        { was: '>=', text: '>', why: 'the check that follows lets the same generation pass' },
+      ],
     },
-    { file: 'appliance/src/books/move-projects.ts', tests: ['appliance/test/books.test.ts'] },
+    {
+      file: 'appliance/src/books/move-projects.ts',
+      tests: ['move-projects', 'books'].map((test) => `appliance/test/${test}.test.ts`),
+    },
   ],
 };
 
@@ -87,6 +99,11 @@ const reconcilers: Place = {
     {
       file: 'modules/storage/src/btrfs/reconcile-plan.ts',
       tests: ['modules/storage/test/btrfs.conformance.itest.ts'],
+    },
+    {
+      file: 'appliance/src/reconcile/reconciler.ts',
+      tests: ['appliance/test/reconciler.test.ts'],
+      equivalent: [{ was: 'this.wake = undefined;', why: 'to wake what is awake does nothing' }],
     },
   ],
 };

@@ -65,4 +65,17 @@ describe('the plan for a project', () => {
   it('leaves containers of unknown projects to the driver', () => {
     expect(planContainers([], [container('running')])).toEqual([]);
   });
+
+  it.each([
+    ['ran and ended by itself', 'running', 'exited', true],
+    ['ran and is gone', 'running', undefined, false],
+    ['was told to stop, and to start again', 'stopping', 'exited', false],
+    ['was never seen to run', 'starting', 'exited', false],
+  ] as const)('says of what %s how it ended, if it says it at all', (...row) => {
+    const [, state, found, isTold] = row;
+    const wanted = record({ ...known, state });
+    const ended = found && container(found);
+    const start = { kind: 'start', projectId, ...(isTold && { ended }) };
+    expect(planContainers([wanted], ended ? [ended] : [])).toStrictEqual([start]);
+  });
 });
