@@ -56,6 +56,7 @@ import { WorkSignal } from './operations/work-signal.js';
 import { OpenController } from './pages/open.controller.js';
 import { PagesController } from './pages/pages.controller.js';
 import { BackupIndex } from './projects/backup-index.service.js';
+import { BackupSweep } from './projects/backup-sweep.service.js';
 import { BackupsApi } from './projects/backups.api.js';
 import { CollaboratorsApi } from './projects/collaborators.api.js';
 import { ProjectQueries } from './projects/project.queries.js';
@@ -184,6 +185,14 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
         access: AccessFeed,
         sessions: SessionsService,
       ) => new Maintenance(audit, idempotency, access, sessions, works, log),
+    },
+    {
+      provide: BackupSweep,
+      inject: [DataSource, BackupIndex],
+      useFactory: (dataSource: DataSource, index: BackupIndex) =>
+        new BackupSweep(dataSource, index, {
+          ...{ enabled: works, everyMs: tuning.backupSweepMs, log },
+        }),
     },
     {
       provide: AccessFeed,

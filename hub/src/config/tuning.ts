@@ -8,6 +8,8 @@ export interface HubTuning {
   readonly durableDatabase: boolean;
   /** Without news from Postgres for so long, this process checks all access anew. */
   readonly accessStaleMs: number;
+  /** About this often the backups of one project are compared with the repository. */
+  readonly backupSweepMs: number;
   /** A request's headers must have come within this. */
   readonly headersMs: number;
   /** And its body, where it is for the hub itself. */
@@ -19,6 +21,7 @@ export const defaultTuning: HubTuning = {
   checkResponses: false,
   durableDatabase: true,
   accessStaleMs: 60_000,
+  backupSweepMs: 60_000,
   headersMs: 15_000,
   bodyMs: 30_000,
 };

@@ -26,11 +26,12 @@ export class BackupIndex {
    * goes, what another hub or program made comes. Without a host that answers, all stays.
    * @returns whether a repository was asked
    */
-  async refresh(projectId: string): Promise<boolean> {
+  async refresh(projectId: string, closing?: AbortSignal): Promise<boolean> {
     const hostId = await this.hostFor(projectId);
     if (hostId === undefined) return false;
     const before = await this.recorded(projectId, hostId);
-    const signal = AbortSignal.timeout(askTimeoutMs);
+    const timeout = AbortSignal.timeout(askTimeoutMs);
+    const signal = closing ? AbortSignal.any([timeout, closing]) : timeout;
     const host = this.hosts.backups(hostId, { patienceMs: 0 });
     const found = await host.list({ projectId }, { signal }).catch(() => undefined);
     if (!found) return false;

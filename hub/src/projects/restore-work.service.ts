@@ -88,7 +88,8 @@ export class RestoreWork {
       if (choice.path !== undefined) {
         return this.path(manager, asking, project, { backup, latest, path: choice.path });
       }
-      if (choice.replace) return this.replace(manager, asking, project, { backup, latest, ...choice });
+      if (choice.replace)
+        return this.replace(manager, asking, project, { backup, latest, ...choice });
       return this.intoNew(manager, asking, project, { backup, latest, ...choice });
     });
   }
@@ -136,7 +137,13 @@ export class RestoreWork {
     project: Project,
     choice: Omit<RestoreChoice, 'path' | 'replace'> & Chosen,
   ): Promise<Operation> {
-    const { backup, latest, name = `${project.title} (restored)`.slice(0, 100), host, start } = choice;
+    const {
+      backup,
+      latest,
+      name = `${project.title} (restored)`.slice(0, 100),
+      host,
+      start,
+    } = choice;
     const fresh = {
       ...{ name, host, image: imageOf(project), imageDigest: project.imageDigest },
       ...{ quota: project.runQuota, egress: project.egress, usedBytes: backup.bytes },
@@ -181,7 +188,12 @@ export class RestoreWork {
       input: {
         ...{ projectId, moveId, fromHostId: hostId, toHostId: target.id },
         ...{ fromGeneration: project.placementGeneration, fromProjectId: projectId },
-        ...{ backupId: choice.backup.id, latest: choice.latest, wasRunning: isAlive(project), start: choice.start },
+        ...{
+          backupId: choice.backup.id,
+          latest: choice.latest,
+          wasRunning: isAlive(project),
+          start: choice.start,
+        },
         discard: choice.discard === true,
       },
     });
