@@ -37,10 +37,16 @@ const saga: Place = {
   name: 'saga',
   what: 'the executor of sagas and the steps of a move',
   files: [
-    { file: 'modules/move/src/move-project.saga.ts', tests: moveTests.slice(1) },
+    {
+      file: 'modules/move/src/move-project.saga.ts',
+      tests: ['modules/move/test/move-requests.test.ts', ...moveTests.slice(1)],
+    },
     {
       file: 'modules/move/src/saga/saga.lease.ts',
       tests: ['modules/move/test/saga-lease.test.ts'],
+      equivalent: [
+        { was: 'true', text: 'false', why: 'a signal aborts once, and its listener is removed' },
+      ],
     },
     ...['saga.run', 'saga.executor', 'saga', 'progress-sink'].map((name) => {
       return { file: `modules/move/src/saga/${name}.ts`, tests: moveTests.slice(0, 2) };
