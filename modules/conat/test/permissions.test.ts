@@ -144,7 +144,8 @@ describe('the tables', () => {
   it.each(
     Object.keys(everyone).map((name, i) => [['hub', 'host', 'joining host', 'account'][i]!, name]),
   )('let %s do what is its own and nothing else', async (_, name) => {
-    const client = await RawClient.ready(brokerOf(everyone), { name });
+    const broker = brokerOf(everyone);
+    const client = await RawClient.ready(broker, { name });
     for (const subject of subjects) {
       client.say(`PUB ${subject} 0\r\n\r\n`);
       const mayPublish = allowed[name]!.publish.includes(subject);
@@ -159,6 +160,9 @@ describe('the tables', () => {
         maySubscribe ? '' : `-ERR 'Permissions Violation for Subscription to "${subject}"'\r\n`,
       ]);
     }
+    const { publish, subscribe } = allowed[name]!;
+    const refused = 2 * subjects.length - publish.length - subscribe.length;
+    expect(broker.metrics.violations).toBe(refused);
   });
 });
 

@@ -7,6 +7,7 @@ import {
   startTestBroker,
   type TestBroker,
 } from '@rookery/conat/testing';
+import { ReplyAliases } from '../src/edge/reply-aliases.js';
 import { RawClient } from './raw-client.js';
 
 const [P, Q, A] = [newId(), newId(), newId()] as [string, string, string];
@@ -466,5 +467,21 @@ describe('clients of NATS with default options', () => {
     await expect(other.request('echo', 'hello', { timeout: 3_000 })).rejects.toThrow(
       'no responders',
     );
+  });
+});
+
+describe('aliases of replies', () => {
+  it('are kept while there is room, and then for those who asked last', () => {
+    const aliases = new ReplyAliases(100, 3);
+    const [a, b, c] = ['a', 'b', 'c'].map((reply) => aliases.aliasOf(reply, 1_000));
+    // Late, but nothing had to go.
+    expect(aliases.aliasOf('a', 2_000)).toBe(a);
+    expect([a, b, c].map((alias) => aliases.resolve(alias!))).toEqual(['a', 'b', 'c']);
+    const d = aliases.aliasOf('d', 1_050);
+    expect([a, b, c, d].map((alias) => aliases.resolve(alias!))).toEqual(['a', null, 'c', 'd']);
+    expect(aliases.size).toBe(3);
+    // What nobody may answer any more goes with the first, up to one that somebody may.
+    aliases.aliasOf('e', 1_101);
+    expect([a, c, d].map((alias) => aliases.resolve(alias!))).toEqual(['a', null, 'd']);
   });
 });

@@ -155,6 +155,8 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
     const { method, subject } = this.target;
     try {
       const output: unknown = parseOutput(method.output, body, subject);
+      // What it did not read of stdin it did not want.
+      this.stdin.destroy();
       const reason = 'the other side did not end what it wrote';
       this.end(ConatErrors.SERVICE_INTERRUPTED({ subject, reason }));
       this.resolveResult(output);
