@@ -75,6 +75,8 @@ describe('messages', () => {
       true,
       false,
     ]);
+    const trusted = check({ publish: { allow: ['a'] }, inboxes: 'all' });
+    expect(trusted.mayAskReplyTo('b')).toBe(true);
   });
 
   it('are remembered in a bounded number, acknowledgements not at all', () => {

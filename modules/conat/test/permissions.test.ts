@@ -320,6 +320,18 @@ describe('changes', () => {
     expect(broker.updatePermissions('nobody', accountPermissions(A2, []))).toBe(0);
   });
 
+  it('of what is denied filter the subscriptions that there are', async () => {
+    const all: ConatPermissions = { publish: { allow: ['>'] }, subscribe: { allow: ['a.>'] } };
+    const broker = brokerOf({ a: all });
+    const client = await RawClient.ready(broker, { name: 'a' });
+    client.say('SUB a.> 1\r\n');
+    await client.answers();
+    const less = { ...all, subscribe: { allow: ['a.>'], deny: ['a.x'] } };
+    expect(broker.updatePermissions('a', less)).toBe(1);
+    client.say('PUB a.x 0\r\n\r\nPUB a.y 0\r\n\r\n');
+    expect(await client.answers()).toBe('MSG a.y 1 0\r\n\r\n');
+  });
+
   it('cut a revoked identity, everywhere it is connected, and tell it why', async () => {
     const broker = brokerOf(everyone);
     const clients = [
