@@ -138,12 +138,14 @@ export function openSockets(urls: string[]): Promise<string[]> {
   const ask = (url: string): Promise<string> =>
     new Promise((resolve) => {
       const socket = new WebSocket(url.replace('http', 'ws'));
+      // Read at once: of a Blob the text may come after the close.
+      socket.binaryType = 'arraybuffer';
       let said = '';
       socket.onopen = () => socket.send('CONNECT {}\r\nPING\r\n');
       socket.onerror = () => resolve('refused');
       socket.onclose = () => resolve(said);
-      socket.onmessage = async ({ data }) => {
-        said += typeof data === 'string' ? data : await (data as Blob).text();
+      socket.onmessage = ({ data }) => {
+        said += typeof data === 'string' ? data : new TextDecoder().decode(data as ArrayBuffer);
         if (said.startsWith('CONNECT')) resolve('CONNECT');
         else if (said.includes('-ERR')) resolve(said);
       };

@@ -106,10 +106,6 @@ export async function prepareDataDir(paths: ClusterPaths): Promise<void> {
     if (entries.length > 0 && !entries.includes('cluster.json')) {
       throw ClusterErrors.DATA_DIR_NOT_EMPTY({ dataDir });
     }
-    // Also one that an earlier release has left open.
-    const logs = dirname(paths.log('hub'));
-    await mkdir(logs, { recursive: true, mode: 0o700 });
-    await chmod(logs, 0o700);
     const probe = join(dataDir, '.writable');
     await (await open(probe, 'w', 0o600)).close();
     await rm(probe);
@@ -119,6 +115,13 @@ export async function prepareDataDir(paths: ClusterPaths): Promise<void> {
     const reason = (error as Error).message;
     throw ClusterErrors.DATA_DIR_UNUSABLE({ dataDir, reason }, { cause: error });
   }
+}
+
+/** Closes the folder of logs to the machine's other users, also one that was left open. */
+export async function prepareLogs(paths: ClusterPaths): Promise<void> {
+  const folder = dirname(paths.log('hub'));
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await chmod(folder, 0o700);
 }
 
 export async function readJsonFile<T extends z.ZodType>(

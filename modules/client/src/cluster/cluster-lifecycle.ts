@@ -11,6 +11,7 @@ import {
 import { ClusterErrors } from './cluster.errors.js';
 import {
   prepareDataDir,
+  prepareLogs,
   readCluster,
   realDataDir,
   clusterPaths,
@@ -62,6 +63,7 @@ export async function openCluster(
     }
     return chosen;
   });
+  await prepareLogs(paths);
   return { paths, cluster };
 
   async function layOut(claimed: TakenNetworks): Promise<ClusterFile> {

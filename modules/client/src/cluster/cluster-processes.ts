@@ -6,6 +6,7 @@ import {
   waitFor,
   type ProcessIdentity,
 } from '@rookery/core';
+import { parseMounts } from './machine-sweep.js';
 
 /**
  * `service`: hub, hosts and what they started. `monitor`: podman's conmon.
@@ -33,11 +34,12 @@ export async function findClusterProcesses(
   kinds: readonly ProcessKind[] = ['service', 'monitor', 'container'],
 ): Promise<ClusterProcess[]> {
   const ours = await readlink('/proc/self/ns/mnt');
+  const folders = [`${dataDir}/`, ...(await runFolders(dataDir))];
   const found: ClusterProcess[] = [];
   for (const entry of await readdir('/proc')) {
     const pid = Number(entry);
     if (!Number.isInteger(pid) || pid === process.pid) continue;
-    const kind = await kindOf(pid, dataDir, ours).catch(() => undefined);
+    const kind = await kindOf(pid, folders, ours).catch(() => undefined);
     if (kind === undefined || !kinds.includes(kind)) continue;
     const identity = await identifyProcess(pid);
     const facts = await factsOf(pid).catch(() => undefined);
@@ -46,17 +48,27 @@ export async function findClusterProcesses(
   return found;
 }
 
+/** Of the cluster's hosts: in them the layers of a project's root were mounted for its start. */
+async function runFolders(dataDir: string): Promise<string[]> {
+  return parseMounts(await readFile('/proc/self/mountinfo', 'utf8'))
+    .filter(({ source }) => source.startsWith(`rookery:${dataDir}/`))
+    .map(({ path }) => `${path}/`);
+}
+
+/** @param folders the data folder, then the hosts' run folders */
 async function kindOf(
   pid: number,
-  dataDir: string,
+  folders: readonly string[],
   ownMounts: string,
 ): Promise<ProcessKind | undefined> {
-  const inside = `${dataDir}/`;
+  const [inside = ''] = folders;
   if ((await readlink(`/proc/${pid}/ns/mnt`)) !== ownMounts) {
     // Daemons with private mounts see copies of ours; only a container's root is our overlay.
     const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8');
     const root = mounts.split('\n').filter((line) => line.split(' ')[4] === '/');
-    return root.some((line) => line.includes(inside)) ? 'container' : undefined;
+    return root.some((line) => folders.some((folder) => line.includes(folder)))
+      ? 'container'
+      : undefined;
   }
   const command = (await readFile(`/proc/${pid}/comm`, 'utf8')).trim();
   if (command === 'conmon') {
