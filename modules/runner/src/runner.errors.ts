@@ -69,7 +69,7 @@ export const RunnerErrors = catalogue('runner', {
   ROOTFS_UNUSABLE: {
     status: 409,
     message:
-      'The project {projectId} cannot start: {path} in its root filesystem is {reason}, not a file. Reset its root filesystem, or restore a snapshot.',
+      'The project {projectId} cannot start: {path} in its root filesystem is {reason}, not a file. Restore a snapshot or a backup in which it is one.',
   },
   CONTAINER_START_FAILED: {
     status: 500,
