@@ -1,5 +1,5 @@
 import koffi from 'koffi';
-import { getSystemErrorMap } from 'node:util';
+import { systemError } from './syscalls.js';
 
 /**
  * The kernel's mount calls (Linux ≥ 5.12), which no tool of Debian 12 can make: a copy of a folder's
@@ -63,13 +63,6 @@ function calls(): MountCalls {
   return loaded;
 }
 
-function mountError(syscall: string, path: string): NodeJS.ErrnoException {
-  const errno = koffi.errno();
-  const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error'];
-  const error: NodeJS.ErrnoException = new Error(`${code}: ${text}, ${syscall} '${path}'`);
-  return Object.assign(error, { code, errno: -errno, syscall, path });
-}
-
 /**
  * A mount of the folder `path` that is attached nowhere yet; its last part is not followed. Whoever
  * closes the descriptor without {@link attachMount} lets it vanish. @throws a system error
@@ -77,7 +70,7 @@ function mountError(syscall: string, path: string): NodeJS.ErrnoException {
 export function cloneMount(path: string): number {
   const flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_SYMLINK_NOFOLLOW;
   const fd = calls().openTree(OPEN_TREE, AT_FDCWD, path, flags);
-  if (fd < 0) throw mountError('open_tree', path);
+  if (fd < 0) throw systemError('open_tree', path);
   return fd;
 }
 
@@ -92,12 +85,12 @@ export function mapMountIds(mountFd: number, usernsFd: number): void {
   attributes.writeBigUInt64LE(BigInt(usernsFd), usernsFdOffset);
   const size = attributes.length;
   const result = calls().mountSetattr(MOUNT_SETATTR, mountFd, '', AT_EMPTY_PATH, attributes, size);
-  if (result !== 0) throw mountError('mount_setattr', `fd ${mountFd}`);
+  if (result !== 0) throw systemError('mount_setattr', `fd ${mountFd}`);
 }
 
 /** Puts a mount of {@link cloneMount} at a folder. @throws a system error */
 export function attachMount(mountFd: number, target: string): void {
   const flags = MOVE_MOUNT_F_EMPTY_PATH;
   const result = calls().moveMount(MOVE_MOUNT, mountFd, '', AT_FDCWD, target, flags);
-  if (result !== 0) throw mountError('move_mount', target);
+  if (result !== 0) throw systemError('move_mount', target);
 }

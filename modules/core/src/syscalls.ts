@@ -87,8 +87,8 @@ function numberOf(name: 'openat2' | 'renameat2'): number {
   return number;
 }
 
-/** An error shaped as node:fs throws them: `code`, `errno`, `syscall`, `path`. */
-function systemError(syscall: string, path: string): NodeJS.ErrnoException {
+/** What the last call failed with, shaped as node:fs throws it: `code`, `errno`, `syscall`, `path`. */
+export function systemError(syscall: string, path: string): NodeJS.ErrnoException {
   const errno = koffi.errno();
   const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error'];
   const error: NodeJS.ErrnoException = new Error(`${code}: ${text}, ${syscall} '${path}'`);
