@@ -46,10 +46,13 @@ export class ListenerWatch {
     const { store, driver, clock } = this.parts;
     const before = await store.get(id);
     if (!before || before.startedAt === null) return;
+    // While it ends, what listened is what people wait for: that it is gone says nothing.
+    if (before.state !== 'running') return;
     const ports = await driver.listeningPorts(id);
     const seen = (record: ProjectRecord): ProjectListener[] | undefined => {
       // Started anew meanwhile: what was seen is of another container.
       if (ports === undefined || record.startedAt !== before.startedAt) return undefined;
+      if (record.state !== 'running') return undefined;
       const listeners = listenersSeen(
         record.listeners,
         ports,

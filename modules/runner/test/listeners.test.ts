@@ -5,7 +5,7 @@ import { ContainerReconciler, MemoryDriver, RunnerService } from '@rookery/runne
 import { awaitedPorts } from '@rookery/runner/contract';
 import { MemoryImageStore, MemoryProjectStore } from '@rookery/runner/testing';
 import { MemoryStorageDriver } from '@rookery/storage';
-import { listeningPortsIn } from '../src/podman/listening-ports.js';
+import { listeningPortsIn, listeningPortsOf } from '../src/podman/listening-ports.js';
 import { listenersSeen } from '../src/listeners.js';
 
 class ManualClock extends Clock {
@@ -113,6 +113,35 @@ describe('what listens in a project', () => {
     });
   });
 
+  it('is remembered when it ends before the container that is being stopped', async () => {
+    await start();
+    driver.listen(id, [8080]);
+    await service.runtime.noteListeners(id);
+    const stop = driver.stop.bind(driver);
+    driver.stop = async (...input) => {
+      driver.listen(id, []);
+      await service.runtime.noteListeners(id);
+      return stop(...input);
+    };
+    const { listeners } = await service.stop(fence(), 0);
+    expect(listeners).toEqual([{ port: 8080, isUp: true, startMs: 0 }]);
+  });
+
+  it('is remembered when the container is told to stop while somebody looks', async () => {
+    await start();
+    driver.listen(id, [8080]);
+    await service.runtime.noteListeners(id);
+    let looks = 0;
+    driver.listeningPorts = async () => {
+      looks += 1;
+      if (looks === 1) await store.change(id, (_record, save) => save({ state: 'stopping' }));
+      return [];
+    };
+    await service.runtime.noteListeners(id);
+    expect(looks).toBe(1);
+    expect(await known()).toEqual([{ port: 8080, isUp: true, startMs: 0 }]);
+  });
+
   it('is forgotten when it did not come up in its time', async () => {
     await start([{ port: 7000, startMs: 50, isUp: true }]);
     expect(await known()).toEqual([{ port: 7000, startMs: 50, isUp: false }]);
@@ -150,6 +179,16 @@ describe('what listens in a project', () => {
     await service.stop(fence(), 0, { startsAgain: true });
     await service.stop(fence(), 0);
     expect((await store.get(id))?.startsAgainBy).toBeNull();
+  });
+});
+
+/** Of a 64-bit kernel, as proc(5) has it: no process has a higher number. */
+const pidMax = 2 ** 22;
+
+describe('a process', () => {
+  it('that has ended says nothing of what listens', async () => {
+    expect(await listeningPortsOf(process.pid)).toBeInstanceOf(Array);
+    expect(await listeningPortsOf(pidMax + 1)).toBeUndefined();
   });
 });
 

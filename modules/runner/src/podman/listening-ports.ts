@@ -3,12 +3,16 @@ import { readFile } from 'node:fs/promises';
 /** State LISTEN in proc_net_tcp(5). */
 const listen = '0A';
 
-/** TCP ports on which something listens in the network namespace of process `pid`, in order. */
-export async function listeningPortsOf(pid: number): Promise<number[]> {
-  const tables = await Promise.all(
-    ['tcp', 'tcp6'].map((name) => readFile(`/proc/${pid}/net/${name}`, 'utf8').catch(() => '')),
-  );
-  return listeningPortsIn(tables.join('\n'));
+/**
+ * TCP ports on which something listens in the network namespace of process `pid`, in order.
+ * Undefined when the process has ended or is ending: its namespace is not told any more.
+ */
+export async function listeningPortsOf(pid: number): Promise<number[] | undefined> {
+  const table = (name: string): Promise<string | undefined> =>
+    readFile(`/proc/${pid}/net/${name}`, 'utf8').catch(() => undefined);
+  const tcp = await table('tcp');
+  // A kernel without IPv6 has no second table.
+  return tcp === undefined ? undefined : listeningPortsIn(`${tcp}\n${(await table('tcp6')) ?? ''}`);
 }
 
 /** @param tables as in `/proc/<pid>/net/tcp`: number, address:port, peer, state … in hexadecimal */
