@@ -166,7 +166,8 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
           PostgresChildOperations,
         ]
       ) => {
-        const options = { enabled: works, leaseMs: tuning.leaseMs };
+        const { leaseMs, operationsMax } = tuning;
+        const options = { enabled: works, leaseMs, operationsMax };
         const ports = {
           hosts,
           records: withDatabaseErrors(records),

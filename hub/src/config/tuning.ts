@@ -2,6 +2,8 @@
 export interface HubTuning {
   /** A dead worker's operation is taken over after this. */
   readonly leaseMs: number;
+  /** Operations that one process runs side by side. */
+  readonly operationsMax: number;
   /** Parse what API handlers return, too. */
   readonly checkResponses: boolean;
   /** False: the embedded Postgres does not fsync. */
@@ -18,6 +20,7 @@ export interface HubTuning {
 
 export const defaultTuning: HubTuning = {
   leaseMs: 15_000,
+  operationsMax: 64,
   checkResponses: false,
   durableDatabase: true,
   accessStaleMs: 60_000,

@@ -6,6 +6,8 @@ import type { OperationState } from '../database/entities/operation.entity.js';
 
 /** A stuck operation is tried again after this: a host may have come back. */
 const stuckRetryS = 60;
+/** What waits for others is woken by them; should that be missed, it looks by itself after this. */
+const waitingS = 60;
 
 /** Records of sagas in `operations`; time is Postgres'. */
 @Injectable()
@@ -26,12 +28,17 @@ export class OperationStore extends SagaStore {
     const state = stateOf(record);
     const ended = ['succeeded', 'failed', 'canceled'].includes(state);
     const error = record.error ?? (state === 'stuck' ? record.retry?.error : undefined);
-    const [rows] = await this.dataSource.query<[{ cancel_requested: boolean }[], number]>(
-      `UPDATE operations SET saga = $3, state = $4, step = $5, error = $6, result = $7,
-         ended_at = CASE WHEN $8 THEN now() END,
-         run_at = CASE WHEN $4 = 'stuck' THEN now() + make_interval(secs => $9) ELSE run_at END
-       WHERE id = $1 AND attempt = $2 AND lease_expires_at > now() AND ended_at IS NULL
-       RETURNING cancel_requested`,
+    const rows = await this.dataSource.query<{ cancel_requested: boolean }[]>(
+      `WITH saved AS (
+         UPDATE operations SET saga = $3, state = $4, step = $5, error = $6, result = $7,
+           ended_at = CASE WHEN $8 THEN now() END,
+           run_at = CASE WHEN $4 = 'stuck' THEN now() + make_interval(secs => $9) ELSE run_at END
+         WHERE id = $1 AND attempt = $2 AND lease_expires_at > now() AND ended_at IS NULL
+         RETURNING cancel_requested, parent_id, ended_at),
+       woken AS (
+         UPDATE operations p SET run_at = now() FROM saved
+         WHERE saved.ended_at IS NOT NULL AND p.id = saved.parent_id AND p.ended_at IS NULL)
+       SELECT cancel_requested FROM saved`,
       [
         record.operationId,
         record.attempt,
@@ -58,7 +65,7 @@ export class OperationStore extends SagaStore {
 
   async requestCancel(operationId: string): Promise<void> {
     const [rows] = await this.dataSource.query<[unknown[], number]>(
-      `UPDATE operations SET cancel_requested = true
+      `UPDATE operations SET cancel_requested = true, run_at = now()
        WHERE id = $1 AND ended_at IS NULL AND (saga->>'cancelable')::boolean RETURNING id`,
       [operationId],
     );
@@ -80,6 +87,8 @@ export interface ClaimedOperation {
   readonly kind: string;
   readonly attempt: number;
   readonly claim: number;
+  /** As it stood: when it has changed meanwhile, somebody woke the operation. */
+  readonly runAt: string;
 }
 
 /**
@@ -101,7 +110,8 @@ export async function claimOperations(
        WHERE ended_at IS NULL AND run_at <= now()
          AND (lease_expires_at IS NULL OR lease_expires_at <= now())
        ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-     RETURNING id, kind, attempt, nextval('operation_claims')::float8 AS claim`,
+     RETURNING id, kind, attempt, nextval('operation_claims')::float8 AS claim,
+       run_at::text AS "runAt"`,
     [worker, options.leaseMs, options.limit],
   );
   return rows;
@@ -112,6 +122,19 @@ export async function releaseOperation(dataSource: DataSource, lease: LeaseGuard
   await dataSource.query(
     'UPDATE operations SET lease_expires_at = now() WHERE id = $1 AND attempt = $2',
     [lease.operationId, lease.attempt],
+  );
+}
+
+/** Gives a claim back until the operation is woken; at once when it was woken while it ran. */
+export async function parkOperation(
+  dataSource: DataSource,
+  operation: ClaimedOperation,
+): Promise<void> {
+  await dataSource.query(
+    `UPDATE operations SET lease_expires_at = now(), run_at = CASE
+       WHEN run_at = $3::timestamptz THEN now() + make_interval(secs => $4) ELSE now() END
+     WHERE id = $1 AND attempt = $2`,
+    [operation.id, operation.attempt, operation.runAt, waitingS],
   );
 }
 

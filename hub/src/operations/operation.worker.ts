@@ -6,14 +6,13 @@ import {
   claimOperations,
   OperationLease,
   OperationStore,
+  parkOperation,
   releaseOperation,
   type ClaimedOperation,
 } from './operation.store.js';
 import { WorkSignal } from './work-signal.js';
 import { isOperationKind, sagaOf, type AllPorts } from './sagas.js';
 
-/** Operations that one process runs side by side: a slow one delays no other. */
-const operationsMax = 64;
 const pollMs = 500;
 const drainMs = 10_000;
 
@@ -21,6 +20,8 @@ export interface WorkerOptions {
   readonly enabled: boolean;
   /** A dead worker's operation is taken over after this. */
   readonly leaseMs: number;
+  /** Operations that one process runs side by side: a slow one delays no other. */
+  readonly operationsMax: number;
 }
 
 /** Claims operations and runs their sagas, as many at once as there is room for. */
@@ -69,7 +70,7 @@ export class OperationWorker implements OnApplicationBootstrap, OnModuleDestroy 
 
   /** @returns true when there may be more to claim at once. */
   private async claim(): Promise<boolean> {
-    const limit = operationsMax - this.running.size;
+    const limit = this.options.operationsMax - this.running.size;
     if (limit <= 0) return false;
     try {
       const { leaseMs } = this.options;
@@ -107,6 +108,7 @@ export class OperationWorker implements OnApplicationBootstrap, OnModuleDestroy 
       { operationId: id, kind, attempt, outcome: outcome.status, problem },
       'operation',
     );
+    if (outcome.status === 'waiting') await parkOperation(this.dataSource, operation);
     if (outcome.status === 'interrupted' || outcome.status === 'stuck') {
       await releaseOperation(this.dataSource, lease);
     }

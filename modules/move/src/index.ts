@@ -3,6 +3,7 @@ export {
   nothing,
   saga,
   step,
+  StepWaits,
   type NoUndo,
   type Saga,
   type SagaEnding,

@@ -8,6 +8,7 @@ import {
   saga,
   SagaExecutor,
   step,
+  StepWaits,
   type SagaOutcome,
   type SagaRecord,
   type StepContext,
@@ -360,3 +361,31 @@ describe('saga()', () => {
 function boom(code: string): CodedError {
   return new CodedError({ code, message: code, status: 500, retryable: false });
 }
+
+describe('a step that waits for other operations', () => {
+  it('ends the run with what it saved, and is run again by the next', async () => {
+    const store = new MemorySagaStore();
+    let undone = 0;
+    const waiting = saga<{ ports: null; input: object; state: { n?: number }; result: number }>(
+      'waiting',
+      [
+        step('wait', {
+          do: async ({ state, save }) => {
+            await save({ n: (state.n ?? 0) + 1 });
+            if ((state.n ?? 0) < 2) throw new StepWaits('two more');
+          },
+          undo: async () => void (undone += 1),
+        }),
+      ],
+      { start: () => ({}), result: ({ n }) => n ?? 0 },
+    );
+    const operationId = newId();
+    store.create(newSagaRecord(waiting, { operationId, input: {} }));
+    const run = () => new SagaExecutor({ store }).run(waiting, null, store.claim(operationId));
+    expect(await run()).toEqual({ status: 'waiting' });
+    expect(await run()).toEqual({ status: 'waiting' });
+    expect(await store.load(operationId)).toMatchObject({ status: 'running', state: { n: 2 } });
+    expect(await run()).toEqual({ status: 'succeeded', result: 3 });
+    expect(undone).toBe(0);
+  });
+});

@@ -1,5 +1,5 @@
-import { CodedError, waitFor } from '@rookery/core';
-import { nothing, saga, step, type StepContext } from '@rookery/move';
+import { CodedError } from '@rookery/core';
+import { nothing, saga, step, StepWaits, type StepContext } from '@rookery/move';
 import { specOf } from '../../projects/project.queries.js';
 import type { ChildOperations } from './children.js';
 import {
@@ -27,7 +27,6 @@ export interface Types extends ProjectSagaTypes {
 }
 type Context = StepContext<Types>;
 
-const moveMsMax = 24 * 3_600_000;
 const staysToBeSeen = nothing('the new project stays, with its error, to be deleted by its owner');
 
 /** Copies a project on its own host, then moves the copy where it is wanted. */
@@ -64,20 +63,21 @@ async function cloneOnHost(context: Context): Promise<void> {
   await records.fromHost(context, project, view);
 }
 
-/** The move is an operation of its own, with its own record; meanwhile it has the project. */
+/**
+ * The move is an operation of its own, with its own record; meanwhile it has the project, and this
+ * one no worker: as many clones as there are workers would leave none for their moves.
+ */
 async function moveCopy(context: Context): Promise<void> {
   const { projectId, toHost } = context.input;
   if (toHost === undefined) return;
   const { children } = context.ports;
-  const { operationId: parentId, attempt, signal } = context;
-  await children.setLane(parentId, attempt, null);
-  const { operationId } = await children.beginMove({ parentId, projectId, host: toHost });
-  const ended = await waitFor(
-    'the copy has moved',
-    async () =>
-      (await children.list(parentId)).find((c) => c.operationId === operationId && c.ended),
-    { timeoutMs: moveMsMax, everyMs: 250, signal },
-  );
+  const { operationId: parentId, attempt } = context;
+  const ended = (await children.list(parentId)).find((child) => child.ended);
+  if (!ended) {
+    await children.setLane(parentId, attempt, null);
+    const { operationId } = await children.beginMove({ parentId, projectId, host: toHost });
+    throw new StepWaits(`move ${operationId}`);
+  }
   await children.setLane(parentId, attempt, 'lifecycle');
   if (ended.error) throw new CodedError(ended.error);
 }

@@ -1,5 +1,5 @@
-import { CodedError, SystemClock, toCodedError } from '@rookery/core';
-import { saga, step, type SagaTypes, type StepContext } from '@rookery/move';
+import { CodedError, toCodedError } from '@rookery/core';
+import { saga, step, StepWaits, type SagaTypes, type StepContext } from '@rookery/move';
 import { HubErrors } from '../../hub.errors.js';
 import type { ChildOperations, ChildView } from './children.js';
 
@@ -11,11 +11,10 @@ export interface Types extends SagaTypes {
 }
 type Context = StepContext<Types>;
 
-const lookEveryMs = 500;
-
 /**
  * Moves everything off a host, so many at a time. Each move is an operation of its own: it goes on
- * when this one is taken over by another worker, and its failure stops no other.
+ * when this one is taken over by another worker, and its failure stops no other. Each that ends
+ * wakes this one; in between it holds no worker.
  */
 export const drainHost = saga<Types>(
   'host.drain',
@@ -29,7 +28,6 @@ export const drainHost = saga<Types>(
 async function moveAll(context: Context): Promise<void> {
   const { children } = context.ports;
   const { hostId, parallel } = context.input;
-  const clock = new SystemClock();
   const refused: Record<string, string> = { ...context.state.refused };
   for (;;) {
     const begun = await children.list(context.operationId);
@@ -39,12 +37,14 @@ async function moveAll(context: Context): Promise<void> {
     const next = left.filter((projectId) => !tried.has(projectId));
     show(context, begun, left.length);
     if (active.length === 0 && next.length === 0) break;
+    let waitsFor = active.length;
     for (const projectId of next.slice(0, Math.max(0, parallel - active.length))) {
       const refusal = await tryToBegin(context, projectId);
-      if (refusal) refused[projectId] = refusal;
+      if (refusal === undefined) waitsFor += 1;
+      else refused[projectId] = refusal;
     }
     await context.save({ refused });
-    await clock.delay(lookEveryMs, context.signal);
+    if (waitsFor > 0) throw new StepWaits(`${waitsFor} moves`);
   }
   await refuseLeftovers(context, refused);
 }

@@ -64,11 +64,14 @@ export abstract class LeaseGuard {
   abstract renew(): Promise<{ cancelRequested: boolean }>;
 }
 
-/** How a run ended. `interrupted`: the lease was lost or the worker stops; another run goes on. */
+/**
+ * How a run ended. `interrupted`: the lease was lost or the worker stops; another run goes on.
+ * `waiting`: a step waits for other operations; whoever ends one of them wakes this one.
+ */
 export type SagaOutcome<Result> =
   | { readonly status: 'succeeded'; readonly result: Result }
   | { readonly status: 'failed' | 'canceled' | 'stuck'; readonly error: CodedErrorJson }
-  | { readonly status: 'interrupted' };
+  | { readonly status: 'interrupted' | 'waiting' };
 
 export interface RetryPolicy {
   readonly firstMs: number;

@@ -2,7 +2,8 @@ import { CodedError, CoreErrors, toCodedError, type Clock } from '@rookery/core'
 import { ProgressSink } from './progress-sink.js';
 import { isLostLease, keepLease, orAborted } from './saga.lease.js';
 import type { LeaseGuard, RetryPolicy, SagaOutcome, SagaRecord, SagaStore } from './saga.ports.js';
-import type { Saga, SagaEnding, SagaTypes, Step, StepContext } from './saga.js';
+import { StepWaits, type Saga, type SagaEnding, type SagaTypes, type Step } from './saga.js';
+import type { StepContext } from './saga.js';
 
 export interface SagaRunOptions {
   readonly store: SagaStore;
@@ -86,6 +87,7 @@ export class SagaRun<T extends SagaTypes> {
       return await this.travel();
     } catch (error) {
       if (error instanceof Interrupted) return { status: 'interrupted' };
+      if (error instanceof StepWaits) return { status: 'waiting' };
       if (error instanceof Stuck) return await this.becomeStuck(error.error);
       throw error;
     } finally {
@@ -138,7 +140,7 @@ export class SagaRun<T extends SagaTypes> {
         );
         if (patch) this.merge(patch);
       } catch (error) {
-        if (error instanceof Interrupted) throw error;
+        if (error instanceof Interrupted || error instanceof StepWaits) throw error;
         if (forwardOnly) throw new Stuck(toCodedError(error));
         return this.cancel.signal.aborted ? CoreErrors.CANCELED() : asFailure(error);
       }
@@ -233,6 +235,7 @@ export class SagaRun<T extends SagaTypes> {
       } catch (error) {
         this.throwIfHalted();
         if (isLostLease(error)) throw new Interrupted('a newer attempt is under way');
+        if (error instanceof StepWaits) throw error;
         const coded = asFailure(error);
         interruptions += coded.code === 'INTERRUPTED' ? 1 : 0;
         const canceled = which === 'retryable' && cancel.signal.aborted;

@@ -57,6 +57,16 @@ export const nothing = (reason: string): NoUndo => ({ kind: 'nothing', reason })
 /** The step is past the point of no return: it is repeated until it succeeds, never undone. */
 export const never = (reason: string): NoUndo => ({ kind: 'never', reason });
 
+/**
+ * Thrown by a forward step that waits for other operations: the run ends and its worker is free.
+ * The step runs again when it is woken, so what it must know then it saves before.
+ */
+export class StepWaits extends Error {
+  constructor(what: string) {
+    super(`waits for ${what}`);
+  }
+}
+
 export interface StepOptions<T extends SagaTypes> {
   readonly do: StepDo<T>;
   readonly undo: StepUndo<T> | NoUndo;
