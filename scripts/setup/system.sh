@@ -107,29 +107,46 @@ link_programs() {
 }
 
 fetch_backported_btrfs() {
-  local folder=$1 codename site work options
-  # shellcheck source=/dev/null
-  codename=$(. /etc/os-release && [ "${ID:-}" = debian ] && printf '%s' "${VERSION_CODENAME:-}")
-  [ -n "$codename" ] || return 1
-  site=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-    awk -v c="$codename" '$2 == c {print $1; exit}')
-  [ -n "$site" ] || return 1
+  local folder=$1 codename
+  codename=$(debian_codename) || return 1
   say "fetching a btrfs-progs with simple quotas from $codename-backports"
+  fetch_debian_packages "$codename-backports" "$folder" btrfs-progs || return 1
+  link_programs "$folder/current"
+}
+
+debian_codename() (
+  # shellcheck source=/dev/null
+  . /etc/os-release && [ "${ID:-}" = debian ] && printf '%s' "${VERSION_CODENAME:?}"
+)
+
+# fetch_debian_packages SUITE FOLDER PACKAGE… : unpacks packages of another Debian suite into
+# FOLDER/current, from the mirror that this machine uses, without touching its own sources.
+fetch_debian_packages() {
+  local suite=$1 folder=$2 site work options
+  shift 2
+  site=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+    awk -v c="$(debian_codename)" '$2 == c {print $1; exit}')
+  [ -n "$site" ] || return 1
+  mkdir -p "$folder"
   work=$(mktemp -d "$folder/fetch.XXXXXX")
-  mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/parts"
-  printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s-backports main\n' \
-    "$site" "$codename" >"$work/sources.list"
+  mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/parts" "$work/tree"
+  printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+    "$site" "$suite" >"$work/sources.list"
   options=(-o "Dir::Etc::SourceList=$work/sources.list" -o "Dir::Etc::SourceParts=$work/parts"
     -o "Dir::State::Lists=$work/lists" -o "Dir::Cache::Archives=$work/archives"
     -o APT::Sandbox::User=root -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
-  if (cd "$work" && apt-get "${options[@]}" update -q && apt-get "${options[@]}" download "btrfs-progs/$codename-backports") \
-    >"$folder/fetch.log" 2>&1 && dpkg-deb -x "$work"/btrfs-progs_*.deb "$work/tree"; then
+  if (cd "$work" && apt-get "${options[@]}" update -q && apt-get "${options[@]}" download "${@/%//$suite}") \
+    >"$folder/fetch.log" 2>&1 && unpack_packages "$work" "$work/tree"; then
     rm -rf "$folder/current"
     mv "$work/tree" "$folder/current"
     rm -rf "$work"
-    link_programs "$folder/current"
     return
   fi
   rm -rf "$work"
   return 1
+}
+
+unpack_packages() {
+  local package
+  for package in "$1"/*.deb; do dpkg-deb -x "$package" "$2" || return 1; done
 }

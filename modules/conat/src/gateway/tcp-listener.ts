@@ -22,6 +22,7 @@ export interface TcpAddress {
 export class TcpListener {
   private server: Server | undefined;
   private listening: TcpAddress | undefined;
+  private readonly sockets = new Set<Socket>();
 
   constructor(
     private readonly broker: Broker,
@@ -50,7 +51,14 @@ export class TcpListener {
     this.listening = undefined;
   }
 
+  /** Ends all connections at once, whatever still waits for them. */
+  cut(): void {
+    for (const socket of this.sockets) socket.destroy();
+  }
+
   private accept(socket: Socket): void {
+    this.sockets.add(socket);
+    socket.on('close', () => this.sockets.delete(socket));
     const connection = this.broker.accept(tcpTransport(socket, this.listening));
     socket.on('data', (chunk) => connection.receive(chunk));
     socket.on('close', () => connection.lost());

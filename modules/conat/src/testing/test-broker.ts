@@ -16,6 +16,7 @@ import type { Fabric } from '../fabric/fabric.js';
 import { ConatClient, type ConatClientOptions } from '../client/conat-client.js';
 import type { JetStreamAccount } from '../jetstream/account.js';
 import { JetStream, type JetStreamOptions } from '../jetstream/jetstream.js';
+import { TcpListener } from '../gateway/tcp-listener.js';
 import { UpgradeDispatcher } from '../gateway/upgrade-dispatcher.js';
 import { brokerWebSocketServer, upgradeTo } from '../gateway/websocket-transport.js';
 
@@ -76,6 +77,8 @@ export interface TestBrokerOptions {
   };
   /** A port to come back on after {@link TestBroker.close}. */
   readonly port?: number;
+  /** Also listens for NATS over TCP; 0: on a free port, see {@link TestBroker.tcpPort}. */
+  readonly tcpPort?: number;
 }
 
 /** A real broker on a real port of the loopback. */
@@ -85,12 +88,24 @@ export interface TestBroker {
   readonly dispatcher: UpgradeDispatcher;
   readonly httpServer: Server;
   readonly port: number;
+  /** Undefined when it does not listen for TCP. */
+  readonly tcpPort: number | undefined;
   /** `ws://127.0.0.1:<port>/conat` */
   readonly url: string;
   /** A client that is closed with the broker. */
   readonly connect: (options?: Partial<ConatClientOptions>) => Promise<ConatClient>;
   /** Closes clients and server at once. */
   readonly close: () => Promise<void>;
+}
+
+async function listenForTcp(
+  broker: Broker,
+  port: number | undefined,
+): Promise<TcpListener | undefined> {
+  if (port === undefined) return undefined;
+  const listener = new TcpListener(broker, { port, host: '127.0.0.1' });
+  await listener.listen();
+  return listener;
 }
 
 const defaultAuthenticator = (rooted: string | undefined): Authenticator =>
@@ -122,6 +137,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
     httpServer.listen(options.port ?? 0, '127.0.0.1', resolve);
   });
   const { port } = httpServer.address() as AddressInfo;
+  const tcp = await listenForTcp(broker, options.tcpPort);
   const url = `ws://127.0.0.1:${port}/conat`;
   const clients = new Set<ConatClient>();
   return {
@@ -130,6 +146,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
     dispatcher,
     httpServer,
     port,
+    tcpPort: tcp?.address?.port,
     url,
     connect: async (clientOptions = {}) => {
       const client = await ConatClient.connect({
@@ -145,6 +162,8 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
     close: async () => {
       await Promise.all([...clients].map((client) => client.close()));
       for (const socket of sockets.clients) socket.terminate();
+      tcp?.stopAccepting();
+      tcp?.cut();
       httpServer.closeAllConnections();
       await new Promise<void>((resolve) => httpServer.close(() => resolve()));
       await jetStream?.close();

@@ -5,6 +5,7 @@ import {
   coreScenarios,
   jetStreamScenarios,
   linesOf,
+  natsCoreScenarios,
 } from './support/scenarios.js';
 import {
   conatRoot,
@@ -16,7 +17,7 @@ import {
   type StartServer,
 } from './support/targets.js';
 
-const languages: readonly Language[] = ['js', 'go', 'python'];
+const languages: readonly Language[] = ['js', 'go', 'python', 'python-core'];
 const missingReasons = new Map(
   await Promise.all(
     languages.map(async (language) => [language, await missingFor(language)] as const),
@@ -33,24 +34,33 @@ interface Role {
 
 const allScenarios = [...coreScenarios, ...jetStreamScenarios];
 
+/** With a subject space of their own, all clients work as they come. */
+const rootScenarios = {
+  js: allScenarios,
+  go: commonScenarios,
+  python: commonScenarios,
+  'python-core': natsCoreScenarios,
+};
+
 const roles: readonly Role[] = [
   {
     name: 'one root space',
     conat: conatRoot,
     oracle: natsServer,
-    scenarios: { js: allScenarios, go: commonScenarios, python: commonScenarios },
+    scenarios: rootScenarios,
   },
   {
     name: 'a project, rooted',
     conat: conatRooted,
     oracle: natsServer,
-    scenarios: { js: allScenarios, go: commonScenarios, python: commonScenarios },
+    scenarios: rootScenarios,
   },
   {
     name: 'an account, unrooted',
     conat: conatUnrooted,
     oracle: natsServerWithAccounts,
-    // nats-py cannot: it has no prefix for keys, and its ordered consumers fail on long acks.
+    // Python's cannot: nats-py has no prefix for keys, and its ordered consumers fail on long acks;
+    // nats-jetstream has no prefix for the inboxes of its consumers.
     scenarios: { js: allScenarios, go: commonScenarios },
   },
 ];

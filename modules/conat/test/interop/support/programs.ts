@@ -5,12 +5,14 @@ import { SystemExec } from '@rookery/core';
 import { natsServerMissing } from '@rookery/conat/testing';
 import type { InteropServer } from './targets.js';
 
-export type Language = 'js' | 'go' | 'python';
+export type Language = 'js' | 'go' | 'python' | 'python-core';
 
 const folder = join(import.meta.dirname, '..');
 const cache = process.env.ROOKERY_CACHE ?? '/var/cache/rookery';
 const goRoot = join(cache, 'go');
 const python = join(cache, 'nats-py', 'bin', 'python');
+/** Of `nats-core` and what builds on it, which want a newer Python than Debian 12 has. */
+const corePython = join(cache, 'nats-core-py', 'bin', 'python');
 const runDeadlineMs = 120_000;
 const exec = new SystemExec();
 
@@ -27,6 +29,7 @@ const commands: Record<Language, () => Promise<string[]>> = {
   js: async () => [process.execPath, join(folder, 'js', 'main.mjs')],
   go: async () => [await goProgram()],
   python: async () => [python, join(folder, 'python', 'main.py')],
+  'python-core': async () => [corePython, join(folder, 'python-core', 'main.py')],
 };
 
 /** Built by go itself, which knows when its sources have changed. */
@@ -50,7 +53,8 @@ export async function missingFor(language: Language): Promise<string | undefined
   if (server !== undefined || language === 'js') return server;
   try {
     if (language === 'python') await exec.run([python, '-c', 'import nats, aiohttp']);
-    else await goProgram();
+    else if (language === 'go') await goProgram();
+    else await exec.run([corePython, '-c', 'import nats.key_value']);
     return undefined;
   } catch (error) {
     const why = error instanceof Error ? error.message.split('\n')[0] : String(error);

@@ -19,6 +19,20 @@ export const commonScenarios = [
   'kv-watch',
 ] as const;
 
+/** Those of Python's `nats-core`, which knows no maximum of an UNSUB. */
+export const natsCoreScenarios = [
+  'pubsub',
+  'queue',
+  'request',
+  'headers',
+  'drain',
+  'reconnect',
+  'js-publish',
+  'js-consume',
+  'kv-basics',
+  'kv-watch',
+] as const;
+
 export const jetStreamScenarios = [
   'js-streams',
   'js-publish',

@@ -22,7 +22,10 @@ const unrooted = {
 
 /** What a program is told: passed as JSON, the same for each language. */
 interface ProgramTarget {
+  /** Over WebSocket. */
   readonly url: string;
+  /** Over TCP, for clients that know nothing else. */
+  readonly tcpUrl: string;
   readonly credentials?: Readonly<{ user?: string; pass?: string; token?: string }>;
   readonly inboxPrefix?: string;
   /** JetStream's API, when it is not at `$JS.API`. */
@@ -45,7 +48,7 @@ export type StartServer = () => Promise<InteropServer>;
 export async function natsServer(): Promise<InteropServer> {
   const server = await NatsServerOracle.start();
   return {
-    target: { url: server.url },
+    target: { url: server.url, tcpUrl: server.tcpUrl },
     restart: () => server.restart(),
     close: () => server.close(),
   };
@@ -114,7 +117,12 @@ export async function natsServerWithAccounts(): Promise<InteropServer> {
       }`,
   });
   return {
-    target: { url: server.url, credentials: { user: 'hub', pass: 'hub' }, ...unrooted },
+    target: {
+      url: server.url,
+      tcpUrl: server.tcpUrl,
+      credentials: { user: 'hub', pass: 'hub' },
+      ...unrooted,
+    },
     restart: () => server.restart(),
     close: () => server.close(),
   };
@@ -122,16 +130,16 @@ export async function natsServerWithAccounts(): Promise<InteropServer> {
 
 async function conat(
   options: (folder: string) => TestBrokerOptions,
-  target: Omit<ProgramTarget, 'url'> = {},
+  target: Omit<ProgramTarget, 'url' | 'tcpUrl'> = {},
 ): Promise<InteropServer> {
   const folder = await mkdtemp(join(tmpdir(), 'conat-interop-'));
-  let network: TestBroker = await startTestBroker(options(folder));
-  const { url, port } = network;
+  let network: TestBroker = await startTestBroker({ ...options(folder), tcpPort: 0 });
+  const { url, port, tcpPort } = network;
   return {
-    target: { url, ...target },
+    target: { url, tcpUrl: `nats://127.0.0.1:${tcpPort}`, ...target },
     restart: async () => {
       await network.close();
-      network = await startTestBroker({ ...options(folder), port });
+      network = await startTestBroker({ ...options(folder), port, tcpPort });
     },
     close: async () => {
       await network.close();
