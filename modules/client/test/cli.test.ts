@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -194,11 +194,11 @@ describe('the command line', () => {
     expect(plain).toEqual({
       exit: 1,
       stdout: '',
-      stderr: 'error: The project is running. (PROJECT_RUNNING)\n',
+      stderr: `target: ${hub.server.url} (ROOKERY_URL)\nerror: The project is running. (PROJECT_RUNNING)\n`,
     });
     const coded = await run('project', 'delete', 'busy', '--json');
     expect(coded).toMatchObject({ exit: 1, stdout: '' });
-    expect(JSON.parse(coded.stderr)).toMatchObject({
+    expect(JSON.parse(coded.stderr.split('\n').at(-2)!)).toMatchObject({
       error: { code: 'PROJECT_RUNNING', status: 409 },
     });
   });
@@ -337,7 +337,8 @@ describe('the command line', () => {
     expect(wrong.stderr).toContain('UNAUTHENTICATED');
     const login = await cli(['login', hub.server.url, '--token', 'rk_secret'], { env: bare });
     expect(login).toMatchObject({ exit: 0, stderr: '' });
-    const file = join(folder, 'config/rookery/credentials.json');
+    const { port } = new URL(hub.server.url);
+    const file = join(folder, `config/rookery/contexts/127.0.0.1:${port}.json`);
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expect((await cli(['project', 'list', '--json'], { env: bare })).stdout).toBe('[]\n');
     // A token is never sent to another hub.
@@ -352,14 +353,9 @@ describe('the command line', () => {
 
   it('takes --data’s login before the environment, and names a broken one', async () => {
     const data = join(folder, 'data');
-    await cli(['login', hub.server.url, '--token', 'rk_secret'], {
-      env: { XDG_CONFIG_HOME: folder },
-    });
-    const login = await readFile(join(folder, 'rookery/credentials.json'), 'utf8');
-    await rm(data, { recursive: true, force: true });
-    const { mkdir } = await import('node:fs/promises');
     await mkdir(data);
-    await writeFile(join(data, 'credentials.json'), login);
+    const login = { url: hub.server.url, token: 'rk_secret' };
+    await writeFile(join(data, 'credentials.json'), JSON.stringify(login));
     const away = { ...env, ROOKERY_URL: 'http://127.0.0.1:1' };
     const found = await cli(['project', 'list', '--json', '--data', data], { env: away });
     expect(found.stdout).toBe('[]\n');

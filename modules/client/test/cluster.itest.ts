@@ -311,7 +311,12 @@ describe('a local cluster', () => {
     );
   });
 
-  it('runs in the foreground until Ctrl-C, and then stops everything', async () => {
+  it('runs in the foreground until Ctrl-C, and leaves commands with the hub that they went to', async () => {
+    const contexts = join(folder, 'config/rookery/contexts');
+    await mkdir(contexts, { recursive: true });
+    const login = { url: 'http://127.0.0.1:1', token: 'of another cluster', data: '/srv/other' };
+    await writeFile(join(contexts, 'other.json'), JSON.stringify(login));
+    await writeFile(join(folder, 'config/rookery/current-context'), 'other\n');
     const running = start('up', '--hosts', '1', '--port', String(port));
     let shown = '';
     running.stdout.on('data', (chunk: Buffer) => (shown += chunk.toString()));
@@ -319,9 +324,15 @@ describe('a local cluster', () => {
       timeoutMs: 60_000,
     });
     expect(shown).toContain(`http://127.0.0.1:${port}/login`);
+    expect(shown).toContain('still go to the context other');
+    expect(shown).toContain('rookery context use data');
+    expect(await readFile(join(folder, 'config/rookery/current-context'), 'utf8')).toBe('other\n');
     running.kill('SIGINT');
     expect((await running.ended).exit).toBe(0);
     expect(await traces()).toEqual([]);
+    const gone = await rookery('down', '--destroy');
+    expect(gone.stderr).toContain(`target: the cluster in ${dataDir} (http://127.0.0.1:${port})\n`);
+    expect(await readdir(contexts)).toEqual(['other.json']);
   });
 
   it('refuses a second supervisor, a port in use, a folder of others, and other settings', async () => {

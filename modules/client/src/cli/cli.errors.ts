@@ -20,6 +20,20 @@ export const CliErrors = catalogue('cli', {
     message:
       'This hub has no addresses of projects for browsers. Its operator sets ROOKERY_APPS_URL (up --apps-url).',
   },
+  CONTEXT_UNKNOWN: {
+    status: 404,
+    message: 'There is no context {name}. `rookery context list` shows those that there are.',
+  },
+  CONTEXT_TAKEN: {
+    status: 409,
+    message:
+      'The context {name} is of {target}. Give another name with --context, or delete that one first.',
+  },
+  CONTEXT_NOT_CHOSEN: {
+    status: 409,
+    message:
+      'No context is in use. Choose one: `rookery context use NAME`, or --context NAME ({names}).',
+  },
   CONFIRMATION_REFUSED: { status: 409, message: 'Nothing was done.' },
   CREDENTIALS_INVALID: {
     status: 500,

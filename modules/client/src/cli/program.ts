@@ -12,6 +12,7 @@ import { conatMessageCommands } from './commands/conat-messages.js';
 import { conatStatusCommands } from './commands/conat-status.js';
 import { conatStreamCommands } from './commands/conat-streams.js';
 import { completionCommands } from './commands/completion.js';
+import { contextCommands } from './commands/context.js';
 import { hostCommands } from './commands/host.js';
 import { loginCommands } from './commands/login.js';
 import { operationCommands } from './commands/operation.js';
@@ -29,6 +30,7 @@ import { printError } from './run.js';
 const commandModules: readonly CommandModule[] = [
   clusterCommands,
   loginCommands,
+  contextCommands,
   projectCommands,
   projectWorkCommands,
   projectContentCommands,
@@ -56,6 +58,7 @@ function buildProgram(cli: Cli): Command {
     .option('--json', 'print one JSON document on stdout; progress stays on stderr')
     .option('--url <url>', 'hub to talk to (or ROOKERY_URL)')
     .option('--token <token>', 'API key (or ROOKERY_TOKEN)')
+    .option('--context <name>', 'login to use (or ROOKERY_CONTEXT), see `rookery context`')
     .option('--data <dir>', 'data folder of a local cluster; its login is used')
     .option('-y, --yes', 'do not ask before something is destroyed')
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })

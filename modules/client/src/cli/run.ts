@@ -5,7 +5,7 @@ import { RookeryClient } from '../sdk/rookery-client.js';
 import { ClientErrors } from '../sdk/client.errors.js';
 import { CliErrors } from './cli.errors.js';
 import type { CliEnvironment } from './config/environment.js';
-import { findAccess } from './credentials.js';
+import { findAccess, targetText } from './access.js';
 import { writeTo, type CliIo } from './io.js';
 import { ProgressView } from './output/progress.js';
 
@@ -14,6 +14,7 @@ export interface GlobalOptions {
   readonly json?: boolean;
   readonly url?: string;
   readonly token?: string;
+  readonly context?: string;
   readonly data?: string;
   readonly yes?: boolean;
 }
@@ -59,7 +60,8 @@ export class CommandRun {
     if (this.connected) return this.connected;
     const access = await findAccess(this.options, this.environment);
     if (access === undefined) throw ClientErrors.NOT_LOGGED_IN();
-    this.connected = new RookeryClient(access);
+    const { url, token } = access;
+    this.connected = new RookeryClient({ url, ...(token !== undefined && { token }) });
     return this.connected;
   }
 
@@ -69,11 +71,14 @@ export class CommandRun {
   }
 
   /**
-   * Asks a person at a terminal; scripts (no terminal, or `--json`) and `--yes` are not asked.
+   * Comes before anything is destroyed: says where, and asks a person at a terminal. Scripts (no
+   * terminal, or `--json`) and `--yes` are not asked.
+   * @param target default: the hub that the command talks to
    * @throws CONFIRMATION_REFUSED
    */
-  async confirm(question: string): Promise<void> {
+  async confirm(question: string, target?: string): Promise<void> {
     const { stdin, stderr } = this.io;
+    this.progress.step(`target: ${target ?? (await this.hubText())}`);
     if (this.options.yes === true || this.json || !stdin.isTTY || !stderr.isTTY) return;
     const terminal = createInterface({ input: stdin, output: stderr });
     try {
@@ -82,6 +87,12 @@ export class CommandRun {
     } finally {
       terminal.close();
     }
+  }
+
+  private async hubText(): Promise<string> {
+    const access = await findAccess(this.options, this.environment);
+    if (access === undefined) throw ClientErrors.NOT_LOGGED_IN();
+    return targetText(access);
   }
 
   /** Runs a command's handler, prints what it leaves and gives the exit status. */

@@ -21,12 +21,13 @@ import {
 } from '../../cluster/detached-run.js';
 import { usageError } from '../cli.errors.js';
 import { defaultDataDir } from '../config/environment.js';
-import { logIn, logOut } from '../local-login.js';
+import { ContextStore } from '../contexts.js';
+import { logIn, logOut, type LocalLogin } from '../local-login.js';
 import { relativeTime } from '../output/format.js';
 import { fields, table } from '../output/table.js';
 import { atLeastOne, bytes, port } from '../parameters.js';
 import type { CommandModule } from '../cli.js';
-import type { CommandRun } from '../run.js';
+import type { CommandResult, CommandRun } from '../run.js';
 import { examples } from './examples.js';
 import { projectActivity } from './project.js';
 
@@ -69,12 +70,12 @@ export const clusterCommands: CommandModule = (program, cli) => {
         if ((options.hosts ?? 1) > hostsMax) throw usageError(`--hosts is at most ${hostsMax}`);
         requireRoot();
         await findParts(run.environment.cacheDir, run.environment.parts);
-        const { paths } = await openCluster(dataDirOf(run), wishOf(options));
+        const dataDir = await dataDirToStart(run);
+        const { paths } = await openCluster(dataDir, wishOf(options));
         const step = (text: string): void => run.progress.step(text);
         if (!options.detach) return superviseHere(run, paths.dataDir);
         const summary = await superviseDetached(paths, step, run.signal);
-        await logIn(run.environment, paths);
-        return { json: summary, text: summaryText(summary, true) };
+        return upResult(summary, await logIn(run.environment, paths, run.options.context), true);
       }),
     );
 
@@ -83,7 +84,7 @@ export const clusterCommands: CommandModule = (program, cli) => {
     .description('supervise a cluster in the background')
     .action(
       cli.action(async (run) => {
-        const supervisor = await supervisorFor(run, reportStep);
+        const supervisor = await supervisorFor(run, await dataDirOf(run), reportStep);
         const ended = untilTold(run, supervisor);
         try {
           reportReady(await supervisor.start());
@@ -104,12 +105,15 @@ export const clusterCommands: CommandModule = (program, cli) => {
     .action(
       cli.action<{ destroy?: boolean }>(async (run, _, { destroy = false }) => {
         requireRoot();
-        const paths = clusterPaths(await realDataDir(dataDirOf(run)));
+        const paths = clusterPaths(await realDataDir(await dataDirOf(run)));
         const { dataDir } = paths;
         const absent = await isAbsent(dataDir);
         if (!absent && destroy) {
-          await requireCluster(paths);
-          await run.confirm(`Delete everything in ${dataDir}: all projects and their backups?`);
+          const { publicUrl } = await requireCluster(paths);
+          await run.confirm(
+            `Delete everything in ${dataDir}: all projects and their backups?`,
+            `the cluster in ${dataDir} (${publicUrl})`,
+          );
         }
         const known = !absent && (await readCluster(paths)) !== undefined;
         const step = (text: string): void => run.progress.step(text);
@@ -134,13 +138,38 @@ export const clusterCommands: CommandModule = (program, cli) => {
     .addHelpText('after', examples('rookery status', 'rookery status --json'))
     .action(
       cli.action(async (run) => {
-        const status = await clusterStatus(clusterPaths(await realDataDir(dataDirOf(run))));
+        const status = await clusterStatus(clusterPaths(await realDataDir(await dataDirOf(run))));
         return { json: status, text: statusText(status) };
       }),
     );
 };
 
-const dataDirOf = (run: CommandRun): string => run.options.data ?? defaultDataDir;
+/** @throws CONTEXT_UNKNOWN, USAGE when --context names a hub elsewhere */
+async function dataDirOf(run: CommandRun): Promise<string> {
+  const { data, context: name } = run.options;
+  if (data !== undefined) return data;
+  if (name === undefined) return defaultDataDir;
+  const context = await new ContextStore(run.environment.configDir).get(name);
+  if (context.data === undefined) {
+    throw usageError(`the context ${name} is no cluster of this machine`);
+  }
+  return context.data;
+}
+
+/**
+ * A context that is not there yet is the name that the cluster's login is to have.
+ * @throws CONTEXT_TAKEN, USAGE, before anything is started
+ */
+async function dataDirToStart(run: CommandRun): Promise<string> {
+  const { data, context: name } = run.options;
+  if (name === undefined) return data ?? defaultDataDir;
+  const contexts = new ContextStore(run.environment.configDir);
+  const isKnown = (await contexts.list()).some((one) => one.name === name);
+  if (isKnown && data === undefined) return dataDirOf(run);
+  const dataDir = data ?? defaultDataDir;
+  await contexts.requireFree(name, { url: '', data: await realDataDir(dataDir) });
+  return dataDir;
+}
 
 function requireRoot(): void {
   if (process.getuid?.() !== 0) {
@@ -166,9 +195,10 @@ const wishOf = (options: UpOptions): ClusterWish => ({
 
 async function supervisorFor(
   run: CommandRun,
+  dataDir: string,
   onStep: (text: string) => void,
 ): Promise<ClusterSupervisor> {
-  const paths = clusterPaths(await realDataDir(dataDirOf(run)));
+  const paths = clusterPaths(await realDataDir(dataDir));
   const parts = await findParts(run.environment.cacheDir, run.environment.parts);
   const commands = new ClusterCommands(parts, paths, run.io.env);
   return new ClusterSupervisor({ paths, commands, onStep, cluster: await requireCluster(paths) });
@@ -180,11 +210,11 @@ async function superviseHere(
   dataDir: string,
 ): Promise<{ json: null; silent: true }> {
   const paths = clusterPaths(dataDir);
-  const supervisor = await supervisorFor(run, (text) => run.progress.step(text));
+  const supervisor = await supervisorFor(run, dataDir, (text) => run.progress.step(text));
   const ended = untilTold(run, supervisor);
   const summary = await supervisor.start();
-  await logIn(run.environment, paths);
-  await run.print({ json: summary, text: summaryText(summary, false) });
+  const login = await logIn(run.environment, paths, run.options.context);
+  await run.print(upResult(summary, login, false));
   await ended;
   run.progress.step('stopped');
   return { json: null, silent: true };
@@ -198,6 +228,25 @@ function untilTold(run: CommandRun, supervisor: ClusterSupervisor): Promise<void
     }
   });
 }
+
+const upResult = (
+  summary: ClusterSummary,
+  login: LocalLogin | undefined,
+  detached: boolean,
+): CommandResult => ({
+  json: { ...summary, context: login?.context ?? null, currentContext: login?.current ?? null },
+  text: [summaryText(summary, detached), ...contextNote(login)].join('\n'),
+});
+
+/** Another context stays in use, which must not be a surprise. */
+const contextNote = (login: LocalLogin | undefined): string[] =>
+  login === undefined || login.context === login.current
+    ? []
+    : [
+        '',
+        `Commands without options still go to the context ${login.current}. To this cluster:`,
+        `  ./rookery context use ${login.context}     or --context ${login.context}`,
+      ];
 
 function summaryText(summary: ClusterSummary, detached: boolean): string {
   const { project, hosts } = summary;

@@ -27,7 +27,7 @@ export const conatConsumerCommands: CommandModule = (program, cli) => {
     .addHelpText('after', examples('rookery conat consumer rm ORDERS packers --yes -p shop'))
     .action(
       brokerAction(cli, async (run, session, [stream = '', name = '']) => {
-        await run.confirm(`Delete the consumer ${name} of ${stream}?`);
+        await run.confirm(`Delete the consumer ${name} of ${stream}?`, session.target);
         await (await session.manager()).consumers.delete(stream, name);
         return { json: { stream, consumer: name, deleted: true }, text: `${name} is deleted` };
       }),

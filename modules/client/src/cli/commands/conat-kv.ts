@@ -84,7 +84,7 @@ function addBuckets(kv: Command, cli: Cli): void {
     .action(
       brokerAction(cli, async (run, session, [name = '']) => {
         const bucket = await open(session, name);
-        await run.confirm(`Delete the bucket ${name} with all its keys?`);
+        await run.confirm(`Delete the bucket ${name} with all its keys?`, session.target);
         await bucket.destroy();
         return { json: { bucket: name, deleted: true }, text: `${name} is deleted` };
       }),

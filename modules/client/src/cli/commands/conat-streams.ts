@@ -142,7 +142,10 @@ function addRemove(stream: Command, cli: Cli): void {
       brokerAction(cli, async (run, session, [name = '']) => {
         const manager = await session.manager();
         const { state } = await manager.streams.info(name);
-        await run.confirm(`Delete the stream ${name} with ${state.messages} messages?`);
+        await run.confirm(
+          `Delete the stream ${name} with ${state.messages} messages?`,
+          session.target,
+        );
         await manager.streams.delete(name);
         return { json: { stream: name, deleted: true }, text: `${name} is deleted` };
       }),
@@ -172,7 +175,7 @@ function addPurge(stream: Command, cli: Cli): void {
         if (seq !== undefined && keep !== undefined) {
           throw usageError('--before and --keep exclude each other');
         }
-        await run.confirm(`Delete messages of the stream ${name}?`);
+        await run.confirm(`Delete messages of the stream ${name}?`, session.target);
         const manager = await session.manager();
         const { purged } = await manager.streams.purge(name, {
           ...(filter !== undefined && { filter }),

@@ -1,6 +1,6 @@
 import { RookeryClient } from '../../sdk/rookery-client.js';
 import { usageError } from '../cli.errors.js';
-import { removeCredentials, userCredentialsFile, writeCredentials } from '../credentials.js';
+import { ContextStore, nameOfHub } from '../contexts.js';
 import { ownVersion } from '../parameters.js';
 import type { CommandModule } from '../cli.js';
 import { examples } from './examples.js';
@@ -9,9 +9,15 @@ import { examples } from './examples.js';
 export const loginCommands: CommandModule = (program, cli) => {
   program
     .command('login')
-    .description('remember a hub and an API key; both are tried first')
+    .description('remember a hub and an API key as a context, and use it from now on')
     .argument('<url>', 'where the hub answers')
-    .addHelpText('after', examples('rookery login https://rookery.example.org --token T'))
+    .addHelpText(
+      'after',
+      examples(
+        'rookery login https://rookery.example.org --token T',
+        'rookery login https://rookery.example.org --token T --context work',
+      ),
+    )
     .action(
       cli.action(async (run, [url = '']) => {
         const token = run.options.token ?? run.environment.token;
@@ -19,21 +25,28 @@ export const loginCommands: CommandModule = (program, cli) => {
         if (!URL.canParse(url) || !/^https?:/.test(url)) {
           throw usageError(`${url} is not a URL; write for example https://rookery.example.org`);
         }
+        const contexts = new ContextStore(run.environment.configDir);
+        const name = run.options.context ?? nameOfHub(url);
+        await contexts.requireFree(name, { url });
         const account = await new RookeryClient({ url, token }).getAccount();
-        const file = userCredentialsFile(run.environment);
-        await writeCredentials(file, { url, token });
-        return { json: account, text: `logged in to ${url} as ${account.email}` };
+        await contexts.keep(name, { url, token });
+        await contexts.use(name);
+        const text = `logged in to ${url} as ${account.email} (context ${name})`;
+        return { json: account, text };
       }),
     );
 
   program
     .command('logout')
-    .description('forget the hub and the API key')
-    .addHelpText('after', examples('rookery logout'))
+    .description('forget the context in use, with its API key')
+    .addHelpText('after', examples('rookery logout', 'rookery logout --context work'))
     .action(
       cli.action(async (run) => {
-        await removeCredentials(userCredentialsFile(run.environment));
-        return { json: { loggedIn: false }, text: 'logged out' };
+        const contexts = new ContextStore(run.environment.configDir);
+        const name = run.options.context ?? (await contexts.current())?.name;
+        if (name !== undefined) await contexts.delete(name);
+        const text = name === undefined ? 'no context is in use' : `logged out of ${name}`;
+        return { json: { loggedIn: false, context: name ?? null }, text };
       }),
     );
 

@@ -30,6 +30,8 @@ export class BrokerSession {
     readonly url: string,
     /** Ends the connection, and those that it took to make it. */
     readonly close: () => Promise<void> = () => client.close(),
+    /** Said before something is destroyed; undefined: the hub that the command talks to. */
+    readonly target?: string,
   ) {
     client.onPublishRefused((subject) => this.refused.push(subject));
   }
@@ -89,7 +91,8 @@ async function openNamed(
     identity: inbox,
     ...(credentials && { credentials }),
   });
-  return new BrokerSession(client, new Space(project?.toLowerCase()), url);
+  const close = (): Promise<void> => client.close();
+  return new BrokerSession(client, new Space(project?.toLowerCase()), url, close, url);
 }
 
 async function openAtHub(run: CommandRun, options: BrokerOptions): Promise<BrokerSession> {

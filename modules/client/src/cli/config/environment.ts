@@ -8,6 +8,7 @@ const Environment = z
   .object({
     ROOKERY_URL: z.string().min(1).optional(),
     ROOKERY_TOKEN: z.string().min(1).optional(),
+    ROOKERY_CONTEXT: z.string().min(1).optional(),
     /** Shown to /metrics of hubs and hosts. */
     ROOKERY_METRICS_TOKEN: z.string().min(1).optional(),
     ROOKERY_CACHE: z.string().min(1).default('/var/cache/rookery'),
@@ -21,6 +22,7 @@ const Environment = z
   .transform((env) => ({
     url: env.ROOKERY_URL,
     token: env.ROOKERY_TOKEN,
+    context: env.ROOKERY_CONTEXT,
     metricsToken: env.ROOKERY_METRICS_TOKEN,
     cacheDir: env.ROOKERY_CACHE,
     parts: {
