@@ -30,6 +30,8 @@ export class FakeHub {
   /** Projects that belong to another host than the first. */
   readonly owners = new Map<string, string>();
   readonly heartbeats: Heartbeat[] = [];
+  /** Every project that any host has ever reported. */
+  readonly reported = new Set<string>();
   readonly hosts: RegisteredHost[] = [];
   /** Who may enter what. */
   readonly access = new FakeAccess();
@@ -68,14 +70,17 @@ export class FakeHub {
       heartbeat: async (heartbeat: Heartbeat, { params }: CallContext) => {
         const { hostId = '' } = params;
         if (hostId === this.hostId) this.heartbeats.push(heartbeat);
+        this.note(heartbeat.projects);
         return {
           verificationKeys: this.verificationKeys,
-          owned: [...this.owned]
-            .map(([projectId, generation]) => ({ projectId, generation }))
-            .filter(({ projectId }) => (this.owners.get(projectId) ?? this.hostId) === hostId),
+          owned: this.ownedOf(hostId, heartbeat.projects),
           heartbeatEveryMs: 200,
           accessRevision: this.access.revision,
         };
+      },
+      projects: async ({ projects }: { projects: ProjectReport[] }, { params }: CallContext) => {
+        this.note(projects);
+        return { owned: this.ownedOf(params['hostId'] ?? '', projects) };
       },
       access: async ({ since, after }: { since?: number; after?: string }) =>
         this.access.answer(since, after),
@@ -102,6 +107,18 @@ export class FakeHub {
   service<C extends ServiceContract>(contract: C, hostId = this.hostId): ServiceClient<C> {
     if (!this.client) throw new Error('the hub was not started');
     return createServiceClient(this.client, contract, { hostId } as never);
+  }
+
+  private note(projects: readonly ProjectReport[]): void {
+    for (const { projectId } of projects) this.reported.add(projectId);
+  }
+
+  private ownedOf(hostId: string, projects: readonly ProjectReport[]) {
+    return projects.flatMap(({ projectId }) => {
+      const generation = this.owned.get(projectId);
+      const isHosts = (this.owners.get(projectId) ?? this.hostId) === hostId;
+      return generation !== undefined && isHosts ? [{ projectId, generation }] : [];
+    });
   }
 
   report(projectId: string): ProjectReport | undefined {

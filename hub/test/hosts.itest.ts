@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -5,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ConatClient, createServiceClient } from '@rookery/conat';
 import { hostReports } from '@rookery/conat/contract';
 import { CodedError, createLogger, GiB, waitFor } from '@rookery/core';
+import type { ProjectState } from '@rookery/core/contract';
 import { projectStreams } from '@rookery/runner/contract';
 import { DataSource } from 'typeorm';
 import { FakeHost } from './support/fake-host.js';
@@ -143,6 +145,71 @@ describe('reports', () => {
     const { capabilities, capacity } = from.registration();
     return { capabilities, capacity };
   };
+
+  describe('of many projects', () => {
+    const count = 300;
+    let ids: string[];
+    const sql = <T>(query: string, values: unknown[] = []): Promise<T[]> =>
+      hub.app.get(DataSource).query<T[]>(query, values);
+    const reportsHub = async () =>
+      createServiceClient(await host.raw(), hostReports, { hostId: host.hostId });
+    const reportsOf = (some: readonly string[], state: ProjectState) =>
+      some.map((projectId) => ({ projectId, generation: 1, state, diskUsedBytes: 1 }));
+
+    beforeAll(async () => {
+      const rows = await sql<{ id: string }>(
+        `INSERT INTO projects (id, title, host_id, placement_generation, run_quota, state,
+           desired_state)
+         SELECT gen_random_uuid(), 'p' || n, $1, 1, '{}', 'stopped', 'stopped'
+         FROM generate_series(1, $2) n RETURNING id`,
+        [host.hostId, count],
+      );
+      ids = rows.map(({ id }) => id);
+    });
+    afterAll(() => sql('DELETE FROM projects WHERE id = ANY($1)', [ids]));
+
+    it('write no row that says the same as before', async () => {
+      const hubReports = await reportsHub();
+      await hubReports.projects({ projects: reportsOf(ids, 'running') });
+      const versions = () =>
+        sql('SELECT id, xmin, xmax, ctid FROM projects WHERE id = ANY($1) ORDER BY id', [ids]);
+      const before = await versions();
+      await hubReports.projects({ projects: reportsOf(ids, 'running') });
+      expect(await versions()).toEqual(before);
+      const [first, ...others] = ids as [string, ...string[]];
+      await hubReports.projects({
+        projects: [...reportsOf([first], 'stopped'), ...reportsOf(others, 'running')],
+      });
+      const rows = await sql<{ id: string; state: string }>(
+        `SELECT id, state FROM projects WHERE id = ANY($1) AND state <> 'running'`,
+        [ids],
+      );
+      expect(rows).toEqual([{ id: first, state: 'stopped' }]);
+    });
+
+    it('may overlap: none waits for rows of another that waits for its own', async () => {
+      const hubReports = await reportsHub();
+      const few = [...ids].sort().reverse().slice(0, 40);
+      const waves = Array.from({ length: 12 }, (_, n) => n % 2 === 0);
+      const answers = await Promise.allSettled(
+        waves.flatMap((even) => [
+          hubReports.projects({ projects: reportsOf(ids, even ? 'running' : 'stopped') }),
+          hubReports.projects({ projects: reportsOf(few, even ? 'stopped' : 'running') }),
+        ]),
+      );
+      const failures = answers.filter(({ status }) => status === 'rejected');
+      expect(failures).toEqual([]);
+    });
+
+    it('are answered with what was asked about, however much the host owns', async () => {
+      const hubReports = await reportsHub();
+      const [known] = ids as [string];
+      const { owned } = await hubReports.projects({
+        projects: reportsOf([known, randomUUID()], 'running'),
+      });
+      expect(owned).toEqual([{ projectId: known, generation: 1 }]);
+    });
+  });
 
   it('are refused to a generation that a host has left behind', async () => {
     const { id } = await hub.createProject({ host: 'h1' });

@@ -1,5 +1,10 @@
 import { availableParallelism, freemem, totalmem } from 'node:os';
-import type { HostCapabilities, HostCapacity, ProjectReport } from '@rookery/conat/contract';
+import {
+  reportPage,
+  type HostCapabilities,
+  type HostCapacity,
+  type ProjectReport,
+} from '@rookery/conat/contract';
 import type { Clock } from '@rookery/core';
 import type { ContainerDriver } from '@rookery/runner';
 import type { StorageDriver } from '@rookery/storage/contract';
@@ -9,6 +14,12 @@ import { version } from '../version.js';
 
 /** Sizes of projects are asked for this often at most. */
 const usageEveryMs = 30_000;
+
+/** A report says no more of an error: the rest is in the host's log. */
+const errorMessageMax = 4000;
+const errorDetailsMax = 8000;
+
+type ReportedError = NonNullable<ProjectReport['error']>;
 
 interface Usage {
   readonly bytes: number;
@@ -63,17 +74,42 @@ export class HostStatus {
     };
   }
 
-  async heartbeat() {
-    const rows = await this.books.list();
-    const projects: ProjectReport[] = [];
-    for (const row of rows) if (row.generation >= 0) projects.push(await this.report(row));
+  async figures() {
     return {
       version,
       capabilities: await this.capabilities(),
       capacity: await this.capacity(),
-      projects,
       images: await this.storage.listImages(),
     };
+  }
+
+  /** All projects, in pages that fit into one message each; one empty page when there are none. */
+  async *reports(): AsyncGenerator<ProjectReport[], void> {
+    const ids = (await this.books.list()).map(({ projectId }) => projectId).sort();
+    let page: ProjectReport[] = [];
+    let bytes = 0;
+    for (const id of ids) {
+      // As it is now, not as it was before the pages that went ahead.
+      const row = await this.books.get(id);
+      if (!row || row.generation < 0) continue;
+      const report = await this.report(row);
+      const reportBytes = Buffer.byteLength(JSON.stringify(report));
+      if (page.length === reportPage.projectsMax || bytes + reportBytes > reportPage.bytesMax) {
+        yield page;
+        [page, bytes] = [[], 0];
+      }
+      page.push(report);
+      bytes += reportBytes;
+    }
+    yield page;
+    this.forget(ids);
+  }
+
+  /** Sizes of projects that are gone. */
+  private forget(present: readonly string[]): void {
+    if (this.usages.size <= present.length) return;
+    const here = new Set(present);
+    for (const id of this.usages.keys()) if (!here.has(id)) this.usages.delete(id);
   }
 
   private async report(row: ProjectRow): Promise<ProjectReport> {
@@ -83,7 +119,7 @@ export class HostStatus {
       generation: row.generation,
       state: row.state,
       ...(row.imageDigest !== null && { imageDigest: row.imageDigest }),
-      ...(row.error !== null && { error: row.error as NonNullable<ProjectReport['error']> }),
+      ...(row.error !== null && { error: brief(row.error as ReportedError) }),
       ...(usedBytes !== undefined && { diskUsedBytes: usedBytes }),
     };
   }
@@ -93,7 +129,7 @@ export class HostStatus {
     const now = this.clock.now();
     if (known && known.askedAt + usageEveryMs > now) return known.bytes;
     try {
-      const { usedBytes } = await this.storage.usage(projectId);
+      const { usedBytes } = await this.storage.usage(projectId, { committed: true });
       this.usages.set(projectId, { bytes: usedBytes, askedAt: now });
       return usedBytes;
     } catch {
@@ -102,4 +138,12 @@ export class HostStatus {
       return undefined;
     }
   }
+}
+
+/** An error that would fill a message says less. */
+function brief(error: ReportedError): ReportedError {
+  const { details, ...plain } = error;
+  const isLong = JSON.stringify(details ?? {}).length > errorDetailsMax;
+  const message = plain.message.slice(0, errorMessageMax);
+  return { ...plain, message, ...(details && !isLong && { details }) };
 }

@@ -1,6 +1,7 @@
 import { backoffMs, CodedError, type Clock, type Logger } from '@rookery/core';
 import { ConatClient, createServiceClient, joiningIdentityName } from '@rookery/conat';
 import { hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
+import type { ServiceClient } from '@rookery/core/contract';
 import type { AccessSync } from '../access/access-sync.js';
 import type { ProjectTokens } from '../access/project-tokens.js';
 import type { HostConfig } from '../config/config.js';
@@ -159,18 +160,13 @@ export class HubLink {
 
   private async reportForEver(client: ConatClient, hostId: string): Promise<void> {
     const reports = createServiceClient(client, hostReports, { hostId });
-    const { record, status, ownership, access, tokens, logger, clock } = this.parts;
+    const { record, tokens, logger } = this.parts;
     let silent = false;
     while (!this.stopped.signal.aborted) {
       let everyMs = (await record.get())?.heartbeatEveryMs ?? heartbeatDefaultMs;
       try {
         this.reportDue = false;
-        const askedAt = clock.now();
-        const reply = await reports.heartbeat(await status.heartbeat());
-        everyMs = reply.heartbeatEveryMs;
-        await record.update(reply);
-        await access.learn(reply.accessRevision);
-        await ownership.learn(reply.owned, askedAt);
+        everyMs = await this.report(reports);
         await tokens.fillMissing();
         if (silent) logger.info('the hub answers again');
         silent = false;
@@ -180,6 +176,29 @@ export class HubLink {
       }
       await this.pause(everyMs);
     }
+  }
+
+  /**
+   * One heartbeat with the first page of projects, and the others after it: one at a time, each
+   * judged by its own answer.
+   * @returns how long until the next one
+   */
+  private async report(hub: ServiceClient<typeof hostReports>): Promise<number> {
+    const { record, status, ownership, access, clock } = this.parts;
+    let everyMs: number | undefined;
+    for await (const projects of status.reports()) {
+      const reported = { ids: projects.map(({ projectId }) => projectId), at: clock.now() };
+      if (everyMs !== undefined) {
+        await ownership.learn(reported, (await hub.projects({ projects })).owned);
+        continue;
+      }
+      const reply = await hub.heartbeat({ ...(await status.figures()), projects });
+      everyMs = reply.heartbeatEveryMs;
+      await record.update(reply);
+      await access.learn(reply.accessRevision);
+      await ownership.learn(reported, reply.owned);
+    }
+    return everyMs ?? heartbeatDefaultMs;
   }
 
   /** Until the next heartbeat, or until something is to be reported. */

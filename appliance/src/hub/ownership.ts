@@ -22,22 +22,29 @@ export class Ownership {
     private readonly logger: Logger,
   ) {}
 
-  /** @param askedAt when the question was sent: what changed later is not judged by the answer. */
+  /**
+   * @param reported what the hub was told of, and when: nothing else, and nothing that changed
+   * later, is judged by the answer
+   */
   async learn(
+    reported: { readonly ids: readonly string[]; readonly at: number },
     owned: readonly { projectId: string; generation: number }[],
-    askedAt: number,
   ): Promise<void> {
     const generations = new Map(owned.map((each) => [each.projectId, each.generation]));
     const claimed = await this.claimed();
-    for (const row of await this.books.list()) {
-      const { projectId: id } = row;
+    for (const id of reported.ids) {
+      const row = await this.books.get(id);
+      if (!row) {
+        this.missing.delete(id);
+        continue;
+      }
       // Owned at a newer generation: a restore or a move towards us is about to replace the copy.
       if (generations.has(id) || claimed.has(id) || row.restoringBy !== null) {
         this.missing.delete(id);
         if (generations.get(id) === row.generation) await this.clear(row);
         continue;
       }
-      if (row.updatedAt >= askedAt) continue;
+      if (row.updatedAt >= reported.at) continue;
       const times = (this.missing.get(id) ?? 0) + 1;
       this.missing.set(id, times);
       if (times >= repliesUntilStray) await this.stopStray(row);

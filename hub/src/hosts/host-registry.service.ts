@@ -35,7 +35,7 @@ export class HostRegistry {
 
   readonly reports: Handlers<typeof hostReports>;
 
-  private readonly heartbeats: Pick<Handlers<typeof hostReports>, 'heartbeat'> = {
+  private readonly heartbeats: Pick<Handlers<typeof hostReports>, 'heartbeat' | 'projects'> = {
     heartbeat: async (input, context) => {
       const hostId = context.params['hostId'] ?? '';
       refuseOthers(context, identityNames.host(hostId), hostId);
@@ -47,6 +47,12 @@ export class HostRegistry {
         heartbeatEveryMs: Math.min(heartbeatMs.max, Math.max(heartbeatMs.min, everyMs)),
         accessRevision: await this.access.revision(),
       };
+    },
+    projects: async ({ projects }, context) => {
+      const hostId = context.params['hostId'] ?? '';
+      refuseOthers(context, identityNames.host(hostId), hostId);
+      await this.believe(hostId, projects);
+      return { owned: await this.ownedOf(hostId, projects) };
     },
   };
 
@@ -140,7 +146,10 @@ export class HostRegistry {
     return id;
   }
 
-  /** Updates what a heartbeat owns, and nothing else. @returns what the host owns by our books */
+  /**
+   * Updates what a heartbeat owns, and nothing else.
+   * @returns which of the reported projects the host owns by our books
+   */
   private async heartbeat(hostId: string, input: Heartbeat) {
     await this.dataSource.transaction(async (manager) => {
       const { version, capabilities, capacity, images } = input;
@@ -159,21 +168,27 @@ export class HostRegistry {
       );
     });
     await this.believe(hostId, input.projects);
+    return this.ownedOf(hostId, input.projects);
+  }
+
+  /** No more than was asked about: an answer is never longer than its question. */
+  private ownedOf(hostId: string, reports: readonly ProjectReport[]) {
     return this.dataSource.query<{ projectId: string; generation: number }[]>(
       `SELECT id AS "projectId", placement_generation AS generation FROM projects
-       WHERE host_id = $1 AND deleted_at IS NULL`,
-      [hostId],
+       WHERE host_id = $1 AND id = ANY($2) AND deleted_at IS NULL`,
+      [hostId, reports.map(({ projectId }) => projectId)],
     );
   }
 
   /**
-   * Takes over the states of projects, all in one statement. Ignored is who does not own the
-   * project or speaks of an older generation; while an operation works on a project, that operation
-   * says what its state is.
+   * Takes over the states of projects. Ignored is who does not own the project or speaks of an older
+   * generation; while an operation works on a project, that operation says what its state is. What
+   * is known already is neither locked nor written.
    */
   private async believe(hostId: string, reports: readonly ProjectReport[]): Promise<void> {
     if (reports.length === 0) return;
-    const rows = reports.map((report) => ({
+    const newest = new Map(reports.map((report) => [report.projectId, report]));
+    const rows = [...newest.values()].map((report) => ({
       id: report.projectId,
       generation: report.generation,
       state: report.state,
@@ -181,28 +196,47 @@ export class HostRegistry {
       error: report.error ?? null,
       used: report.diskUsedBytes ?? null,
     }));
-    await this.dataSource.query(
-      `UPDATE projects p SET
-         disk_used_bytes = coalesce(f.used, p.disk_used_bytes),
-         image_digest = coalesce(f.digest, p.image_digest),
-         state = CASE WHEN f.settled THEN f.state ELSE p.state END,
-         error = CASE WHEN f.settled AND f.error IS NOT NULL THEN f.error ELSE p.error END
-       FROM (
-         SELECT DISTINCT ON (q.id) q.id, s.state, s.digest, s.error, s.used, (
-           q.state <> 'archived' AND coalesce(
-             q.state_set_at < now() - make_interval(secs => $3::float8 / 1000), true)
-           AND NOT EXISTS (SELECT 1 FROM operations o
-             WHERE o.project_id = q.id AND o.lane = 'lifecycle' AND o.ended_at IS NULL)
-         ) AS settled
-         FROM projects q JOIN jsonb_to_recordset($2::jsonb) AS s(id uuid, generation integer,
-           state text, digest text, error jsonb, used bigint) ON s.id = q.id
-         WHERE q.host_id = $1 AND q.placement_generation = s.generation AND q.deleted_at IS NULL
-       ) AS f
-       WHERE p.id = f.id AND p.host_id = $1`,
-      [hostId, JSON.stringify(rows), staleReportMs],
+    const heard = [hostId, JSON.stringify(rows), staleReportMs];
+    const news = await this.dataSource.query<{ id: string }[]>(
+      `SELECT id FROM (${heardProjects}) AS heard`,
+      heard,
     );
+    if (news.length === 0) return;
+    await this.dataSource.transaction(async (manager) => {
+      // Reports of one host overlap when it asks again because an answer was late. In one order
+      // none waits for rows of a report that waits for its own.
+      const ids = news.map(({ id }) => id);
+      await manager.query('SELECT 1 FROM projects WHERE id = ANY($1) ORDER BY id FOR UPDATE', [
+        ids,
+      ]);
+      // Looked at anew, now that nobody else changes them.
+      await manager.query(
+        `UPDATE projects p SET disk_used_bytes = heard.used, image_digest = heard.digest,
+           state = heard.state, error = heard.error
+         FROM (${heardProjects}) AS heard WHERE p.id = heard.id AND p.id = ANY($4)`,
+        [...heard, ids],
+      );
+    });
   }
 }
+
+/** Projects of host $1 whose rows would be others after its reports ($2), and what they would be. */
+const heardProjects = `
+  SELECT q.id, n.* FROM projects q
+  JOIN jsonb_to_recordset($2::jsonb) AS s(id uuid, generation integer, state text, digest text,
+    error jsonb, used bigint) ON s.id = q.id AND s.generation = q.placement_generation
+  CROSS JOIN LATERAL (SELECT q.state <> 'archived'
+    AND coalesce(q.state_set_at < now() - make_interval(secs => $3::float8 / 1000), true)
+    AND NOT EXISTS (SELECT 1 FROM operations o
+      WHERE o.project_id = q.id AND o.lane = 'lifecycle' AND o.ended_at IS NULL) AS settled) AS t
+  CROSS JOIN LATERAL (SELECT
+    coalesce(s.used, q.disk_used_bytes) AS used,
+    coalesce(s.digest, q.image_digest) AS digest,
+    CASE WHEN t.settled THEN s.state ELSE q.state END AS state,
+    CASE WHEN t.settled AND s.error IS NOT NULL THEN s.error ELSE q.error END AS error) AS n
+  WHERE q.host_id = $1 AND q.deleted_at IS NULL
+    AND (q.disk_used_bytes, q.image_digest, q.state, q.error)
+      IS DISTINCT FROM (n.used, n.digest, n.state, n.error)`;
 
 /** Joins take turns at choosing names. */
 const joinLock = 728_409;

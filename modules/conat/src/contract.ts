@@ -103,6 +103,12 @@ export const ProjectReport = z.object({
 });
 export type ProjectReport = z.infer<typeof ProjectReport>;
 
+/** What one message of a report may hold at most: far below what the network carries in one. */
+export const reportPage = { projectsMax: 1000, bytesMax: 256 * 1024 } as const;
+
+/** Of the projects that were reported, those that the host owns by the hub's books. */
+const OwnedProjects = z.array(z.object({ projectId: ProjectId, generation: PlacementGeneration }));
+
 /** Served by the hub, called by host `{hostId}` alone. */
 export const hostReports = service(
   'hosts.{hostId}',
@@ -110,7 +116,8 @@ export const hostReports = service(
   {
     /**
      * Every few seconds, and at once when a state changes. Reports of a project that the host does
-     * not own, or of an older generation, are ignored.
+     * not own, or of an older generation, are ignored. A host with more projects than go into one
+     * message names the first of them here and the others by `projects` right after it.
      */
     heartbeat: call(
       z.object({
@@ -123,12 +130,19 @@ export const hostReports = service(
       }),
       z.object({
         verificationKeys: z.array(VerificationKey),
-        /** Projects that this host owns by the hub's books; others found there are strays. */
-        owned: z.array(z.object({ projectId: ProjectId, generation: PlacementGeneration })),
+        /** Others among those reported are strays. */
+        owned: OwnedProjects,
         heartbeatEveryMs: z.int().min(100),
         /** Of the hub's access rights; a host that knows an older one asks for what changed. */
         accessRevision: z.int().min(0).default(0),
       }),
+      { timeoutMs: 10_000, idempotent: true },
+    ),
+
+    /** The next page of a report that one heartbeat does not hold. */
+    projects: call(
+      z.object({ projects: z.array(ProjectReport).max(reportPage.projectsMax) }),
+      z.object({ owned: OwnedProjects }),
       { timeoutMs: 10_000, idempotent: true },
     ),
 

@@ -285,9 +285,14 @@ export class BtrfsStorageDriver extends StorageDriver {
     );
   }
 
-  async usage(id: ProjectId): Promise<{ usedBytes: number; limitBytes?: number }> {
+  async usage(
+    id: ProjectId,
+    options: { committed?: boolean } = {},
+  ): Promise<{ usedBytes: number; limitBytes?: number }> {
     this.require(id);
-    const { referencedBytes, limitBytes } = await this.parts.qgroups.freshUsage(id);
+    const { qgroups } = this.parts;
+    const { referencedBytes, limitBytes } =
+      options.committed === true ? await qgroups.committedUsage(id) : await qgroups.freshUsage(id);
     return { usedBytes: referencedBytes, ...(limitBytes !== undefined && { limitBytes }) };
   }
 

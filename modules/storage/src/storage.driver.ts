@@ -205,7 +205,14 @@ export abstract class StorageDriver {
     quotaBytes: number,
     options?: { allowBelowUse?: boolean },
   ): Promise<void>;
-  abstract usage(id: ProjectId): Promise<{ usedBytes: number; limitBytes?: number }>;
+  /**
+   * @param options.committed what the file system has committed by itself is enough, at most some
+   * 30 s old: nothing is synced for it. Who asks for many projects, or often, asks so.
+   */
+  abstract usage(
+    id: ProjectId,
+    options?: { committed?: boolean },
+  ): Promise<{ usedBytes: number; limitBytes?: number }>;
 
   // Streams: what a move carries. The landing area belongs to one move of one project.
   abstract send(source: StreamSource, options?: SendOptions): Readable;

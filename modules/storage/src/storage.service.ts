@@ -52,8 +52,11 @@ export class StorageService {
     return this.driver.deleteVolume(id);
   }
 
-  usage(id: ProjectId): Promise<{ usedBytes: number; limitBytes?: number }> {
-    return this.driver.usage(id);
+  usage(
+    id: ProjectId,
+    options?: { committed?: boolean },
+  ): Promise<{ usedBytes: number; limitBytes?: number }> {
+    return this.driver.usage(id, options);
   }
 
   /** @throws QUOTA_BELOW_USE */

@@ -355,3 +355,18 @@ it('ends a send when its reader goes away', async () => {
   );
   await driver.deleteVolume(id);
 });
+
+describe('the size of a project', () => {
+  it('as it was committed is told without a sync', async () => {
+    const id = newId();
+    await driver.createVolume(id, { quotaBytes });
+    await writeFile(join(await homeOf(id), 'big'), randomBytes(8 * MiB));
+    const { usedBytes } = await driver.usage(id);
+    exec.inject({ matches: isCommand('filesystem', 'sync'), when: 'before', error: lost });
+    expect(await driver.usage(id, { committed: true })).toEqual({
+      ...{ usedBytes, limitBytes: quotaBytes },
+    });
+    expect(usedBytes).toBeGreaterThanOrEqual(8 * MiB);
+    await expect(driver.usage(id)).rejects.toThrow('lost');
+  });
+});

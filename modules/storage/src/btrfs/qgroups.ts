@@ -16,6 +16,9 @@ import {
 
 /** Metadata that making or deleting a snapshot reserves, with a good margin. */
 const slackBytes = 32 * MiB;
+const nothingUsed: QgroupUsage = {
+  ...{ referencedBytes: 0, exclusiveBytes: 0, limitBytes: undefined },
+};
 /** Simple quotas came with Linux 6.7 and btrfs-progs 6.7. */
 const simpleSince: readonly [number, number] = [6, 7];
 
@@ -138,9 +141,13 @@ export class Qgroups {
   /** Usage as of now: what is not committed yet is not counted by the kernel's tree. */
   async freshUsage(id: ProjectId): Promise<QgroupUsage> {
     await this.settle({ wait: true });
-    return (
-      this.read(qgroupOf(id)) ?? { referencedBytes: 0, exclusiveBytes: 0, limitBytes: undefined }
-    );
+    return this.read(qgroupOf(id)) ?? nothingUsed;
+  }
+
+  /** Usage as of the last commit, whoever made it: costs no more than to ask. */
+  async committedUsage(id: ProjectId): Promise<QgroupUsage> {
+    await this.recount({ wait: false });
+    return this.read(qgroupOf(id)) ?? nothingUsed;
   }
 
   /**
@@ -149,6 +156,10 @@ export class Qgroups {
    */
   async settle(options: { wait: boolean }): Promise<void> {
     await this.btrfs.sync();
+    await this.recount(options);
+  }
+
+  private async recount(options: { wait: boolean }): Promise<void> {
     if (this.mode === 'simple') return;
     if (withFolder(this.volume, quotaStatus).inconsistent) await this.btrfs.rescanQuota(options);
   }

@@ -1,0 +1,123 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { createLogger, newId, SystemClock, waitFor } from '@rookery/core';
+import { ProjectSpec } from '@rookery/core/contract';
+import { MemoryDriver } from '@rookery/runner';
+import { MemoryStorageDriver } from '@rookery/storage/testing';
+import { AccessBook } from '../src/access/access-book.js';
+import { AccessSync } from '../src/access/access-sync.js';
+import { ProjectBooks } from '../src/books/project-books.js';
+import { SqliteMoveJournal } from '../src/books/sqlite-journals.js';
+import { openDatabase } from '../src/database/database.js';
+import { ProjectRow } from '../src/database/entities/project.entity.js';
+import type { HostDatabase } from '../src/database/host-database.js';
+import { HostRecord } from '../src/hub/host-record.js';
+import { HostStatus } from '../src/hub/host-status.js';
+import { HubLink, type HubLinkParts } from '../src/hub/hub-link.js';
+import { Ownership } from '../src/hub/ownership.js';
+import { loadIdentity } from '../src/identity/identity.js';
+import { FakeHub } from './fake-hub.js';
+
+const clock = new SystemClock();
+const logger = createLogger('test', 'silent');
+/** More than one message holds. */
+const projectCount = 6000;
+
+/** Notes how sizes are asked for. */
+class AskedStorage extends MemoryStorageDriver {
+  readonly asked: ({ committed?: boolean } | undefined)[] = [];
+
+  override usage(id: string, options?: { committed?: boolean }) {
+    this.asked.push(options);
+    return super.usage(id);
+  }
+}
+
+describe('a host’s reports', () => {
+  let folder: string;
+  let database: HostDatabase;
+  let books: ProjectBooks;
+  let storage: AskedStorage;
+  let hub: FakeHub;
+  let link: HubLink;
+  const stopped: string[] = [];
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rookery-reports-'));
+    database = await openDatabase(join(folder, 'host.sqlite'));
+    books = new ProjectBooks(database, clock);
+    storage = new AskedStorage();
+    await storage.open();
+    hub = new FakeHub();
+    await hub.start();
+    link = await linkTo();
+  });
+  afterEach(async () => {
+    await link.stop();
+    await hub.stop();
+    await storage.close();
+    await database.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  async function linkTo(): Promise<HubLink> {
+    const access = new AccessSync(new AccessBook(database, clock, 60_000), clock, logger);
+    const containers = new MemoryDriver();
+    const control = {
+      stop: async (projectId: string) => void stopped.push(projectId),
+      ...{ ensureRunning: async () => undefined, endWriters: async () => undefined },
+    };
+    const parts = {
+      config: { hubUrl: hub.url, joinToken: hub.joinToken, hostName: 'h', region: 'r' },
+      identity: await loadIdentity(join(folder, 'keys'), database),
+      record: new HostRecord(database, () => undefined),
+      status: new HostStatus(storage, containers, books, undefined, clock),
+      ownership: new Ownership(books, new SqliteMoveJournal(database), control, logger),
+      tokens: { attach: () => undefined, fillMissing: async () => undefined },
+      ...{ access, serve: async () => undefined, clock, logger },
+    };
+    Object.assign(parts.config, {
+      ...{ publicUrl: 'http://127.0.0.1:1', internalUrl: 'http://127.0.0.1:1', sshPort: 22 },
+    });
+    return new HubLink(parts as unknown as HubLinkParts);
+  }
+
+  /** Rows in one transaction: a commit each would take seconds. */
+  async function addProjects(count: number): Promise<string[]> {
+    const first = newId();
+    const spec = ProjectSpec.parse({ image: 'x', quota: {} });
+    await books.change(first, (_row, save) => save({ spec, generation: 1, state: 'running' }));
+    const row = (await books.get(first))!;
+    const ids = [first, ...Array.from({ length: count - 1 }, () => newId())];
+    database.write((rows) => {
+      for (const projectId of ids) {
+        rows.put(ProjectRow, { ...row, projectId, imageDigest: `sha256:${'a'.repeat(64)}` });
+      }
+    });
+    return ids;
+  }
+
+  it('reach the hub however many projects it has, and strays are told from others', async () => {
+    const [stray, ...owned] = await addProjects(projectCount);
+    for (const id of owned) hub.owned.set(id, 1);
+    link.start();
+    await waitFor('the stray is stopped', () => stopped.includes(stray!), { timeoutMs: 20_000 });
+    expect(new Set(stopped)).toEqual(new Set([stray]));
+    expect(hub.heartbeats.at(-1)!.projects.length).toBeLessThanOrEqual(1000);
+    await waitFor('all are reported', () => hub.reported.size === projectCount, {
+      timeoutMs: 10_000,
+    });
+  });
+
+  it('are of what the file system has committed: nothing is synced for them', async () => {
+    const [id] = await addProjects(1);
+    await storage.createVolume(id!, { quotaBytes: 1000 });
+    link.start();
+    await waitFor('it is reported', () => hub.report(id!)?.diskUsedBytes !== undefined, {
+      timeoutMs: 10_000,
+    });
+    expect(storage.asked).toEqual([{ committed: true }]);
+  });
+});
