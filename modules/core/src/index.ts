@@ -21,6 +21,7 @@ export {
   hostTag,
   type HostNetworkNames,
 } from './host-tag.js';
+export { IdClaims, idClaimsDir, idsPerProject, LockedIdClaims } from './id-claims.js';
 export { ipRange, ipText, rangeHolds, rangesOverlap, type IpRange } from './ip-range.js';
 export { NetworkErrors } from './network.errors.js';
 export {

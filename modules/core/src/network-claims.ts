@@ -1,12 +1,10 @@
-import { closeSync, openSync } from 'node:fs';
-import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm } from 'node:fs/promises';
+import { lstat, open, readdir, readFile, readlink, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { CodedError, CoreErrors } from './errors.js';
+import type { CodedError } from './errors.js';
 import { rangesOverlap } from './ip-range.js';
+import { withMachineLock } from './machine-lock.js';
 import { NetworkErrors } from './network.errors.js';
-import { waitFor } from './retry.js';
-import { tryFileLock } from './syscalls.js';
 
 /** Where the hosts of a machine note which ranges are theirs; all must look in the same place. */
 export const networkClaimsDir = '/var/lib/rookery-networks';
@@ -28,7 +26,6 @@ const NetworkClaim = z.object({
 });
 export type NetworkClaim = z.infer<typeof NetworkClaim>;
 
-const lockTimeoutMs = 30_000;
 const claimsMax = 10_000;
 
 /**
@@ -40,16 +37,10 @@ export class NetworkClaims {
   constructor(private readonly folder: string = networkClaimsDir) {}
 
   /** Runs a task that reads and takes claims while no one else on the machine does. */
-  async exclusively<T>(task: (locked: LockedClaims) => Promise<T>): Promise<T> {
-    const fd = await this.openLock();
-    try {
-      await waitFor('the networks’ lock is free', () => tryFileLock(fd), {
-        timeoutMs: lockTimeoutMs,
-      });
-      return await task(new LockedClaims(this.folder, await namespaceOf()));
-    } finally {
-      closeSync(fd);
-    }
+  exclusively<T>(task: (locked: LockedClaims) => Promise<T>): Promise<T> {
+    return withMachineLock(this.folder, 'the networks’', async () =>
+      task(new LockedClaims(this.folder, await namespaceOf())),
+    );
   }
 
   /** @throws NETWORK_TAKEN naming the holder */
@@ -60,16 +51,6 @@ export class NetworkClaims {
   /** Gives back all ranges of a holder. Repeating does no harm. */
   release(holder: NetworkHolder): Promise<void> {
     return this.exclusively((locked) => locked.release(holder));
-  }
-
-  private async openLock(): Promise<number> {
-    try {
-      await mkdir(this.folder, { recursive: true, mode: 0o755 });
-      return openSync(join(this.folder, 'lock'), 'a', 0o600);
-    } catch (error) {
-      const reason = `${this.folder} cannot be written: ${(error as Error).message}`;
-      throw CoreErrors.INVALID_CONFIG({ reason }, { cause: error });
-    }
   }
 }
 

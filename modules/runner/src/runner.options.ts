@@ -1,17 +1,16 @@
-import { networkClaimsDir } from '@rookery/core';
+import { idClaimsDir, idsPerProject, networkClaimsDir } from '@rookery/core';
 import { EgressMode, EgressTarget, egressTargetsMax } from '@rookery/core/contract';
 import { z } from 'zod';
 
 const MiB = 1024 ** 2;
 const GiB = 1024 ** 3;
 
-const idsInRange = 65_536;
 /** Above what accounts, dynamic users and the first of /etc/subuid have on an ordinary machine. */
 const mappedIdsFirst = 2 ** 20;
 /** Programs that keep ids as signed numbers fail beyond. */
 const idsEnd = 2 ** 31;
 const idRangesDefault = 4096;
-const idRangesMax = idsEnd / idsInRange;
+const idRangesMax = idsEnd / idsPerProject;
 
 /** A path that podman's `from:to:mode` and mount's options can carry. */
 const PlainPath = z.string().regex(/^\/[^:,\s\\]*$/, 'must be absolute, without : , \\ or blanks');
@@ -53,8 +52,10 @@ export const PodmanDriverOptions = z.object({
     .object({
       first: z.int().min(mappedIdsFirst).default(mappedIdsFirst),
       count: z.int().min(1).max(idRangesMax).default(idRangesDefault),
+      /** Where the machine's hosts note their ranges; all of them must look in the same folder. */
+      claimsDir: PlainPath.default(idClaimsDir),
     })
-    .refine(({ first, count }) => first + count * idsInRange <= idsEnd, {
+    .refine(({ first, count }) => first + count * idsPerProject <= idsEnd, {
       message: `first + count × 65536 must not pass ${idsEnd}`,
     })
     .prefault({}),

@@ -2,6 +2,7 @@ import { lstat, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   isProcessAlive,
+  IdClaims,
   NetworkClaims,
   SystemExec,
   waitFor,
@@ -150,6 +151,7 @@ export async function deleteData(
   for (const { key } of cluster?.hosts ?? []) {
     await claims.release({ hostKey: key, folder: paths.dataDir });
   }
+  await new IdClaims().releaseWithin(paths.dataDir);
   for (const entry of await readdir(paths.dataDir)) {
     const path = join(paths.dataDir, entry);
     if (path !== paths.file) await rm(path, { recursive: true, force: true, maxRetries: 3 });

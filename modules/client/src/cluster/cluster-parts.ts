@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { SupervisedCommand } from '@rookery/core';
+import { idsPerProject, type SupervisedCommand } from '@rookery/core';
 import { ClusterErrors } from './cluster.errors.js';
 import type { ClusterFile, ClusterHost, ClusterPaths } from './cluster-file.js';
 
@@ -16,7 +16,6 @@ export interface ClusterParts {
 }
 
 const uidsFirst = 2 ** 20;
-const uidsPerProject = 65_536;
 /** Projects that one local host can hold at a time. */
 const uidRanges = 1024;
 /** As many hosts fit below 2^31; those beyond share with the first ones. */
@@ -127,7 +126,7 @@ export class ClusterCommands {
 /** The hosts of a machine run their projects as different users. */
 function uidBaseOf(cluster: ClusterFile, host: ClusterHost): number {
   const index = cluster.hosts.findIndex(({ name }) => name === host.name);
-  return uidsFirst + (index % uidHostsMax) * uidRanges * uidsPerProject;
+  return uidsFirst + (index % uidHostsMax) * uidRanges * idsPerProject;
 }
 
 /** Where this machine dials what listens there. */

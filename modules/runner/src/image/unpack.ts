@@ -2,8 +2,8 @@ import { chmod, chown, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import type { Exec } from '@rookery/core';
-import { diskRootId, mappedIdCount } from '../podman/runner-id.js';
+import { idsPerProject, type Exec } from '@rookery/core';
+import { diskRootId } from '../podman/runner-id.js';
 import { withUserNamespace } from '../podman/user-namespace.js';
 import { RunnerErrors } from '../runner.errors.js';
 
@@ -30,7 +30,7 @@ export async function unpackRootfs(
 ): Promise<void> {
   await chown(target, diskRootId, diskRootId);
   await chmod(target, 0o755);
-  await withUserNamespace(exec, `0 ${diskRootId} ${mappedIdCount}\n`, async (namespace) => {
+  await withUserNamespace(exec, `0 ${diskRootId} ${idsPerProject}\n`, async (namespace) => {
     await inNamespace(exec, namespace, target, options, tar);
     // One call, plain mkdir: what is there stays, a link (to a folder of the host, say) included.
     const argv = [...enter(namespace), 'mkdir', ...mountPoints];

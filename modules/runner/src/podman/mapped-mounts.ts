@@ -2,10 +2,17 @@ import { closeSync, openSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { attachMount, cloneMount, CoreErrors, mapMountIds, type Exec } from '@rookery/core';
+import {
+  attachMount,
+  cloneMount,
+  CoreErrors,
+  idsPerProject,
+  mapMountIds,
+  type Exec,
+} from '@rookery/core';
 import type { Isolation } from '../container.driver.js';
 import { mountPoints, unmount } from './overlay-mount.js';
-import { diskRootId, mappedIdCount, sharedRange, type IdRange } from './runner-id.js';
+import { diskRootId, sharedRange, type IdRange } from './runner-id.js';
 import { withUserNamespace } from './user-namespace.js';
 
 /** Since this one overlayfs takes layers whose owners a mount maps. */
@@ -23,7 +30,7 @@ export async function probeIsolation(exec: Exec, folder: string): Promise<Isolat
     return { kind: 'shared', reason };
   }
   try {
-    const range = { firstId: diskRootId + mappedIdCount };
+    const range = { firstId: diskRootId + idsPerProject };
     await withUserNamespace(exec, mountMap(range), async (namespace) => {
       closeSync(mappedMount(folder, namespace));
     });
@@ -95,5 +102,5 @@ function mappedMount(source: string, namespace: string): number {
 
 /** The host's own root stays itself: overlayfs writes its work folder as root. */
 function mountMap({ firstId }: IdRange): string {
-  return `0 0 1\n${diskRootId} ${firstId} ${mappedIdCount}\n`;
+  return `0 0 1\n${diskRootId} ${firstId} ${idsPerProject}\n`;
 }

@@ -90,6 +90,7 @@ export class PodmanDriver extends ContainerDriver {
       folder: this.folders.idRanges,
       firstId: ids.first,
       count: ids.count,
+      claimsDir: ids.claimsDir,
       volumeDir,
       log,
     });

@@ -1,6 +1,7 @@
 import { chmod, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { mappedIdCount, type IdRange } from './runner-id.js';
+import { idsPerProject } from '@rookery/core';
+import type { IdRange } from './runner-id.js';
 
 /** What the container of one project gets from its host beside what podman gives it. */
 export interface PrivateStart {
@@ -74,7 +75,7 @@ exec unshare --mount --propagation private sh -c '
 
 /** podman writes the configuration in one line; a quote inside a string has a backslash before it. */
 function edits({ range, env }: PrivateStart): string {
-  const map = [{ containerID: 0, hostID: range.firstId, size: mappedIdCount }];
+  const map = [{ containerID: 0, hostID: range.firstId, size: idsPerProject }];
   const strings = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const maps = `"uidMappings":${JSON.stringify(map)},"gidMappings":${JSON.stringify(map)}`;
   return [

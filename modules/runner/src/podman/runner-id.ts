@@ -6,7 +6,6 @@ import { createHash } from 'node:crypto';
  * runs is its {@link IdRange}'s matter.
  */
 export const diskRootId = 100_000;
-export const mappedIdCount = 65_536;
 
 /** The ids of the host that one container's processes have: `firstId` is its root's. */
 export interface IdRange {
