@@ -73,6 +73,7 @@ describe('what a host knows of rights', () => {
       [{ projectId: P, role: 'viewer' }],
     ]);
     expect(news.splice(0)).toEqual(['all']);
+    hub.pageSize = 100;
     hub.set(B, [
       { projectId: P, role: 'viewer' },
       { projectId: Q, role: 'editor' },
@@ -112,6 +113,51 @@ describe('what a host knows of rights', () => {
     await sync.learn(hub.revision);
     expect([book.projectsOf(A).length, book.projectsOf(B).length]).toEqual([0, 1]);
     expect(revoked).toEqual([undefined]);
+  });
+
+  it('changes in pages, of which nobody is cut who loses nothing', async () => {
+    const crowd = Array.from({ length: 25 }, () => newId()).sort();
+    for (const each of [A, ...crowd]) hub.set(each, [{ projectId: P, role: 'editor' }]);
+    await sync.learn(hub.revision);
+    [news, hub.asked, hub.pageSize] = [[], [], 10];
+    // Most changes change nothing here; two do, and one comes when its page has gone by.
+    for (const each of crowd) hub.set(each, [{ projectId: P, role: 'editor' }]);
+    const [first, , third] = crowd as [string, string, string];
+    const last = crowd.at(-1)!;
+    hub.set(third, []);
+    hub.set(last, [{ projectId: P, role: 'viewer' }]);
+    const since = book.revision;
+    let pages = 0;
+    hub.onPage = () => {
+      pages += 1;
+      if (pages === 2) hub.set(first, []);
+    };
+    await sync.pull();
+    expect(hub.asked).toEqual([since, since, since]);
+    expect(news).toEqual([new Set([third]), new Set([last])]);
+    expect(revoked).toEqual([]);
+    expect(book.revision).toBe(hub.revision - 1);
+    await sync.learn(hub.revision);
+    expect(news.at(-1)).toEqual(new Set([first]));
+    expect([A, first, third].map((each) => book.projectsOf(each).length)).toEqual([1, 0, 0]);
+  });
+
+  it('is asked for from the same revision when a page is lost', async () => {
+    hub.set(A, [{ projectId: P, role: 'editor' }]);
+    await sync.learn(hub.revision);
+    const since = book.revision;
+    const more = [newId(), newId(), newId()];
+    for (const each of more) hub.set(each, [{ projectId: P, role: 'editor' }]);
+    [hub.asked, hub.pageSize] = [[], 2];
+    hub.onPage = () => {
+      if (hub.asked.length === 2) throw new Error('lost');
+    };
+    await expect(sync.pull()).rejects.toThrow('lost');
+    expect(book.revision).toBe(since);
+    await sync.pull();
+    expect(hub.asked).toEqual([since, since, since, since]);
+    expect(more.map((each) => book.projectsOf(each).length)).toEqual([1, 1, 1]);
+    expect(book.revision).toBe(hub.revision);
   });
 
   it('is still known after a restart', async () => {

@@ -12,6 +12,8 @@ export class FakeAccess {
   /** Older changes are not known any more. */
   knownFrom = 0;
   pageSize = 100;
+  /** Something else happens while pages are asked for. */
+  onPage: () => void = () => undefined;
   asked: (number | undefined)[] = [];
   private readonly grants = new Map<string, readonly ProjectAccess[]>();
   private readonly log: Change[] = [];
@@ -33,16 +35,23 @@ export class FakeAccess {
     const { revision } = this;
     if (since === undefined || since < this.knownFrom) return this.page(after);
     const news = this.log.filter((change) => change.revision > since);
+    const ids = [...new Set(news.map(({ accountId }) => accountId))].sort();
+    const rest = ids.filter((id) => after === undefined || id > after);
+    const page = rest.slice(0, this.pageSize);
+    this.onPage();
     return {
       revision,
       whole: false,
-      accounts: [...new Set(news.map(({ accountId }) => accountId))].map((accountId) => ({
+      accounts: page.map((accountId) => ({
         accountId,
         projects: [...(this.grants.get(accountId) ?? [])],
       })),
       revoked: news.flatMap(({ accountId, credentialId }) =>
-        credentialId === undefined ? [] : [{ accountId, credentialId }],
+        credentialId === undefined || !page.includes(accountId)
+          ? []
+          : [{ accountId, credentialId }],
       ),
+      ...(rest.length > page.length && { next: page.at(-1)! }),
     };
   }
 

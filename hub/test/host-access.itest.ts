@@ -113,7 +113,20 @@ describe('rights that a host keeps', () => {
     );
   });
 
-  it('are told anew when the log does not reach back so far, in pages', async () => {
+  const idsOf = (...pages: { accounts: { accountId: string }[] }[]) =>
+    pages.flatMap(({ accounts }) => accounts.map(({ accountId }) => accountId));
+  /** Makes a key for each and ends it. */
+  const endKeysOf = async (accounts: readonly string[]): Promise<void> => {
+    await sql(
+      `INSERT INTO api_keys (id, account_id, name, token_hash)
+       SELECT gen_random_uuid(), id, 'k', decode(replace(id::text, '-', ''), 'hex')
+       FROM unnest($1::uuid[]) AS id`,
+      [accounts],
+    );
+    await sql('DELETE FROM api_keys WHERE account_id = ANY($1)', [accounts]);
+  };
+
+  it('and their changes come in pages, all of them when the log does not reach back so far', async () => {
     const { revision } = await access(here);
     const accounts = Array.from({ length: 201 }, () => newId()).sort();
     await sql(
@@ -126,14 +139,26 @@ describe('rights that a host keeps', () => {
        SELECT $2, id, 'viewer' FROM unnest($1::uuid[]) AS id`,
       [accounts, project.id],
     );
-    // Too many to name one by one.
+    const ask = await reports(here);
+    const changes = await ask.access({ since: revision, paged: true });
+    expect([changes.whole, changes.accounts.length]).toEqual([false, 200]);
+    const last = await ask.access({ since: revision, paged: true, after: changes.next! });
+    expect([last.whole, last.next]).toEqual([false, undefined]);
+    expect(idsOf(changes, last)).toEqual(accounts);
+    // A host of before that is told everything.
     const first = await access(here, revision);
     expect([first.whole, first.accounts.length]).toEqual([true, 200]);
-    const rest = await (await reports(here)).access({ after: first.next! });
+    const rest = await ask.access({ after: first.next! });
     expect(rest.next).toBeUndefined();
-    const all = [...first.accounts, ...rest.accounts].map(({ accountId }) => accountId);
+    const all = idsOf(first, rest);
     expect(new Set(all).size).toBe(all.length);
     expect(all).toEqual(expect.arrayContaining([...accounts, hub.admin.accountId]));
+    await endKeysOf(accounts);
+    const ended = await ask.access({ since: last.revision, paged: true });
+    const others = await ask.access({ since: last.revision, paged: true, after: ended.next! });
+    const endedIds = [...ended.revoked, ...others.revoked].map(({ accountId }) => accountId);
+    expect(endedIds.sort()).toEqual(accounts);
+    expect(ended.revoked).toHaveLength(200);
     await sql('DELETE FROM collaborators WHERE account_id = ANY($1)', [accounts]);
     await sql('DELETE FROM access_changes');
     expect((await access(here, revision)).whole).toBe(true);

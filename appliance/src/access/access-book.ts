@@ -84,8 +84,7 @@ export class AccessBook {
 
   /** What has changed up to a revision: each of these accounts has these rights, and no others. */
   async apply(revision: number, accounts: readonly AccountAccess[]): Promise<void> {
-    const news = new Set(accounts.map(({ accountId }) => accountId));
-    this.take(revision, accounts, news);
+    this.take(revision, accounts);
   }
 
   /** All there is. */
@@ -93,23 +92,29 @@ export class AccessBook {
     const gone = new Set(this.grants.keys());
     for (const { accountId } of accounts) gone.delete(accountId);
     const all = [...accounts, ...[...gone].map((accountId) => ({ accountId, projects: [] }))];
-    this.take(revision, all, 'all');
+    this.take(revision, all);
   }
 
   /**
    * Rights hold, and connections follow them, from now on, even when the disk is full: who was shut
    * out must not stay in for that. The revision is ours only once it is on disk with its rights;
-   * until then we ask for the same again.
+   * until then we ask for the same again. Told are only those whose rights are others now, unless
+   * nobody was believed before.
    */
-  private take(revision: number, accounts: readonly AccountAccess[], news: AccessNews): void {
+  private take(revision: number, accounts: readonly AccountAccess[]): void {
+    const wasCurrent = this.isCurrent;
+    const changed = new Set<string>();
     for (const { accountId, projects } of accounts) {
+      if (sameRights(this.grants.get(accountId) ?? [], projects)) continue;
+      changed.add(accountId);
       if (projects.length > 0) this.grants.set(accountId, projects);
       else this.grants.delete(accountId);
     }
     try {
       this.save(revision, accounts);
     } finally {
-      this.tell(news);
+      if (!wasCurrent) this.tell('all');
+      else if (changed.size > 0) this.tell(changed);
     }
   }
 
@@ -146,4 +151,10 @@ export class AccessBook {
   private tell(news: AccessNews): void {
     for (const listener of this.listeners) listener(news);
   }
+}
+
+function sameRights(some: readonly ProjectAccess[], others: readonly ProjectAccess[]): boolean {
+  if (some.length !== others.length) return false;
+  const roles = new Map(some.map(({ projectId, role }) => [projectId, role]));
+  return others.every(({ projectId, role }) => roles.get(projectId) === role);
 }

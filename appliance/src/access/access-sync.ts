@@ -68,23 +68,44 @@ export class AccessSync {
     const { reports, book } = this;
     if (!reports) return;
     const since = book.revision;
-    const answer = await reports.access(since === undefined ? {} : { since });
-    if (!answer.whole) {
-      for (const { accountId, credentialId } of answer.revoked)
-        this.revoke(accountId, credentialId);
-      await book.apply(answer.revision, answer.accounts);
-      return;
+    if (since === undefined || !(await this.pullChanges(reports, since))) {
+      await this.pullWhole(reports, since !== undefined);
     }
-    const accounts: AccountAccess[] = [...answer.accounts];
-    for (let after = answer.next; after !== undefined;) {
-      const page = await reports.access({ after });
+  }
+
+  /**
+   * Each page holds from when it comes. Only after the last one we know the first one's revision:
+   * what changes meanwhile may be missing from pages that were there before.
+   * @returns false: the hub does not know any more what has changed since
+   */
+  private async pullChanges(reports: Reports, since: number): Promise<boolean> {
+    let revision: number | undefined;
+    for (let after: string | undefined; ;) {
+      const more = after !== undefined && { after };
+      const page = await reports.access({ since, paged: true, ...more });
+      if (page.whole) return false;
+      revision ??= page.revision;
+      for (const { accountId, credentialId } of page.revoked) this.revoke(accountId, credentialId);
+      after = page.next;
+      await this.book.apply(after === undefined ? revision : since, page.accounts);
+      if (after === undefined) return true;
+    }
+  }
+
+  private async pullWhole(reports: Reports, isGap: boolean): Promise<void> {
+    const accounts: AccountAccess[] = [];
+    let revision: number | undefined;
+    for (let after: string | undefined; ;) {
+      const page = await reports.access(after === undefined ? {} : { after });
+      revision ??= page.revision;
       accounts.push(...page.accounts);
       after = page.next;
+      if (after === undefined) break;
     }
     this.logger.info({ accounts: accounts.length }, 'learned anew who may enter');
+    await this.book.replace(revision, accounts);
     // What was revoked meanwhile is not known: who is here shows again what opens the door.
-    await book.replace(answer.revision, accounts);
-    if (since !== undefined) for (const listener of this.listeners) listener();
+    if (isGap) for (const listener of this.listeners) listener();
   }
 
   private revoke(accountId: string, credentialId: string | undefined): void {

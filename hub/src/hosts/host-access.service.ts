@@ -17,7 +17,6 @@ interface AccessRow {
   readonly revision: string;
   readonly whole: boolean;
   readonly accounts: Access['accounts'] | null;
-  readonly affected: string;
   readonly revoked: Access['revoked'] | null;
 }
 
@@ -25,11 +24,12 @@ interface AccessRow {
 @Injectable()
 export class HostAccess {
   readonly reports: Served = {
-    access: async ({ since, after }, context) => {
+    access: async ({ since, after, paged }, context) => {
       const hostId = context.params['hostId'] ?? '';
       refuseOthers(context, identityNames.host(hostId), hostId);
-      const delta = since === undefined ? undefined : await this.changes(hostId, since);
-      return delta ?? this.page(hostId, after);
+      if (since === undefined) return this.page(hostId, after);
+      const delta = await this.changes(hostId, since, after);
+      return delta && (paged || delta.next === undefined) ? delta : this.page(hostId, undefined);
     },
     projectToken: async ({ projectId, generation }, context) => {
       const hostId = context.params['hostId'] ?? '';
@@ -69,15 +69,20 @@ export class HostAccess {
     return { revision, whole: true, accounts, revoked: [], ...(next !== undefined && { next }) };
   }
 
-  /** Undefined when the log does not reach back so far, or too much has changed. */
-  private async changes(hostId: string, since: number): Promise<Access | undefined> {
+  /** Undefined when the log does not reach back so far. */
+  private async changes(
+    hostId: string,
+    since: number,
+    after: string | undefined,
+  ): Promise<Access | undefined> {
     const [row] = await this.dataSource.query<AccessRow[]>(
       `WITH news AS (SELECT * FROM access_changes WHERE revision > $2),
        affected AS (
-         SELECT account_id AS id FROM news WHERE account_id IS NOT NULL
-         UNION SELECT c.account_id FROM news n
-         JOIN collaborators c ON c.project_id = n.project_id WHERE n.account_id IS NULL
-         LIMIT $3 + 1),
+         SELECT id FROM (
+           SELECT account_id AS id FROM news WHERE account_id IS NOT NULL
+           UNION SELECT c.account_id FROM news n
+           JOIN collaborators c ON c.project_id = n.project_id WHERE n.account_id IS NULL) u
+         WHERE $3::uuid IS NULL OR id > $3 ORDER BY id LIMIT $4),
        accounts AS (
          SELECT f.id, coalesce(json_agg(json_build_object('projectId', p.id, 'role', c.role))
            FILTER (WHERE p.id IS NOT NULL), '[]'::json) AS projects
@@ -89,18 +94,21 @@ export class HostAccess {
        SELECT r.revision,
          r.revision < $2 OR (r.revision > $2
            AND NOT EXISTS (SELECT 1 FROM news WHERE revision = $2 + 1)) AS whole,
-         (SELECT count(*) FROM affected) AS affected,
-         (SELECT json_agg(json_build_object('accountId', id, 'projects', projects))
+         (SELECT json_agg(json_build_object('accountId', id, 'projects', projects) ORDER BY id)
            FROM accounts) AS accounts,
          (SELECT json_agg(json_strip_nulls(json_build_object('accountId', account_id,
-           'credentialId', credential_id))) FROM news WHERE kind = 'credentials') AS revoked
+           'credentialId', credential_id))) FROM news
+           WHERE kind = 'credentials' AND account_id IN (SELECT id FROM affected)) AS revoked
        FROM access_revision r`,
-      [hostId, since, accountsMax],
+      [hostId, since, after ?? null, accountsMax],
     );
-    if (!row || row.whole || Number(row.affected) > accountsMax) return undefined;
-    const { accounts, revoked } = row;
-    const revision = Number(row.revision);
-    return { revision, whole: false, accounts: accounts ?? [], revoked: revoked ?? [] };
+    if (!row || row.whole) return undefined;
+    const accounts = row.accounts ?? [];
+    const next = accounts.length === accountsMax ? accounts.at(-1)?.accountId : undefined;
+    return {
+      ...{ revision: Number(row.revision), whole: false, accounts, revoked: row.revoked ?? [] },
+      ...(next !== undefined && { next }),
+    };
   }
 
   /** The revision that a heartbeat's answer names. */

@@ -148,13 +148,16 @@ export const hostReports = service(
 
     /**
      * Who may enter this host's projects. With `since`, what changed after that revision, unless
-     * that is not known any more: then (`whole`) everything, in pages.
+     * that is not known any more: then (`whole`) everything. Either in pages; `revision` of the
+     * first one is known when all of them are.
      */
     access: call(
       z.object({
         since: z.int().min(0).optional(),
-        /** Continues a whole answer behind this account. */
+        /** Continues an answer behind this account. */
         after: z.uuid().optional(),
+        /** Changes may come in pages. Absent: an earlier release, which is told everything then. */
+        paged: z.boolean().default(false),
       }),
       z.object({
         revision: z.int().min(0),
