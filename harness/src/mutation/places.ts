@@ -118,7 +118,10 @@ const tail: Place = {
   name: 'tail',
   what: "conat's write-ahead log: what was acknowledged is there after a crash",
   files: [
-    { file: 'modules/conat/src/jetstream/store/tail.ts', tests: jetstreamTests },
+    {
+      file: 'modules/conat/src/jetstream/store/tail.ts',
+      tests: ['tail', 'account-store-crash'].map((test) => `modules/conat/test/${test}.test.ts`),
+    },
     {
       file: 'modules/conat/src/jetstream/store/sqlite-account.store.ts',
       only: ['takeOver', 'commit', 'rollback', 'fold', 'commitFile', 'addTail', 'appended'],

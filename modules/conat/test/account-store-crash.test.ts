@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { withFileSizeMax } from '@rookery/core/testing';
 import { openTestStore } from '@rookery/conat/testing';
 import type { AccountStore, StreamStore } from '../src/jetstream/engine/account-store.js';
 import { quarantine, quarantinedAs } from '../src/jetstream/store/quarantine.js';
@@ -200,6 +201,28 @@ describe('an account’s file that was never closed', () => {
       for (const name of readdirSync(tail())) cpSync(file(`kept-${name}`), tail(name));
       expect(afterCrash(counts)).toBe(1);
     });
+  });
+
+  it('has nothing of messages that fit nowhere, now or after a crash', () => {
+    const stream = store.createStream('S', '{}', 1n);
+    store.commit();
+    append(stream, 'a');
+    store.commit();
+    const before = described(stream);
+    const ahead = file(join('a.sqlite-tail', '0'));
+    // In front of the file there is room for the first of two; the file itself cannot grow.
+    const each = statSync(ahead).size;
+    append(stream, 'b');
+    append(stream, 'c');
+    expect(() => withFileSizeMax(2 * each + 5, () => store.commit())).toThrow();
+    store.rollback();
+    expect(described(stream)).toEqual(before);
+    expect(afterCrash((found) => described(found.stream('S')!))).toEqual(before);
+    expect(append(stream, 'd')).toBe(2);
+    store.commit();
+    const after = described(stream);
+    expect(after.messages).toEqual(['1 a', '2 d']);
+    expect(afterCrash((found) => described(found.stream('S')!))).toEqual(after);
   });
 
   it('commits to the file when nothing can be put in front of it', () => {
