@@ -8,13 +8,14 @@ import { places, type Place, type PlaceFile } from './places.js';
 import { isEquivalent, lineOf, reportOf, tableOf, type PlaceReport, type Tried } from './report.js';
 
 const usage = `usage: ./rookery mutate [PLACE…] [--file PART] [--operator NAME] [--every N]
-                        [--jobs N] [--list] [--json]
+                        [--again REPORT] [--jobs N] [--list] [--json]
 
 Changes the code of each place, one line at a time, and says which changes no test notices.
 places: ${places.map(({ name }) => name).join(', ')}
   --file PART     only files with this in their path
   --operator NAME only changes of this kind
   --every N       every Nth change: a sample
+  --again REPORT  only what survived in that report (a file of --json), after tests were written
   --jobs N        so many at once
   --list          say what would be tried
 `;
@@ -25,6 +26,8 @@ interface Options {
   readonly file: string | undefined;
   readonly operator: string | undefined;
   readonly every: number;
+  /** What survived before; none: everything is tried. */
+  readonly again: readonly Tried[] | undefined;
   readonly jobs: number;
 }
 
@@ -35,6 +38,7 @@ async function main(args: string[]): Promise<number> {
     options: {
       file: { type: 'string' },
       operator: { type: 'string' },
+      again: { type: 'string' },
       every: { type: 'string', default: '1' },
       jobs: { type: 'string', default: String(Math.max(1, availableParallelism() >> 1)) },
       list: { type: 'boolean', default: false },
@@ -55,7 +59,8 @@ async function main(args: string[]): Promise<number> {
     process.stderr.write(usage);
     return 2;
   }
-  const options = { file: values.file, operator: values.operator, every, jobs };
+  const again = values.again === undefined ? undefined : await survivorsOf(values.again);
+  const options = { file: values.file, operator: values.operator, every, again, jobs };
   const jest = await MutantJest.of(root);
   const reports: PlaceReport[] = [];
   for (const place of chosen) {
@@ -67,11 +72,21 @@ async function main(args: string[]): Promise<number> {
   return 0;
 }
 
-async function mutantsIn(place: PlaceFile, { every, operator }: Options): Promise<Mutant[]> {
+async function survivorsOf(report: string): Promise<Tried[]> {
+  const reports = JSON.parse(await readFile(report, 'utf8')) as PlaceReport[];
+  return reports.flatMap(({ survivors }) => survivors);
+}
+
+const isSame = (place: PlaceFile, one: Mutant, other: Tried): boolean =>
+  other.file === place.file && other.start === one.start && other.text === one.text;
+
+async function mutantsIn(place: PlaceFile, options: Options): Promise<Mutant[]> {
+  const { every, operator, again } = options;
   const source = await readFile(join(root, place.file), 'utf8');
   return mutantsOf(source, place.only)
     .filter((mutant) => operator === undefined || mutant.operator === operator)
     .filter((mutant) => !isEquivalent(place, mutant))
+    .filter((mutant) => again?.some((tried) => isSame(place, mutant, tried)) ?? true)
     .filter((_, at) => at % every === 0);
 }
 

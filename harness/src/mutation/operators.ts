@@ -8,6 +8,8 @@ export interface Mutant {
   readonly end: number;
   readonly text: string;
   readonly line: number;
+  /** The text of that line. */
+  readonly on: string;
   readonly operator: Operator;
   /** What stood there. */
   readonly was: string;
@@ -55,6 +57,7 @@ const logging = /\blog(?:ger)?\??\.(?:trace|debug|info|warn|error)\(/;
 export function mutantsOf(source: string, only?: readonly string[]): Mutant[] {
   const file = ts.createSourceFile('mutated.ts', source, ts.ScriptTarget.Latest, true);
   const found: Mutant[] = [];
+  const lines = source.split('\n');
   const visit = (node: ts.Node, meant: boolean): void => {
     if (ts.isTypeNode(node) || ts.isImportDeclaration(node) || ts.isDecorator(node)) return;
     if (ts.isIfStatement(node) && onlyLogs(node, file)) return;
@@ -62,7 +65,8 @@ export function mutantsOf(source: string, only?: readonly string[]): Mutant[] {
     const inside = meant || (name !== undefined && only?.includes(name) === true);
     for (const edit of inside ? editsOf(node, file) : []) {
       const line = file.getLineAndCharacterOfPosition(edit.start).line + 1;
-      found.push({ ...edit, line, was: source.slice(edit.start, edit.end) });
+      const was = source.slice(edit.start, edit.end);
+      found.push({ ...edit, line, on: lines[line - 1]!.trim(), was });
     }
     ts.forEachChild(node, (child) => visit(child, inside));
   };

@@ -26,7 +26,10 @@ export function reportOf(place: string, tried: readonly Tried[]): PlaceReport {
 /** True for what its place says that no test can notice. */
 export function isEquivalent({ equivalent = [] }: PlaceFile, mutant: Mutant): boolean {
   return equivalent.some(
-    ({ was, text }) => mutant.was.includes(was) && (text === undefined || text === mutant.text),
+    ({ was, text, on = '' }) =>
+      mutant.was.includes(was) &&
+      mutant.on.includes(on) &&
+      (text === undefined || text === mutant.text),
   );
 }
 
