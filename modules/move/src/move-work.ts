@@ -4,6 +4,8 @@ interface Work {
   readonly key: string;
   readonly abort: AbortController;
   readonly done: Promise<void>;
+  /** What it waits for: a request that it repeats. */
+  before?: Work | undefined;
 }
 
 /**
@@ -21,15 +23,16 @@ export class MoveWork {
     task: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const before = this.last.get(moveId);
-    if (before && before.key !== key) before.abort.abort(options.preempted());
+    if (before && before.key !== key) end(before, options.preempted());
     const abort = new AbortController();
     let finish!: () => void;
     const done = new Promise<void>((resolve) => (finish = resolve));
-    const work: Work = { key, abort, done };
+    const work: Work = { key, abort, done, before };
     this.last.set(moveId, work);
     const signal = AbortSignal.any([abort.signal, options.signal]);
     try {
       await before?.done;
+      work.before = undefined;
       signal.throwIfAborted();
       return await task(signal);
     } catch (error) {
@@ -47,7 +50,12 @@ export class MoveWork {
   async close(): Promise<void> {
     const all = [...this.last.values()];
     const stopping = CoreErrors.INTERRUPTED({ reason: 'the host is being stopped' });
-    for (const work of all) work.abort.abort(stopping);
+    for (const work of all) end(work, stopping);
     await Promise.all(all.map((work) => work.done));
   }
+}
+
+/** Ends it and all that it waits for: the one that runs may be the first of several requests. */
+function end(work: Work, reason: CodedError): void {
+  for (let each: Work | undefined = work; each; each = each.before) each.abort.abort(reason);
 }
