@@ -7,7 +7,7 @@ import type { ProjectRecord, ProjectStore } from './project.store.js';
 import { RunnerErrors } from './runner.errors.js';
 
 const restartBackoff = { firstMs: 1000, maxMs: 300_000 };
-/** A container that ran this long has recovered: its next death is its first. */
+/** A container that was seen to run this long has recovered: its next death is its first. */
 const steadyMs = 60_000;
 const stopGraceMs = 10_000;
 /** Starts at once after a reboot; each is mostly waiting for podman. */
@@ -24,9 +24,11 @@ export interface ReconcilerParts {
 }
 
 interface Restarts {
-  count: number;
-  lastAt: number;
-  nextAt: number;
+  readonly count: number;
+  readonly startedAt: number;
+  readonly nextAt: number;
+  /** When it was found dead after that start; none: it runs, or nobody has looked. */
+  readonly endedAt?: number;
 }
 
 /**
@@ -95,10 +97,21 @@ export class ContainerReconciler {
       }
     };
     await Promise.all(Array.from({ length: parallelMax }, worker));
-    for (const record of records) await this.noteMemoryKills(record);
+    for (const record of records) {
+      await this.apart(record.projectId, () => this.noteMemoryKills(record));
+    }
     await this.removeStrays();
     await this.noteListeners();
     return done;
+  }
+
+  /** One project's trouble is not the others'. */
+  private async apart(projectId: ProjectId, task: () => Promise<void>): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      this.parts.log.warn({ err: error, projectId }, 'looking after a project failed');
+    }
   }
 
   private async repairNetwork(): Promise<void> {
@@ -124,7 +137,7 @@ export class ContainerReconciler {
     if (clock.now() < this.listenersNotedAt + listenersEveryMs) return;
     this.listenersNotedAt = clock.now();
     for (const { projectId, state } of await driver.list()) {
-      if (state === 'running') await runtime.noteListeners(projectId);
+      if (state === 'running') await this.apart(projectId, () => runtime.noteListeners(projectId));
     }
   }
 
@@ -132,11 +145,13 @@ export class ContainerReconciler {
     const { store, driver, runtime, log } = this.parts;
     for (const projectId of await driver.known()) {
       // Its record is asked for under its lock: a project may have come after the list was read.
-      await runtime.exclusively(projectId, async () => {
+      const forget = async (): Promise<void> => {
         if (await store.get(projectId)) return;
+        this.restarts.delete(projectId);
         await driver.forget(projectId, { graceMs: stopGraceMs });
         log.info({ projectId }, 'removed what was left of a project that is not here');
-      });
+      };
+      await this.apart(projectId, () => runtime.exclusively(projectId, forget));
     }
   }
 
@@ -207,13 +222,19 @@ export class ContainerReconciler {
     });
   }
 
+  /** Later each time that it died soon. The wait before a start is no time that it ran. */
   private mayRestart(projectId: ProjectId): boolean {
     const now = this.parts.clock.now();
     const before = this.restarts.get(projectId);
-    if (before && now < before.nextAt) return false;
-    const count = before && now - before.lastAt < steadyMs ? before.count + 1 : 0;
+    const endedAt = before?.endedAt ?? now;
+    if (before && now < before.nextAt) {
+      this.restarts.set(projectId, { ...before, endedAt });
+      return false;
+    }
+    const diedSoon = before !== undefined && endedAt - before.startedAt < steadyMs;
+    const count = diedSoon ? before.count + 1 : 0;
     const nextAt = now + restartBackoff.firstMs + backoffMs(count, restartBackoff);
-    this.restarts.set(projectId, { count, lastAt: now, nextAt });
+    this.restarts.set(projectId, { count, startedAt: now, nextAt });
     return true;
   }
 }
