@@ -10,6 +10,10 @@ interface Part {
   readonly name: string;
   readonly identity: { readonly pid: number };
 }
+interface Supervisor {
+  readonly supervisor: { readonly pid: number };
+  readonly parts: readonly Part[];
+}
 interface Processes {
   readonly children: { readonly agent: { readonly pid: number } };
 }
@@ -19,13 +23,20 @@ describe('work that a restart interrupts', () => {
   let cluster: Cluster;
   let moving: ProjectView;
   let kept: ProjectView;
+  let restored: ProjectView;
 
   beforeAll(async () => {
     cluster = await Cluster.start({ hosts: 2 });
-    [moving, kept] = await Promise.all([create('moving'), create('kept')]);
-    // Enough that both are still under way when the signal comes.
+    [moving, kept, restored] = await Promise.all([
+      create('moving'),
+      create('kept'),
+      create('restored'),
+    ]);
+    // Enough that all are still under way when the signal comes.
     const fill = 'head -c 300M /dev/urandom > ~/large && sync';
-    await Promise.all([cluster.run(moving.id, fill), cluster.run(kept.id, fill)]);
+    await Promise.all([moving, kept, restored].map(({ id }) => cluster.run(id, fill)));
+    const backup = await cluster.client.runBackup({ projectId: restored.id });
+    await succeeds(backup.operation.id);
   }, 400_000);
 
   afterAll(async () => {
@@ -40,11 +51,12 @@ describe('work that a restart interrupts', () => {
   };
   const operation = (id: string): Promise<OperationView> =>
     cluster.client.getOperation({ operationId: id });
-  const pidsOf = async (what: 'agent' | 'hub'): Promise<number[]> => {
+  const pidsOf = async (what: 'agent' | 'hub' | 'supervisor'): Promise<number[]> => {
     const read = async (path: string): Promise<unknown> =>
       JSON.parse(await readFile(join(cluster.folder, path), 'utf8'));
-    if (what === 'hub') {
-      const { parts } = (await read('supervisor.json')) as { parts: Part[] };
+    if (what !== 'agent') {
+      const { supervisor, parts } = (await read('supervisor.json')) as Supervisor;
+      if (what === 'supervisor') return [supervisor.pid];
       return parts.filter(({ name }) => name === 'hub').map(({ identity }) => identity.pid);
     }
     const agents = ['host-1', 'host-2'].map(async (host) => {
@@ -71,26 +83,31 @@ describe('work that a restart interrupts', () => {
     expect({ state: ended.state, error: ended.error }).toEqual({ state: 'succeeded', error: null });
   };
 
-  test.each(['agent', 'hub', 'down'] as const)(
-    'a move and a backup go on after a stop: %s',
+  test.each(['agent', 'hub', 'down', 'supervisor'] as const)(
+    'a move, a backup and a restore go on after a stop: %s',
     async (what) => {
       const there = await cluster.client.getProject({ projectId: moving.id });
       const host = there.host === 'host-1' ? 'host-2' : 'host-1';
       const move = await cluster.client.moveProject({ projectId: moving.id, host });
       const backup = await cluster.client.runBackup({ projectId: kept.id });
-      const [moveId, backupId] = [move.operation.id, backup.operation.id];
-      await Promise.all([underWay(moveId, ['send']), underWay(backupId, ['survey', 'backup'])]);
+      const restore = await cluster.client.restoreBackup({
+        ...{ projectId: restored.id, backupId: 'latest', replace: true },
+      });
+      const ids = [move, backup, restore].map(({ operation: { id } }) => id);
+      const steps = [['send'], ['survey', 'backup'], ['restore']];
+      await Promise.all(ids.map((id, index) => underWay(id, steps[index] ?? [])));
       if (what === 'down') {
         expect((await cluster.cli(['down'])).exit).toBe(0);
         await cluster.up();
       } else {
         for (const pid of await pidsOf(what)) {
-          process.kill(pid, 'SIGTERM');
+          process.kill(pid, what === 'supervisor' ? 'SIGKILL' : 'SIGTERM');
           const gone = () => !existsSync(`/proc/${pid}`);
           await waitFor('it has stopped', gone, { timeoutMs: 60_000 });
         }
+        if (what === 'supervisor') await cluster.up();
       }
-      await Promise.all([succeeds(moveId), succeeds(backupId)]);
+      await Promise.all(ids.map(succeeds));
       expect((await cluster.client.getProject({ projectId: moving.id })).host).toBe(host);
     },
     400_000,
