@@ -305,4 +305,25 @@ describe('one project, end to end', () => {
       code: 'PROJECT_UNKNOWN',
     });
   });
+
+  test('the repository knows what the hub does not: its backup is a project again', async () => {
+    const cli = async (...argv: string[]): Promise<unknown> => {
+      const { exit, stdout, stderr } = await cluster.cli([...argv, '--json']);
+      expect({ exit, stderr: exit === 0 ? '' : stderr }).toEqual({ exit: 0, stderr: '' });
+      return JSON.parse(stdout);
+    };
+    const [found] = (await cli('backup', 'list', '--host', source, '--unknown')) as {
+      projectId: string;
+    }[];
+    expect(found).toMatchObject({
+      ...{ projectId: project.id, name: 'e2e', state: 'deleted', backups: 1 },
+    });
+    const { quota } = project;
+    const argv = ['backup', 'restore', 'e2e', '--from', source, '--as', 'found'];
+    project = (await cli(...argv)) as ProjectView;
+    // A deleted project's id is used up.
+    expect(project.id).not.toBe(found?.projectId);
+    expect(project).toMatchObject({ name: 'found', host: source, state: 'stopped', quota });
+    expect(differences(tree, await treeOn(source))).toEqual([]);
+  });
 });

@@ -76,6 +76,18 @@ export const HubErrors = catalogue('hub', {
     status: 409,
     message: 'The project changed hands meanwhile; operation {operationId} may not go on.',
   },
+  PROJECT_KNOWN: {
+    status: 409,
+    message:
+      'Project {projectId} is here already, as "{name}". Its members restore its backups; as another ' +
+      'project it needs a new id (--new-id).',
+  },
+  PROJECT_COPY_FOUND: {
+    status: 409,
+    message:
+      'The host {host} still has a copy of project {projectId}, which nobody must lose. Restore the ' +
+      'backup under a new id (--new-id), or take the copy away first.',
+  },
   BACKUP_GONE: {
     status: 410,
     message:

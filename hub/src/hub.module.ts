@@ -58,6 +58,8 @@ import { PagesController } from './pages/pages.controller.js';
 import { BackupIndex } from './projects/backup-index.service.js';
 import { BackupSweep } from './projects/backup-sweep.service.js';
 import { BackupsApi } from './projects/backups.api.js';
+import { HostBackupsApi } from './projects/host-backups.api.js';
+import { BackupAdoption } from './projects/backup-adoption.service.js';
 import { CollaboratorsApi } from './projects/collaborators.api.js';
 import { ProjectQueries } from './projects/project.queries.js';
 import { ProjectRecords } from './projects/project.records.js';
@@ -72,6 +74,7 @@ import { ProxyAccess } from './proxy/proxy-access.js';
 
 const api = [
   ...[AccountsApi, AuditApi, BackupsApi, CollaboratorsApi, HealthApi, HostsApi, OperationsApi],
+  ...[HostBackupsApi, BackupAdoption],
   ...[ProjectsApi, ProjectWorkApi, SessionsApi, SnapshotsApi, ApiParts, IdempotencyService],
 ];
 const services = [
@@ -193,6 +196,7 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
       useFactory: (dataSource: DataSource, index: BackupIndex) =>
         new BackupSweep(dataSource, index, {
           ...{ enabled: works, everyMs: tuning.backupSweepMs, log },
+          hostOfflineAfterMs: config.hostOfflineAfterMs,
         }),
     },
     {

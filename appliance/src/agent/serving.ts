@@ -90,6 +90,8 @@ export function closingStores(
     run: (input, context) =>
       accounts.whileClosed(input.fence.projectId, () => backups.run(input, context)),
     list: (input, context) => backups.list(input, context),
+    listAll: (input, context) => backups.listAll(input, context),
+    describe: (input, context) => backups.describe(input, context),
     repository: (input, context) => backups.repository(input, context),
     init: (input, context) => backups.init(input, context),
     restore: (input, context) => backups.restore(input, context),
@@ -103,6 +105,12 @@ export const noBackups: Handlers<typeof hostBackups> = {
     throw HostErrors.BACKUPS_NOT_CONFIGURED();
   },
   list: async () => ({ backups: [] }),
+  listAll: async () => {
+    throw HostErrors.BACKUPS_NOT_CONFIGURED();
+  },
+  describe: async () => {
+    throw HostErrors.BACKUPS_NOT_CONFIGURED();
+  },
   repository: async () => {
     throw HostErrors.BACKUPS_NOT_CONFIGURED();
   },

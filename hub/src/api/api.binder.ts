@@ -45,6 +45,7 @@ export class ApiBinder {
       ...parts.backups.handlers,
       ...parts.collaborators.handlers,
       ...parts.health.handlers,
+      ...parts.hostBackups.handlers,
       ...parts.hosts.handlers,
       ...parts.operations.handlers,
       ...parts.projects.handlers,

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { AccountsApi } from '../accounts/accounts.api.js';
 import { AuditApi } from '../audit/audit.api.js';
 import { BackupsApi } from '../projects/backups.api.js';
+import { HostBackupsApi } from '../projects/host-backups.api.js';
 import { CollaboratorsApi } from '../projects/collaborators.api.js';
 import { HostsApi } from '../hosts/hosts.api.js';
 import { OperationsApi } from '../operations/operations.api.js';
@@ -20,6 +21,7 @@ export class ApiParts {
     readonly backups: BackupsApi,
     readonly collaborators: CollaboratorsApi,
     readonly health: HealthApi,
+    readonly hostBackups: HostBackupsApi,
     readonly hosts: HostsApi,
     readonly operations: OperationsApi,
     readonly projects: ProjectsApi,

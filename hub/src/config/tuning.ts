@@ -10,7 +10,7 @@ export interface HubTuning {
   readonly durableDatabase: boolean;
   /** Without news from Postgres for so long, this process checks all access anew. */
   readonly accessStaleMs: number;
-  /** About this often the backups of one project are compared with the repository. */
+  /** About this often the index of backups is compared with each repository. */
   readonly backupSweepMs: number;
   /** A request's headers must have come within this. */
   readonly headersMs: number;
@@ -24,7 +24,7 @@ export const defaultTuning: HubTuning = {
   checkResponses: false,
   durableDatabase: true,
   accessStaleMs: 60_000,
-  backupSweepMs: 60_000,
+  backupSweepMs: 15 * 60_000,
   headersMs: 15_000,
   bodyMs: 30_000,
 };

@@ -12,6 +12,7 @@ import { ProjectOrigins1700000000004 } from './migrations/0004-project-origins.j
 import { SessionsOfKeys1700000000005 } from './migrations/0005-sessions-of-keys.js';
 import { Claims1700000000006 } from './migrations/0006-claims.js';
 import { Egress1700000000010 } from './migrations/0010-egress.js';
+import { BackupSweep1700000000011 } from './migrations/0011-backup-sweep.js';
 import { ListsByIndex1700000000009 } from './migrations/0009-lists-by-index.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
@@ -46,6 +47,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       SessionsOfKeys1700000000005,
       Claims1700000000006,
       Egress1700000000010,
+      BackupSweep1700000000011,
       ListsByIndex1700000000009,
     ],
   };

@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import type { BackupRecord } from '@rookery/backup/contract';
-import { DataSource, In } from 'typeorm';
+import { DataSource, In, type EntityManager } from 'typeorm';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { Backup } from '../database/entities/record.entity.js';
 import { HostConnections } from '../hosts/host-connections.js';
@@ -39,6 +39,61 @@ export class BackupIndex {
     return true;
   }
 
+  /**
+   * The same for all that the repository of one host holds, projects included that the hub does not
+   * know. Nothing is taken out before the whole list is there.
+   * @throws HOST_OFFLINE, REPOSITORY_MISSING and what else keeps the host from looking
+   */
+  async refreshHost(
+    hostId: string,
+    closing?: AbortSignal,
+  ): Promise<{ backups: number; projects: number }> {
+    const before = await this.recordedOnHost(hostId);
+    const host = this.hosts.backups(hostId, { patienceMs: 0 });
+    const found = new Set<string>();
+    const projects = new Set<string>();
+    let after: { projectId: string; backupId: string } | undefined;
+    do {
+      const page = await host.listAll({ ...(after && { after }) }, closing && { signal: closing });
+      await this.add(this.dataSource.manager, hostId, page.backups);
+      for (const { projectId, backupId } of page.backups) {
+        found.add(`${projectId}/${backupId}`);
+        projects.add(projectId);
+      }
+      after = page.more ? page.backups.at(-1) : undefined;
+    } while (after);
+    const gone = before.filter((row) => !found.has(`${row.project_id}/${row.id}`));
+    await this.dataSource.query(
+      `DELETE FROM backups b USING unnest($1::uuid[], $2::text[]) AS gone (project_id, id)
+       WHERE b.project_id = gone.project_id AND b.id = gone.id`,
+      [gone.map((row) => row.project_id), gone.map((row) => row.id)],
+    );
+    return { backups: found.size, projects: projects.size };
+  }
+
+  /** Writes down what a host found in its repository; what is known stays as it is. */
+  async add(manager: EntityManager, hostId: string, found: readonly BackupRecord[]): Promise<void> {
+    if (found.length === 0) return;
+    const rows = found.map((record) => {
+      const { backupId: id, projectId, driver, repository, bytes, files, bytesAdded } = record;
+      return {
+        ...{ id, projectId, hostId, driver, repository, bytes, files, bytesAdded },
+        ...{ durationMs: record.durationMs, tags: record.tags },
+        createdAt: new Date(record.createdAt),
+      };
+    });
+    await manager.createQueryBuilder().insert().into(Backup).values(rows).orIgnore().execute();
+  }
+
+  private recordedOnHost(hostId: string): Promise<{ id: string; project_id: string }[]> {
+    return this.dataSource.query<{ id: string; project_id: string }[]>(
+      `SELECT b.id, b.project_id FROM backups b LEFT JOIN project_hosts o ON o.id = b.host_id,
+         project_hosts h
+       WHERE h.id = $1 AND ${ofSameRepository}`,
+      [hostId],
+    );
+  }
+
   /** What is known of this repository: made on this host, or on one that says it has the same. */
   private async recorded(projectId: string, hostId: string): Promise<string[]> {
     const rows = await this.dataSource.query<{ id: string }[]>(
@@ -59,20 +114,7 @@ export class BackupIndex {
       const ids = new Set(found.map(({ backupId }) => backupId));
       const gone = before.filter((id) => !ids.has(id));
       if (gone.length > 0) await manager.delete(Backup, { projectId, id: In(gone) });
-      for (const record of found) {
-        const { backupId: id, driver, repository, bytes, files, bytesAdded } = record;
-        await manager
-          .createQueryBuilder()
-          .insert()
-          .into(Backup)
-          .values({
-            ...{ id, projectId, hostId, driver, repository, bytes, files, bytesAdded },
-            ...{ durationMs: record.durationMs, tags: record.tags },
-            createdAt: new Date(record.createdAt),
-          })
-          .orIgnore()
-          .execute();
-      }
+      await this.add(manager, hostId, found);
     });
   }
 

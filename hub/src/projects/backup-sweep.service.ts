@@ -3,11 +3,12 @@ import type { Logger } from '@rookery/core';
 import { DataSource } from 'typeorm';
 import { BackupIndex } from './backup-index.service.js';
 
-const sweepLock = 728_412;
+/** A new host, or one that is back, waits this long at most. */
+const lookEveryMs = 60_000;
 
 /**
- * Corrects the index of backups without being asked: now and then one project, taken by chance, so
- * that nothing must be remembered and every one has its turn. One worker at a time.
+ * Corrects the index of backups without being asked, repository by repository: what was made
+ * elsewhere, or before the hub's database was lost, is found as well.
  */
 @Injectable()
 export class BackupSweep implements OnApplicationBootstrap, OnModuleDestroy {
@@ -20,7 +21,9 @@ export class BackupSweep implements OnApplicationBootstrap, OnModuleDestroy {
     private readonly index: BackupIndex,
     private readonly options: {
       readonly enabled: boolean;
+      /** A host's repository has its turn about this often. */
       readonly everyMs: number;
+      readonly hostOfflineAfterMs: number;
       readonly log: Logger;
     },
   ) {}
@@ -38,26 +41,46 @@ export class BackupSweep implements OnApplicationBootstrap, OnModuleDestroy {
   private schedule(): void {
     if (this.closing.signal.aborted) return;
     // Processes that began together do not stay together.
-    const delayMs = this.options.everyMs * (0.5 + Math.random());
+    const delayMs = Math.min(lookEveryMs, this.options.everyMs) * (0.5 + Math.random());
     this.timer = setTimeout(() => {
-      this.under = this.one()
+      this.under = this.sweepDue()
         .catch((error: unknown) => this.options.log.warn({ err: error }, 'reindexing failed'))
         .finally(() => this.schedule());
     }, delayMs);
   }
 
-  private async one(): Promise<void> {
-    await this.dataSource.transaction(async (manager) => {
-      const [{ locked }] = await manager.query<[{ locked: boolean }]>(
-        'SELECT pg_try_advisory_xact_lock($1) AS locked',
-        [sweepLock],
-      );
-      if (!locked) return;
-      const [project] = await manager.query<{ id: string }[]>(
-        `SELECT id FROM projects WHERE deleted_at IS NULL AND last_backup_at IS NOT NULL
-         ORDER BY random() LIMIT 1`,
-      );
-      if (project) await this.index.refresh(project.id, this.closing.signal);
-    });
+  /** One host after the other, as long as there is one whose turn has come. */
+  async sweepDue(): Promise<void> {
+    const { signal } = this.closing;
+    for (;;) {
+      const hostId = signal.aborted ? undefined : await this.claim();
+      if (hostId === undefined) return;
+      await this.index.refreshHost(hostId, signal).catch((error: unknown) => {
+        if (!signal.aborted) this.options.log.warn({ err: error, hostId }, 'reindexing failed');
+      });
+    }
+  }
+
+  /**
+   * The claim is the time of the last sweep: other processes pass a row that is locked, and later one
+   * that has had its turn. A repository that several hosts share is read by one of them, by chance,
+   * so that a host which cannot read it does not keep the others from it.
+   */
+  private async claim(): Promise<string | undefined> {
+    const [rows] = await this.dataSource.query<[{ id: string; swept: boolean }[], number]>(
+      `WITH next AS (
+         SELECT id, capabilities->'backupRepository'->>'id' AS repository FROM project_hosts
+         WHERE status = 'active' AND jsonb_array_length(capabilities->'backupDrivers') > 0
+           AND last_seen > now() - make_interval(secs => $2::float8 / 1000)
+           AND (backups_swept_at IS NULL
+             OR backups_swept_at < now() - make_interval(secs => $1::float8 / 1000))
+         ORDER BY backups_swept_at NULLS FIRST, random() LIMIT 1 FOR UPDATE SKIP LOCKED
+       )
+       UPDATE project_hosts h SET backups_swept_at = now() FROM next
+       WHERE h.id = next.id OR h.capabilities->'backupRepository'->>'id' = next.repository
+       RETURNING h.id, h.id = next.id AS swept`,
+      [this.options.everyMs, this.options.hostOfflineAfterMs],
+    );
+    return rows.find(({ swept }) => swept)?.id;
   }
 }

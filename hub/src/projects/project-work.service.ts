@@ -26,6 +26,10 @@ export interface Asking {
 }
 
 export interface NewProject {
+  /** Absent: a new one. */
+  readonly id?: string;
+  /** Absent: the caller. */
+  readonly ownerId?: string;
   readonly name: string;
   readonly image: string;
   readonly imageDigest?: string | null;
@@ -35,6 +39,8 @@ export interface NewProject {
   readonly host?: string | undefined;
   /** The host is given, not chosen: a clone begins where its source lives. */
   readonly onHost?: ChosenHost;
+  /** Keeps the egress that it had: what a host allows less, it holds the project to. */
+  readonly isCopy?: boolean;
   readonly usedBytes?: number | undefined;
   readonly desiredState: 'running' | 'stopped';
 }
@@ -255,13 +261,15 @@ export class ProjectWork {
     operate: (made: { id: string; operationId: string }) => Promise<Operation>,
   ): Promise<Operation> {
     const request: PlacementRequest = {
-      ...{ operationId: newId(), projectId: newId(), quota: fresh.quota, host: fresh.host },
+      ...{ operationId: newId(), projectId: fresh.id ?? newId() },
+      ...{ quota: fresh.quota, host: fresh.host },
       ...{ image: fresh.image, imageDigest: fresh.imageDigest ?? null },
       usedBytes: fresh.usedBytes,
     };
     const host = fresh.onHost ?? (await this.placement.place(manager, request));
     // A copy keeps what its source has; only a choice is refused.
-    if (fresh.egress && !fresh.onHost) await this.refuseEgress(manager, host.id, fresh.egress);
+    const isCopy = fresh.isCopy === true || fresh.onHost !== undefined;
+    if (fresh.egress && !isCopy) await this.refuseEgress(manager, host.id, fresh.egress);
     const id = request.projectId;
     await manager.insert(Project, {
       ...{ id, title: fresh.name, hostId: host.id, placementGeneration: 1 },
@@ -276,7 +284,7 @@ export class ProjectWork {
       desiredState: fresh.desiredState,
     });
     const role: ProjectRole = 'owner';
-    const { accountId } = asking.caller;
+    const accountId = fresh.ownerId ?? asking.caller.accountId;
     await manager.insert(Collaborator, { projectId: id, accountId, role });
     const operation = await operate({ id, operationId: request.operationId });
     await this.placement.reserve(manager, request, host.id);

@@ -1,6 +1,6 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { BackupErrors } from '@rookery/backup';
-import { hostBackups, type BackupRecord } from '@rookery/backup/contract';
+import { hostBackups, nameTag, type BackupRecord } from '@rookery/backup/contract';
 import { ConatClient, createServiceClient, joiningIdentityName, serve } from '@rookery/conat';
 import { hostAccess, hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
 import { CoreErrors, createLogger, GiB } from '@rookery/core';
@@ -36,7 +36,10 @@ export interface HostFault {
 }
 
 /** Backups outlive hosts: several share one repository. */
-export type FakeRepository = Map<string, BackupRecord & { content: string }>;
+export type FakeRepository = Map<
+  string,
+  BackupRecord & { content: string; spec: ProjectSpec; name?: string | undefined }
+>;
 
 export interface FakeHostOptions {
   readonly name: string;
@@ -46,6 +49,8 @@ export interface FakeHostOptions {
   readonly diskFreeBytes?: number;
   readonly sendReceive?: boolean;
   readonly region?: string;
+  /** Hosts that tell the same one share their repository. */
+  readonly repositoryId?: string;
 }
 
 /** A host without storage or containers, on the real control network. */
@@ -57,6 +62,8 @@ export class FakeHost {
   readonly repository: FakeRepository;
   /** False: a host of before backups were read back. */
   verifies = true;
+  /** Of the list of all backups: small, so that a few make several pages. */
+  pageSize = 2;
   readonly calls: string[] = [];
   /** Peers by id, so that a move's bytes have somewhere to go. */
   peers: () => readonly FakeHost[] = () => [];
@@ -198,6 +205,11 @@ export class FakeHost {
         ...{ storageDriver: 'memory' as const, quota: 'simple' as const, snapshots: true },
         ...{ sendReceive: this.options.sendReceive ?? true, sendProtocol: 2 },
         backupDrivers: ['restic'],
+        ...(this.options.repositoryId !== undefined && {
+          backupRepository: {
+            ...{ name: 'shared', state: 'ok' as const, id: this.options.repositoryId },
+          },
+        }),
         egress: 'internet' as const,
       },
       capacity: {
@@ -360,16 +372,17 @@ export class FakeHost {
   };
 
   private readonly backupHandlers: Handlers<typeof hostBackups> = {
-    run: async ({ fence, tags, verify = false }) => {
+    run: async ({ fence, spec, name, tags: given, verify = false }) => {
       this.fence(fence);
       const { content } = this.need(fence.projectId);
+      const tags = [...given, ...(name === undefined ? [] : [nameTag(name)])];
       const backupId = createHash('sha256').update(fence.operationId).digest('hex');
       const record: BackupRecord = {
         ...{ backupId, projectId: fence.projectId, createdAt: new Date().toISOString(), tags },
         ...{ driver: 'restic', repository: 'shared', bytes: content.length, files: 1 },
         ...{ bytesAdded: content.length, durationMs: 1, verified: verify && this.verifies },
       };
-      this.repository.set(backupId, { ...record, content });
+      this.repository.set(backupId, { ...record, content, spec, name });
       return record;
     },
     repository: async () => ({ name: 'shared', state: 'ok', id: 'feedc0de' }),
@@ -377,6 +390,20 @@ export class FakeHost {
     list: async ({ projectId }) => ({
       backups: [...this.repository.values()].filter((each) => each.projectId === projectId),
     }),
+    listAll: async ({ after, limit }) => {
+      const keyOf = (each: { projectId: string; backupId: string }) =>
+        `${each.projectId}/${each.backupId}`;
+      const rest = [...this.repository.values()]
+        .sort((x, y) => (keyOf(x) < keyOf(y) ? -1 : 1))
+        .filter((each) => after === undefined || keyOf(each) > keyOf(after));
+      const size = Math.min(limit, this.pageSize);
+      return { backups: rest.slice(0, size), more: rest.length > size };
+    },
+    describe: async ({ projectId, backupId }) => {
+      const backup = this.repository.get(backupId);
+      if (!backup) throw backupNotFound(projectId, backupId);
+      return { spec: backup.spec, ...(backup.name !== undefined && { name: backup.name }) };
+    },
     restore: async ({ fence, backupId, spec, replace }) => {
       this.fence(fence);
       const backup = this.repository.get(backupId);

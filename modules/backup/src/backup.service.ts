@@ -1,25 +1,33 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseInput, SystemClock, SystemExec } from '@rookery/core';
-import type { Fence, Handlers, JobContext, ProjectId } from '@rookery/core/contract';
+import {
+  ProjectId,
+  type CallContext,
+  type Fence,
+  type Handlers,
+  type JobContext,
+} from '@rookery/core/contract';
 import { z } from 'zod';
 import type { BackupFolders, StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupParts } from './backup.ports.js';
-import type { BackupRecord, hostBackups, RepositoryView } from './contract.js';
+import { nameTag, type BackupRecord, type hostBackups, type RepositoryView } from './contract.js';
 import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
 import { survey, writeAbout } from './picture.js';
 import { RepositoryGate } from './repository-gate.js';
-import { finishRestore, placePath, restoreWhole, type RestoreParts } from './restore.js';
+import { finishRestore, noteOf, placePath, restoreWhole, type RestoreParts } from './restore.js';
 import { verifyBackup } from './verify-backup.js';
 
 const tagsMax = 20;
+/** A list of all backups is shown page by page for so long before it is read anew. */
+const listingMs = 60_000;
 const Tag = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._:+@=/-]{0,99}$/, 'use letters, digits and . _ : + @ = / -')
   .refine(
-    (tag) => !/^(operation|bytes|files):/.test(tag),
-    'operation:, bytes: and files: are kept',
+    (tag) => !/^(operation|bytes|files|name):/.test(tag),
+    'operation:, bytes:, files: and name: are kept',
   );
 
 type Inputs = {
@@ -33,6 +41,8 @@ export class BackupService implements Handlers<typeof hostBackups> {
   private readonly jobs: JobRunner;
   private readonly parts: RestoreParts;
   private readonly repositories: RepositoryGate;
+  /** What later pages go on in, so that the repository is not read for each. */
+  private listing: { readonly readAt: number; readonly backups: BackupRecord[] } | undefined;
 
   constructor(parts: BackupParts) {
     const { exec = new SystemExec(), clock = new SystemClock() } = parts;
@@ -55,6 +65,23 @@ export class BackupService implements Handlers<typeof hostBackups> {
     const stored = await this.parts.driver.list({ host: hostOf(input.projectId) });
     const backups = stored.map((backup) => this.toRecord(backup, input.projectId));
     return { backups: backups.sort((a, b) => a.createdAt.localeCompare(b.createdAt)) };
+  };
+
+  readonly listAll = async ({ after, limit }: Inputs['listAll']) => {
+    const all = await this.everything(after === undefined);
+    const from = after === undefined ? 0 : all.findIndex((one) => compareIds(one, after) > 0);
+    const rest = from < 0 ? [] : all.slice(from);
+    const more = rest.length > limit;
+    if (!more) this.listing = undefined;
+    return { backups: rest.slice(0, limit), more };
+  };
+
+  readonly describe = async (input: Inputs['describe'], { signal }: CallContext) => {
+    const backup = await this.find(input.projectId, input.backupId);
+    const { projectId, spec, name } = await noteOf(this.parts, backup, signal);
+    if (projectId === input.projectId) return { spec, ...(name !== undefined && { name }) };
+    const reason = `it is of project ${projectId}`;
+    throw BackupErrors.BACKUP_CONTENT_INVALID({ backupId: backup.id, reason });
   };
 
   readonly repository = (): Promise<RepositoryView> => this.repositories.view();
@@ -144,7 +171,7 @@ export class BackupService implements Handlers<typeof hostBackups> {
   ): Promise<JobOutcome> {
     const { signal, progress } = tools;
     const { driver, exec } = this.parts;
-    const { fence, spec } = input;
+    const { fence, spec, name } = input;
     const host = hostOf(fence.projectId);
     if (tools.earlier?.stagingId !== undefined) {
       await this.parts.storage.deleteVolume(tools.earlier.stagingId);
@@ -164,13 +191,17 @@ export class BackupService implements Handlers<typeof hostBackups> {
     try {
       await writeAbout(about, {
         ...{ version: 1, projectId: fence.projectId, spec, bytes, files },
+        ...(name !== undefined && { name }),
         sparse: [...sparse],
       });
       const stored = await driver.backup({
         folders: { ...folders, about },
         host,
         live,
-        tags: [...tags, operationTag, `bytes:${bytes}`, `files:${files}`],
+        tags: [
+          ...[...tags, operationTag, `bytes:${bytes}`, `files:${files}`],
+          ...(name === undefined ? [] : [nameTag(name)]),
+        ],
         exclude: ['/project/.snapshots'],
         onProgress: progress,
         signal,
@@ -181,6 +212,20 @@ export class BackupService implements Handlers<typeof hostBackups> {
     } finally {
       await rm(about, { recursive: true, force: true });
     }
+  }
+
+  /** All that the repository holds of projects, in order. */
+  private async everything(anew: boolean): Promise<BackupRecord[]> {
+    const now = Date.now();
+    if (anew || !this.listing || this.listing.readAt + listingMs < now) {
+      await this.repositories.open();
+      const backups = (await this.parts.driver.list({})).flatMap((stored) => {
+        const projectId = projectOf(stored.host);
+        return projectId === undefined ? [] : [this.toRecord(stored, projectId)];
+      });
+      this.listing = { readAt: now, backups: backups.sort(compareIds) };
+    }
+    return this.listing.backups;
   }
 
   /** A backup that cannot be read back must never be the latest. */
@@ -237,6 +282,18 @@ export class BackupService implements Handlers<typeof hostBackups> {
 }
 
 const hostOf = (projectId: ProjectId): string => `project-${projectId}`;
+
+/** Undefined where the backup is of something else: others may use the repository, too. */
+function projectOf(host: string): ProjectId | undefined {
+  if (!host.startsWith('project-')) return undefined;
+  return ProjectId.safeParse(host.slice('project-'.length)).data;
+}
+
+type Ids = Pick<BackupRecord, 'projectId' | 'backupId'>;
+const keyOf = ({ projectId, backupId }: Ids): string => `${projectId}/${backupId}`;
+const compareIds = (a: Ids, b: Ids): number =>
+  keyOf(a) < keyOf(b) ? -1 : Number(keyOf(a) > keyOf(b));
+
 const pictureOf = (fence: Fence): string => `backup-${fence.operationId}`;
 
 function numberTag(stored: StoredBackup, name: string): number | undefined {

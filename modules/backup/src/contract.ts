@@ -2,6 +2,7 @@
 import {
   call,
   CodedErrorView,
+  DisplayName,
   Fence,
   job,
   ProjectId,
@@ -28,6 +29,20 @@ export const BackupRecord = z.object({
   verified: z.boolean().optional(),
 });
 export type BackupRecord = z.infer<typeof BackupRecord>;
+
+/** The tag that tells a project's name without a look into the backup; programs part tags at commas. */
+export const nameTag = (name: string): string => `name:${encodeURIComponent(name)}`;
+
+/** @returns undefined for a backup that does not tell, or not in this form. */
+export function nameOfTags(tags: readonly string[]): string | undefined {
+  const tag = tags.find((text) => text.startsWith('name:'));
+  if (tag === undefined) return undefined;
+  try {
+    return DisplayName.safeParse(decodeURIComponent(tag.slice('name:'.length))).data;
+  } catch {
+    return undefined;
+  }
+}
 
 /** A host's repository. `id` is what it was found to be, `knownId` what the host remembers. */
 export const RepositoryView = z.object({
@@ -58,6 +73,8 @@ export const hostBackups = service(
         spec: ProjectSpec,
         tags: z.array(z.string()).default([]),
         verify: z.boolean().optional(),
+        /** What people call the project; the backup keeps it for whoever has nothing else. */
+        name: DisplayName.optional(),
       }),
       BackupRecord,
       {
@@ -68,6 +85,24 @@ export const hostBackups = service(
       timeoutMs: 60_000,
       idempotent: true,
     }),
+    /**
+     * Backups of all projects in the host's repository, those that no host has included, sorted by
+     * project and id: one page of them, which begins after `after`.
+     */
+    listAll: call(
+      z.object({
+        after: z.object({ projectId: ProjectId, backupId: BackupId }).optional(),
+        limit: z.int().min(1).max(250).default(250),
+      }),
+      z.object({ backups: z.array(BackupRecord), more: z.boolean() }),
+      { timeoutMs: 60_000, idempotent: true },
+    ),
+    /** What a backup says itself of its project: enough to make it anew. */
+    describe: call(
+      z.object({ projectId: ProjectId, backupId: BackupId }),
+      z.object({ spec: ProjectSpec, name: DisplayName.optional() }),
+      { timeoutMs: 120_000, idempotent: true },
+    ),
     /** The host's repository, as it is now. */
     repository: call(z.object({}), RepositoryView, { timeoutMs: 60_000, idempotent: true }),
     /** Makes the repository; the one that is there is used. `adopt`: also instead of another. */

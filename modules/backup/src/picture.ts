@@ -2,7 +2,7 @@
 import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseInput, type Exec } from '@rookery/core';
-import { ProjectId, ProjectSpec } from '@rookery/core/contract';
+import { DisplayName, ProjectId, ProjectSpec } from '@rookery/core/contract';
 import { z } from 'zod';
 import type { BackupFolders } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
@@ -17,6 +17,7 @@ export const AboutBackup = z.object({
   version: z.literal(1),
   projectId: ProjectId,
   spec: ProjectSpec,
+  name: DisplayName.optional(),
   bytes: z.int().min(0),
   files: z.int().min(0),
   /** Files with holes, `<folder>/<path>` as base64, because restic 0.14 writes holes as zeros. */

@@ -145,6 +145,22 @@ export async function fill(
   }
 }
 
+/** The note that lies in a backup beside the project. @throws BACKUP_CONTENT_INVALID */
+export async function noteOf(
+  { driver, workFolder }: Pick<RestoreParts, 'driver' | 'workFolder'>,
+  backup: StoredBackup,
+  signal: AbortSignal,
+): Promise<AboutBackup> {
+  const about = join(workFolder, `describe-${newId()}`);
+  await mkdir(about, { recursive: true });
+  try {
+    await driver.restore({ id: backup.id, folders: { about }, signal });
+    return await readAbout(about, backup.id);
+  } finally {
+    await rm(about, { recursive: true, force: true });
+  }
+}
+
 /**
  * Restores one path under home. It is laid down beside the home first, where the project's processes
  * cannot reach it, and then changes places with what is there in one step.

@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { BackupService, ResticDriver } from '@rookery/backup';
+import { nameOfTags, type BackupRecord } from '@rookery/backup/contract';
 import { MemoryBackupJournal, MemoryBackupProjects } from '@rookery/backup/testing';
 import { MiB, newId, parseConfig, SystemExec } from '@rookery/core';
 import { ProjectSpec, type Fence, type JobContext } from '@rookery/core/contract';
@@ -147,6 +148,45 @@ describe('backup service over restic', () => {
     expect(await readFile(join(copied.persistence, 'store.db'), 'utf8')).toBe('rows');
     expect((await storage.usage(copy)).limitBytes).toBe(spec.quota.diskBytes);
     expect(projects.generations.get(copy)).toBe(1);
+  });
+
+  it('lists the backups of all projects page by page, and what each says of itself', async () => {
+    const [one, other] = [await project(), await project()];
+    const named = { ...spec, publicPorts: [8080] };
+    const name = 'Größe, "50 %" & mehr';
+    const { backupId } = await service.run(
+      { fence: fenceOf(one.id), spec: named, tags: [], name },
+      context(),
+    );
+    const made = [backupId, (await run(one.id)).backupId, (await run(other.id)).backupId];
+    const driver = new ResticDriver({
+      ...{ repository: join(folder, 'repository'), passwordFile: join(folder, 'password') },
+      workFolder: join(folder, 'work'),
+    });
+    // Somebody else's, in the same repository.
+    const folders = { project: one.paths.home };
+    await driver.backup({ folders, host: 'project-of-mine', tags: [] });
+
+    const found: BackupRecord[] = [];
+    let after: { projectId: string; backupId: string } | undefined;
+    let pages = 0;
+    do {
+      const page = await service.listAll({ limit: 2, ...(after && { after }) });
+      found.push(...page.backups);
+      after = page.more ? page.backups.at(-1) : undefined;
+      pages += 1;
+    } while (after);
+    expect(pages).toBeGreaterThan(1);
+    const ids = found.map((each) => each.backupId);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(ids).toEqual(expect.arrayContaining(made));
+    const projectIds = found.map((each) => each.projectId);
+    expect(projectIds).toEqual([...projectIds].sort());
+    const record = found.find((each) => each.backupId === backupId);
+    expect(nameOfTags(record?.tags ?? [])).toBe(name);
+    const describe = (projectId: string) => service.describe({ projectId, backupId }, context());
+    expect(await describe(one.id)).toEqual({ spec: named, name });
+    await expect(describe(other.id)).rejects.toMatchObject({ code: 'BACKUP_NOT_FOUND' });
   });
 
   it('finds the backup that a lost reply had made', async () => {

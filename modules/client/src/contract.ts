@@ -14,6 +14,7 @@ export {
   pageOf,
   PlacementView,
   Problem,
+  ProjectBackupsView,
   ProjectView,
   QuotaInput,
   SessionView,

@@ -26,12 +26,13 @@ export async function backUp(
 ): Promise<BackupRecord> {
   const project = await placed(context);
   const { hosts, records } = context.ports;
-  const record = await hosts
-    .backups(project.hostId)
-    .run(
-      { fence: fenceFor(context, project), spec: specOf(project), tags, ...options },
-      jobOptions(context),
-    );
+  const record = await hosts.backups(project.hostId).run(
+    {
+      ...{ fence: fenceFor(context, project), spec: specOf(project) },
+      ...{ name: project.title, tags, ...options },
+    },
+    jobOptions(context),
+  );
   await records.addBackup(context, project.hostId, record);
   return record;
 }

@@ -1,8 +1,17 @@
-import { RepositoryView } from '@rookery/backup/contract';
-import { HostId, OperationId, ProjectId } from '@rookery/core/contract';
+import { BackupId, RepositoryView } from '@rookery/backup/contract';
+import { DisplayName, HostId, OperationId, ProjectId } from '@rookery/core/contract';
 import { z } from 'zod';
 import { route } from './route.js';
-import { AuditView, HostView, OperationView, pageOf, PageQuery, Started } from './views.js';
+import {
+  AccountName,
+  AuditView,
+  HostView,
+  OperationView,
+  pageOf,
+  PageQuery,
+  ProjectBackupsView,
+  Started,
+} from './views.js';
 
 const none = z.object({});
 const ofHost = z.object({ hostId: HostId });
@@ -62,6 +71,56 @@ export const fleet = {
     }),
     response: RepositoryView,
     errors: ['REPOSITORY_CHANGED', 'HOST_OFFLINE'],
+  }),
+  listHostBackups: route('GET', '/hosts/{hostId}/backups', {
+    ...base,
+    summary: 'What the repository of a host holds, by project, newest first (administrators)',
+    tag: 'backups',
+    params: ofHost,
+    query: PageQuery.extend({
+      unknown: z
+        .enum(['true', 'false'])
+        .default('false')
+        .describe('only projects that this hub does not have'),
+    }),
+    response: pageOf(ProjectBackupsView),
+    errors: ['HOST_UNKNOWN', 'HOST_OFFLINE', 'REPOSITORY_MISSING'],
+  }),
+  reindexHostBackups: route('POST', '/hosts/{hostId}/backups/reindex', {
+    ...base,
+    summary: 'Look into the repository of a host and list all that it holds (administrators)',
+    tag: 'backups',
+    params: ofHost,
+    response: z.object({
+      /** In the repository, of all projects. */
+      backups: z.int(),
+      projects: z.int(),
+    }),
+    errors: ['HOST_UNKNOWN', 'HOST_OFFLINE', 'REPOSITORY_MISSING'],
+  }),
+  adoptBackup: route('POST', '/hosts/{hostId}/backups/{projectId}/adopt', {
+    ...base,
+    summary: 'Make a project of a backup whose project this hub does not have (administrators)',
+    tag: 'backups',
+    params: ofHost.extend({ projectId: ProjectId }),
+    body: z.object({
+      backupId: BackupId.or(z.literal('latest')).default('latest'),
+      /** Absent: the name that the backup tells. */
+      name: DisplayName.optional(),
+      /** Absent: the caller. */
+      owner: AccountName.optional(),
+      /** Id or name of the host that gets it; absent: the one whose repository it is. */
+      host: z.string().max(100).optional(),
+      /** Under a new id, although its own is free. */
+      newId: z.boolean().default(false),
+      start: z.boolean().default(false),
+    }),
+    response: Started,
+    status: 202,
+    errors: [
+      ...['HOST_UNKNOWN', 'HOST_OFFLINE', 'BACKUP_NOT_FOUND', 'ACCOUNT_UNKNOWN'],
+      ...['PROJECT_KNOWN', 'PROJECT_COPY_FOUND', 'DESTINATION_FULL'],
+    ],
   }),
   removeHost: route('DELETE', '/hosts/{hostId}', {
     ...base,

@@ -188,6 +188,20 @@ export const BackupView = z.object({
 });
 export type BackupView = z.infer<typeof BackupView>;
 
+/** What a repository holds of one project. */
+export const ProjectBackupsView = z.object({
+  projectId: ProjectId,
+  /** As the project is called here, else as its newest backup calls it. */
+  name: z.string().nullable(),
+  /** `unknown`: this hub never had it, or its database was lost. */
+  state: z.enum(['known', 'deleted', 'unknown']),
+  backups: z.int(),
+  latestId: z.string(),
+  latestAt: Time,
+  latestBytes: z.int(),
+});
+export type ProjectBackupsView = z.infer<typeof ProjectBackupsView>;
+
 export const AuditView = z.object({
   id: z.string(),
   at: Time,

@@ -1,5 +1,11 @@
 import { CodedError } from '@rookery/core';
-import type { BackupView, HostView, OperationView, ProjectView } from '@rookery/client/contract';
+import type {
+  BackupView,
+  HostView,
+  OperationView,
+  ProjectBackupsView,
+  ProjectView,
+} from '@rookery/client/contract';
 import { ContractServer, type ContractHandlers } from '@rookery/client/testing';
 import { hostView, operationView, projectView } from './views.js';
 
@@ -15,6 +21,7 @@ export class HubInMemory {
   readonly projects = new Map<string, ProjectView>();
   readonly operations = new Map<string, OperationView>();
   readonly snapshots = new Map<string, { name: string; createdAt: string; locked: boolean }[]>();
+  readonly repository: ProjectBackupsView[] = [];
   /** The next operation ends this way. */
   nextEnd: Partial<OperationView> = { state: 'succeeded' };
   conat = { url: 'ws://127.0.0.1:1/conat', token: 'none', inboxPrefix: '_INBOX.account-1' };
@@ -292,6 +299,16 @@ export class HubInMemory {
       updateHost: ({ hostId, schedulable }) => Object.assign(this.host(hostId), { schedulable }),
       drainHost: () => ({ operation: this.begin('host.drain', null) }),
       removeHost: () => ({}),
+      listHostBackups: ({ unknown }) => ({
+        items: this.repository.filter(({ state }) => unknown === 'false' || state !== 'known'),
+        nextCursor: null,
+      }),
+      reindexHostBackups: () => ({ backups: 3, projects: this.repository.length }),
+      adoptBackup: ({ projectId, name, owner }) => {
+        const made = this.add(name ?? 'found', { id: projectId });
+        const operation = this.begin('backup.restore', made.id);
+        return owner === undefined ? { operation, project: made } : { operation };
+      },
       listOperations: () => ({ items: [...this.operations.values()], nextCursor: null }),
       getOperation: ({ operationId }) => {
         const found = this.operations.get(operationId);

@@ -36,3 +36,7 @@ export const yesNo = (value: boolean): string => (value ? 'yes' : 'no');
 /** Takes terminal control characters out of what other people named. */
 export const printable = (text: string): string =>
   text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
+
+/** `1 backup`, `2 backups`. */
+export const counted = (count: number, noun: string): string =>
+  `${count} ${noun}${count === 1 ? '' : 's'}`;
