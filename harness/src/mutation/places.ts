@@ -116,7 +116,7 @@ const reconcilers: Place = {
     }),
     {
       file: 'modules/storage/src/btrfs/reconcile-plan.ts',
-      tests: ['modules/storage/test/btrfs.conformance.itest.ts'],
+      tests: ['modules/storage/test/reconcile-plan.test.ts'],
     },
     {
       file: 'appliance/src/reconcile/reconciler.ts',
