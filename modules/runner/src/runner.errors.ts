@@ -76,6 +76,11 @@ export const RunnerErrors = catalogue('runner', {
     message: 'The container of {projectId} did not start: {reason}',
     retryable: true,
   },
+  OUTPUT_CUT: {
+    status: 502,
+    message:
+      'The output was cut off at the host: what arrived is not all of it. Look whether the command has done its work before you run it again.',
+  },
   PROGRAM_OUT_OF_MEMORY: {
     status: 507,
     message:

@@ -2,6 +2,7 @@ import type { Handlers, JobContext, Progress } from '@rookery/core/contract';
 import { pipeline } from 'node:stream/promises';
 import type { Readable, Writable } from 'node:stream';
 import type { hostProjects } from './contract.js';
+import { RunnerErrors } from './runner.errors.js';
 import type { RunnerService } from './runner.service.js';
 
 /** End of transmission: what a terminal takes for the end of input. */
@@ -36,8 +37,8 @@ export function createRunnerHandlers(service: RunnerService): Handlers<typeof ho
       try {
         const [exit] = await Promise.all([
           session.exit,
-          drain(session.stdout, context.stdout),
-          drain(session.stderr, context.stderr),
+          drain(session.stdout, context.stdout, context.signal),
+          drain(session.stderr, context.stderr, context.signal),
         ]);
         return { exit };
       } finally {
@@ -47,7 +48,8 @@ export function createRunnerHandlers(service: RunnerService): Handlers<typeof ho
     },
     logs: async ({ projectId, follow, tailLines }, context) => {
       const { signal } = context;
-      await drain(await service.logs(projectId, { follow, tailLines, signal }), context.stdout);
+      const log = await service.logs(projectId, { follow, tailLines, signal });
+      await drain(log, context.stdout, signal);
       return {};
     },
   };
@@ -63,9 +65,16 @@ function feed(from: Readable, to: Writable, isTerminal: boolean): void {
   if (isTerminal) from.once('end', () => to.writable && to.write(endOfTransmission));
 }
 
-/** Copies until the source ends; a caller that has gone ends it through the signal. */
-async function drain(from: Readable, to: Writable): Promise<void> {
-  await pipeline(from, to, { end: false }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
-  });
+/**
+ * Copies until the source ends. A caller that has gone hears no more of it; a source that is cut off
+ * must not look like one that ended.
+ */
+async function drain(from: Readable, to: Writable, signal: AbortSignal): Promise<void> {
+  try {
+    await pipeline(from, to, { end: false });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
+    if (signal.aborted || to.destroyed) return;
+    throw RunnerErrors.OUTPUT_CUT({}, { cause: error });
+  }
 }

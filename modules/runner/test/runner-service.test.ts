@@ -1,16 +1,8 @@
 import { rm } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { PassThrough } from 'node:stream';
 import { Clock, createLogger, MiB, newId, waitFor } from '@rookery/core';
-import type { DuplexContext, Fence, Progress, ProjectSpec } from '@rookery/core/contract';
-import {
-  ContainerReconciler,
-  createRunnerHandlers,
-  MemoryDriver,
-  RunnerErrors,
-  RunnerService,
-} from '@rookery/runner';
-import type { ExecControl } from '@rookery/runner/contract';
+import type { Fence, Progress, ProjectSpec } from '@rookery/core/contract';
+import { ContainerReconciler, MemoryDriver, RunnerErrors, RunnerService } from '@rookery/runner';
 import { MemoryImageStore, MemoryProjectStore } from '@rookery/runner/testing';
 import { MemoryStorageDriver } from '@rookery/storage';
 
@@ -428,60 +420,5 @@ describe('the reconciler', () => {
     };
     expect(await kinds()).toEqual(['start']);
     expect([await stateOf(bad), await stateOf(good)]).toEqual(['error', 'running']);
-  });
-});
-
-describe('the handlers', () => {
-  function duplex() {
-    const abort = new AbortController();
-    const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
-    let control: ((message: ExecControl) => void) | undefined;
-    const context: DuplexContext<ExecControl> = {
-      params: {},
-      caller: 'hub',
-      signal: abort.signal,
-      stdin,
-      stdout,
-      stderr,
-      onControl: (listener) => (control = listener),
-    };
-    return { abort, stdin, stdout, context, control: (m: ExecControl) => control?.(m) };
-  }
-
-  it('streams a command both ways and give its exit status', async () => {
-    const id = await running();
-    const { exec } = createRunnerHandlers(service);
-    const caller = duplex();
-    const done = exec({ projectId: id, command: ['cat'], env: {} }, caller.context);
-    caller.stdin.end('hello');
-    expect(await done).toEqual({ exit: 0 });
-    expect(String(caller.stdout.read())).toBe('hello');
-  });
-
-  it('hands signals on, and ends the command when its caller goes away', async () => {
-    const id = await running();
-    const { exec } = createRunnerHandlers(service);
-    const input = { projectId: id, command: ['sleep', '1000'], env: {} };
-    const signaled = duplex();
-    const first = exec(input, signaled.context);
-    await waitFor('it runs', async () => (await driver.stats(id)).pids === 2, { timeoutMs: 1000 });
-    signaled.control({ kind: 'signal', signal: 'SIGINT' });
-    expect(await first).toEqual({ exit: 130 });
-    const gone = duplex();
-    const second = exec(input, gone.context);
-    await waitFor('it runs', async () => (await driver.stats(id)).pids === 2, { timeoutMs: 1000 });
-    gone.abort.abort();
-    expect((await second).exit).toBeGreaterThan(128);
-    expect((await driver.stats(id)).pids).toBe(1);
-  });
-
-  it('gives the last lines of the log', async () => {
-    const id = await running();
-    for (const line of ['one', 'two', 'three']) driver.print(id, line);
-    const { logs } = createRunnerHandlers(service);
-    const caller = duplex();
-    const context = { ...caller.context, onControl: () => undefined };
-    await logs({ projectId: id, follow: false, tailLines: 2 }, context);
-    expect(String(caller.stdout.read())).toBe('two\nthree\n');
   });
 });
