@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { MiB } from '@rookery/core';
+import { answersLast } from '@rookery/proxy';
 import { announcedBytes, bodyBytesMax } from './body.js';
 
 /** How long a client that is still sending may take to read the answer. */
@@ -23,6 +24,7 @@ export function answerBeforeBodyEnds(request: IncomingMessage, response: ServerR
   const stays = announcedBytes(request) <= bodyBytesMax && response.shouldKeepAlive;
   if (stays) return;
   response.setHeader('connection', 'close');
+  answersLast(request);
   // Node drains without a limit what nobody has begun to read: so begin, and stop.
   request.pause().read();
   request.on('error', () => undefined);

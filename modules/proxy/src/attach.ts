@@ -1,6 +1,13 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { isBehindLast } from './http/last-answer.js';
+import { wantsWebSocket } from './http/request-line.js';
 import { ProxyLimits } from './limits.js';
+
+/** Which upgrades become tunnels; the others are ordinary requests. Node has it since 24.9. */
+type UpgradingServer = Omit<Server, 'shouldUpgradeCallback'> & {
+  shouldUpgradeCallback?: ((req: IncomingMessage) => boolean) | undefined;
+};
 
 /** What `attach` needs of a role. */
 export interface AttachableProxy {
@@ -31,17 +38,24 @@ export function attachProxy(
   const before = server.listeners('request') as Listener[];
   server.removeAllListeners('request');
   const onRequest: Listener = (req, res) => {
+    if (isBehindLast(req)) return;
     if (proxy.matches(req)) void proxy.handle(req, res);
     else for (const listener of before) listener.call(server, req, res);
   };
   const onUpgrade = (req: IncomingMessage, socket: Duplex, head: Buffer): void => {
     if (proxy.matches(req)) void proxy.handleUpgrade(req, socket, head);
   };
+  const { shouldUpgradeCallback } = server as UpgradingServer;
+  if (shouldUpgradeCallback) {
+    (server as UpgradingServer).shouldUpgradeCallback = (req) =>
+      shouldUpgradeCallback.call(server, req) && (!proxy.matches(req) || wantsWebSocket(req));
+  }
   server.on('request', onRequest);
   if (options.upgrades !== 'none') server.on('upgrade', onUpgrade);
   return () => {
     server.off('request', onRequest);
     server.off('upgrade', onUpgrade);
+    Object.assign(server, { shouldUpgradeCallback });
     for (const listener of before) server.on('request', listener);
   };
 }
@@ -68,5 +82,8 @@ export function createIngressServer(limits: Partial<ProxyLimits> = {}): Server {
     connectionsCheckingInterval: 1_000,
     noDelay: true,
   });
+  // An offer of another protocol (`h2c`, as Java's and curl's clients make it) is ignored.
+  (server as UpgradingServer).shouldUpgradeCallback = (req) =>
+    server.listenerCount('upgrade') > 0 && wantsWebSocket(req);
   return hardenServer(server, limits);
 }

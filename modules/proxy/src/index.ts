@@ -1,5 +1,6 @@
 export { ProxyErrors } from './proxy.errors.js';
 export { ProxyLimits } from './limits.js';
+export { answersLast } from './http/last-answer.js';
 export {
   isProjectUrl,
   parseProjectPath,

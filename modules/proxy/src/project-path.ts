@@ -41,7 +41,8 @@ export function isProjectUrl(url: string | undefined): boolean {
 
 /**
  * Reads a request target. The whole path is checked before anything is cut from it, and it is never
- * decoded: what is checked is what is sent on, so no two parsers can disagree about it.
+ * decoded: what is checked is what is sent on, so no two parsers can disagree about it. What follows
+ * the port is the project's own: empty segments and escaped slashes mean something to some services.
  * @throws PROXY_PATH_INVALID, PROXY_PORT_INVALID
  */
 export function parseProjectPath(url: string): ProjectPath | ProjectPathRedirect {
@@ -98,11 +99,11 @@ function checkWhole(url: string, path: string): void {
   if (!path.startsWith('/')) throw invalid('it must start with /');
   // Beyond printable ASCII nothing belongs in a request target; a fragment is never sent.
   if (!/^[\x21-\x7e]*$/.test(url) || url.includes('#')) throw invalid('it holds odd characters');
-  if (path.includes('//')) throw invalid('it holds //');
   if (path.includes('\\')) throw invalid('it holds a backslash');
   if (path.includes('%')) checkEscapes(path);
   else if (!path.includes('/.')) return;
-  for (const segment of path.split('/')) {
+  // A service may take an escaped slash for one: nothing may lead out of its path by that.
+  for (const segment of path.split(/\/|%2f/i)) {
     const plain = segment.replace(/%2e/gi, '.');
     if (plain === '.' || plain === '..') throw invalid('it holds . or ..');
   }
@@ -110,7 +111,7 @@ function checkWhole(url: string, path: string): void {
 
 function checkEscapes(path: string): void {
   if (/%(?![0-9a-f]{2})/i.test(path)) throw invalid('it holds a broken % escape');
-  if (/%(?:2f|5c)/i.test(path)) throw invalid('it holds an encoded slash');
+  if (/%5c/i.test(path)) throw invalid('it holds an encoded backslash');
   if (/%(?:[01][0-9a-f]|7f)/i.test(path)) throw invalid('it holds an encoded control character');
 }
 

@@ -170,6 +170,13 @@ export class Rig {
     this.resolver.table.set(projectId, { ...route, publicPorts });
   }
 
+  /** A user's own token for the project, as it opens the host directly. */
+  ownToken(index = 0): Promise<string> {
+    const { hostId } = this.host(index);
+    const sub = `account:${accounts.owner}`;
+    return this.minter.mint({ aud: `host:${hostId}`, sub, project: this.projectId, role: 'owner' });
+  }
+
   path(rest = '', mode: 'port' | 'server' = 'port', port = this.servicePort): string {
     return `/${this.projectId}/${mode}/${port}/${rest}`;
   }

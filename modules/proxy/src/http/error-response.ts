@@ -2,6 +2,7 @@ import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Duplex } from 'node:stream';
 import { toCodedError, type CodedError } from '@rookery/core';
 import { errorHeader } from './headers.js';
+import { answersLast } from './last-answer.js';
 
 /** Seconds in Retry-After of answers that are worth repeating. */
 const retryAfterSeconds = 2;
@@ -19,7 +20,10 @@ export function respondWithError(req: IncomingMessage, res: ServerResponse, thro
     return;
   }
   const { headers, body } = errorResponse(req, error);
-  if (!req.complete) headers.connection = 'close';
+  if (!req.complete) {
+    headers.connection = 'close';
+    answersLast(req);
+  }
   res.writeHead(error.status, headers);
   res.end(req.method === 'HEAD' ? undefined : body);
 }

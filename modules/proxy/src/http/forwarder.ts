@@ -1,14 +1,10 @@
-import {
-  STATUS_CODES,
-  type ClientRequest,
-  type IncomingMessage,
-  type ServerResponse,
-} from 'node:http';
+import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Stream, type Duplex } from 'node:stream';
 import { createProxyServer, type ProxyServerOptions } from 'httpxy';
 import type { ProxyLimits } from '../limits.js';
 import { ProxyErrors } from '../proxy.errors.js';
+import { announcedTrailers, carryHints, carryRequestTrailers, reasonOf } from './asides.js';
 import { Attempt, attemptOf, type Forward, type Intercepted } from './attempt.js';
 import { linger, refuseUpgrade } from './error-response.js';
 import { hasBody, isSafe } from './headers.js';
@@ -37,7 +33,7 @@ export class Forwarder {
   constructor(private readonly limits: ProxyLimits) {
     this.agents = new UpstreamAgents(limits);
     this.stalls = new StallWatch(limits);
-    this.proxy.on('proxyReq', (proxyReq, req) => this.onRequest(proxyReq, req));
+    this.proxy.on('proxyReq', (proxyReq, req, res) => this.onRequest(proxyReq, req, res));
     this.proxy.on('proxyRes', (response, req, res) => this.onResponse(response, req, res));
     this.proxy.on('proxyReqWs', (proxyReq, req, socket) => this.onUpgrade(proxyReq, req, socket));
   }
@@ -125,7 +121,7 @@ export class Forwarder {
   }
 
   /** Runs when the upstream socket is assigned. */
-  private onRequest(proxyReq: ClientRequest, req: IncomingMessage): void {
+  private onRequest(proxyReq: ClientRequest, req: IncomingMessage, res: ServerResponse): void {
     const attempt = attemptOf(req);
     if (!attempt) return;
     const socket = proxyReq.socket as Socket;
@@ -140,6 +136,9 @@ export class Forwarder {
       socket.once('connect', () => clearTimeout(timer));
       proxyReq.once('close', () => clearTimeout(timer));
     }
+    proxyReq.once('upgrade', (_response, upstream: Duplex) => refuseSwitch(attempt, upstream));
+    carryHints(proxyReq, req, res);
+    if (req.headers['transfer-encoding'] !== undefined) carryRequestTrailers(req, proxyReq);
     this.stalls.add(attempt);
   }
 
@@ -150,6 +149,10 @@ export class Forwarder {
       return;
     }
     attempt.responded = true;
+    if (response.statusCode === 101) {
+      refuseSwitch(attempt, response.socket);
+      return;
+    }
     this.agents.hint(attempt.upstream, response.headers['keep-alive']);
     if (attempt.forward.intercept?.(response) === true && !res.headersSent) {
       attempt.intercepted = { status: response.statusCode ?? 502, headers: response.headers };
@@ -160,7 +163,8 @@ export class Forwarder {
     }
     try {
       const headers = attempt.forward.responseHeaders(response);
-      res.writeHead(response.statusCode ?? 502, headers);
+      Object.assign(headers, announcedTrailers(response, req));
+      res.writeHead(response.statusCode ?? 502, reasonOf(response), headers);
       const length = headers['content-length'];
       carryBody(response, res, length === undefined ? undefined : Number(length));
     } catch (error) {
@@ -219,10 +223,9 @@ export class Forwarder {
       const encoding = response.headers['transfer-encoding'];
       response.headers = {
         ...attempt.forward.responseHeaders(response),
-        ...(encoding !== undefined && { 'transfer-encoding': encoding }),
+        ...(encoding !== undefined && { 'transfer-encoding': 'chunked' }),
       };
-      // A reason with control characters would end up in our own header block.
-      response.statusMessage = STATUS_CODES[response.statusCode ?? 502] ?? '';
+      response.statusMessage = reasonOf(response);
       // Nobody else reads an upgrade's socket: unread, its end would never be noticed.
       socket.once('finish', () => linger(socket));
       for (const listener of theirs) listener(response);
@@ -243,6 +246,14 @@ type ResponseListener = (response: IncomingMessage) => void;
 
 /** How long the other half may flush after one half of a WebSocket is gone. */
 const flushMs = 5_000;
+
+/** A 101 that nobody asked for: from there on it is no HTTP, and nobody waits for an end of it. */
+function refuseSwitch(attempt: Attempt, upstream: Duplex): void {
+  const { port } = attempt;
+  attempt.judged = true;
+  attempt.endWith(ProxyErrors.PROXY_UPSTREAM_FAILED({ port, reason: 'a 101 without an upgrade' }));
+  upstream.destroy();
+}
 
 /** Neither half of a tunnel outlives the other. */
 function tie(a: Duplex, b: Duplex): void {

@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { ProxyErrors } from '../proxy.errors.js';
 import { withoutQueryToken } from '../project-path.js';
 import { confineSetCookie, withoutOwnCookies } from './cookies.js';
+import { checkRequestLine } from './request-line.js';
 import { peerAddress, type ClientOrigin } from './trusted-proxies.js';
 
 export type HeaderBag = Record<string, string | string[]>;
@@ -58,12 +59,38 @@ const siteWide = new Set([
 /** Names that a response loses, besides those with our prefix. */
 const responseDropped = new Set([...hopByHop, ...siteWide, 'transfer-encoding']);
 
+/** Fields that decide about a message or whom it is from: never behind its body (RFC 9110, 6.5.1). */
+const neverTrailing = new Set([
+  ...requestDropped,
+  ...responseDropped,
+  ...originWide,
+  ...notNominable,
+  'authorization',
+  'cache-control',
+  'content-encoding',
+  'content-range',
+  'content-security-policy',
+  'content-type',
+  'location',
+  'set-cookie',
+  'vary',
+  'www-authenticate',
+]);
+
+/** Whether a field may go on as a trailer. */
+export function mayTrail(name: string): boolean {
+  const lower = name.toLowerCase();
+  if (lower.startsWith(ownPrefix) || lower.startsWith(forwardedPrefix)) return false;
+  return !neverTrailing.has(lower);
+}
+
 /**
  * Refuses what two HTTP parsers may read differently. Node's own parser has refused the rest
  * (Content-Length beside Transfer-Encoding, two lengths, bare line feeds, bad chunks).
  * @throws PROXY_REQUEST_AMBIGUOUS
  */
 export function checkFraming(req: IncomingMessage): void {
+  checkRequestLine(req);
   const encoding = req.headers['transfer-encoding'];
   if (encoding !== undefined && encoding.toLowerCase() !== 'chunked') {
     throw ProxyErrors.PROXY_REQUEST_AMBIGUOUS({ reason: 'a Transfer-Encoding besides chunked' });
@@ -110,7 +137,19 @@ export function cleanRequestHeaders(
     }
     if (value !== undefined) clean[name] = value;
   }
+  if (clean['transfer-encoding'] !== undefined) {
+    // As everybody writes it: whoever is behind us may not know `CHUNKED` for the same.
+    clean['transfer-encoding'] = 'chunked';
+    Object.assign(clean, trailerHeader(headers.trailer));
+  }
   return clean;
+}
+
+/** Of the names that a `Trailer` header announces, those that we let through. */
+export function trailerHeader(announced: string | undefined): { trailer?: string } {
+  const names = announced?.split(',').map((name) => name.trim()) ?? [];
+  const kept = names.filter((name) => name !== '' && mayTrail(name));
+  return kept.length > 0 ? { trailer: kept.join(', ') } : {};
 }
 
 /** How far a project's answer may reach. */

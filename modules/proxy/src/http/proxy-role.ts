@@ -15,6 +15,8 @@ import { Connections, type ConnectionFilter, type OpenConnection } from './conne
 import { refuseUpgrade, respondWithError } from './error-response.js';
 import { Forwarder } from './forwarder.js';
 import { checkFraming, hasBody } from './headers.js';
+import { isBehindLast } from './last-answer.js';
+import { originForm } from './request-line.js';
 
 export interface UpgradeExchange {
   readonly req: IncomingMessage;
@@ -53,21 +55,22 @@ export abstract class ProxyRole {
 
   /** True when `handle` would answer this request. */
   matches(req: IncomingMessage): boolean {
-    return isProjectUrl(req.url);
+    return isProjectUrl(originForm(req.url));
   }
 
   /** @throws PROXY_PATH_INVALID, PROXY_PORT_INVALID, PROXY_ADDRESS_UNKNOWN */
   protected locate(req: IncomingMessage): ProjectPath | ProjectPathRedirect {
-    return parseProjectPath(req.url ?? '');
+    return parseProjectPath(originForm(req.url));
   }
 
   /** Answers a request for a project; false when it is for something else. Never rejects. */
   async handle(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
     if (!this.matches(req)) return false;
+    if (isBehindLast(req)) return true;
     let connection: OpenConnection | undefined;
     try {
-      const path = this.locate(req);
       checkFraming(req);
+      const path = this.locate(req);
       if (path.kind === 'redirect') {
         res.writeHead(308, { location: path.location, 'content-length': 0 }).end();
         return true;
@@ -101,8 +104,8 @@ export abstract class ProxyRole {
     // Until somebody carries it, a reset must not bring the process down.
     socket.on('error', () => socket.destroy());
     try {
-      const path = this.locate(req);
       checkFraming(req);
+      const path = this.locate(req);
       checkUpgrade(req);
       if (path.kind === 'redirect') {
         throw ProxyErrors.PROXY_PATH_INVALID({ reason: 'it lacks the slash after the port' });

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { trailersOf } from './asides.js';
 
 /** Node writes text up to 16 KiB, headers included, without a buffer of its own. */
 const textBytesMax = 8 * 1024;
@@ -27,7 +28,10 @@ export function carryBody(
       res.once('drain', () => response.resume());
     }
   });
-  response.once('end', () => res.end());
+  response.once('end', () => {
+    if (response.rawTrailers.length > 0) res.addTrailers(trailersOf(response));
+    res.end();
+  });
   if (length !== undefined) return;
   // Events must not wait for their first byte; one that came with the headers leaves with them.
   process.nextTick(() => {

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Confinement } from '../http/headers.js';
 import type { OriginSessions, Principal, RequestAuthenticator } from '../hub/hub-proxy.ports.js';
+import { originForm } from '../http/request-line.js';
 import { parseOriginPath, type ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { isNavigation, isOwnRequest, isVisit } from './browser-request.js';
@@ -40,7 +41,7 @@ export class BrowserAccess {
     const name = this.access?.names.nameOf(host);
     if (name === undefined || name.kind === 'other') return undefined;
     if (name.kind === 'foreign') throw ProxyErrors.PROXY_ADDRESS_UNKNOWN();
-    return parseOriginPath(name.projectId, name.port, req.url ?? '');
+    return parseOriginPath(name.projectId, name.port, originForm(req.url));
   }
 
   /** @throws PROXY_ADDRESS_UNKNOWN for a WebSocket where nothing of a project's is */
