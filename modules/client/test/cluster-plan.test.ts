@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { growCluster, planCluster, portsOf } from '../src/cluster/cluster-plan.js';
 import { rangesOverlap } from '@rookery/core';
-import { parseMounts } from '../src/cluster/machine-sweep.js';
+import { parseMounts } from '../src/cluster/mount-namespaces.js';
 import { localAddresses } from '../src/cluster/preflight.js';
 
 const GiB = 1024 ** 3;
@@ -48,6 +48,7 @@ it('reads mount tables with spaces and overlays', () => {
   );
   expect(mount).toEqual({
     path: '/data/my dir/merged',
+    device: '0:44',
     source: 'overlay',
     options: 'rw,lowerdir=/data/a,upperdir=/data/b',
   });

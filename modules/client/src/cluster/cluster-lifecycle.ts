@@ -24,7 +24,7 @@ import {
 import { growCluster, planCluster, type ClusterWish, type TakenNetworks } from './cluster-plan.js';
 import { signal } from './cluster-processes.js';
 import { clearMachine } from './cluster-supervisor.js';
-import { clusterMounts } from './machine-sweep.js';
+import { clusterMounts, leftoverText, type Leftovers } from './machine-sweep.js';
 import { checkPorts, checkSpace, checkWayIn, takenNetworks } from './preflight.js';
 import { readRuntime, runningSupervisor } from './runtime-file.js';
 
@@ -111,13 +111,13 @@ function refuseChanges(dataDir: string, present: ClusterFile, wish: ClusterWish)
 
 /**
  * Stops a cluster, whatever is left of it: asks the supervisor, and does the rest itself.
- * @returns whether anything ran
+ * @returns whether anything ran, and what somebody else keeps
  */
 export async function stopCluster(
   paths: ClusterPaths,
   onStep: (text: string) => void,
   exec: Exec = new SystemExec(),
-): Promise<boolean> {
+): Promise<{ stopped: boolean; leftovers: Leftovers }> {
   const running = await runningSupervisor(paths);
   if (running) {
     const { supervisor } = running;
@@ -130,9 +130,11 @@ export async function stopCluster(
   }
   const crashed = (await readRuntime(paths).catch(() => undefined)) !== undefined;
   if (crashed) onStep('clearing what a crashed run has left');
-  await clearMachine(exec, paths, await readCluster(paths).catch(() => undefined));
+  const cluster = await readCluster(paths).catch(() => undefined);
+  const leftovers = await clearMachine(exec, paths, cluster);
+  for (const text of leftoverText(leftovers)) onStep(text);
   await rm(paths.runtime, { force: true });
-  return running !== undefined || crashed;
+  return { stopped: running !== undefined || crashed, leftovers };
 }
 
 /**

@@ -6,7 +6,7 @@ import {
   waitFor,
   type ProcessIdentity,
 } from '@rookery/core';
-import { parseMounts } from './machine-sweep.js';
+import { parseMounts, sharesRoot } from './mount-namespaces.js';
 
 /**
  * `service`: hub, hosts and what they started. `monitor`: podman's conmon.
@@ -63,12 +63,12 @@ async function kindOf(
 ): Promise<ProcessKind | undefined> {
   const [inside = ''] = folders;
   if ((await readlink(`/proc/${pid}/ns/mnt`)) !== ownMounts) {
-    // Daemons with private mounts see copies of ours; only a container's root is our overlay.
+    // Daemons with private mounts see copies of ours; of all roots only a container's is our overlay.
     const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8');
     const root = mounts.split('\n').filter((line) => line.split(' ')[4] === '/');
-    return root.some((line) => folders.some((folder) => line.includes(folder)))
-      ? 'container'
-      : undefined;
+    if (root.some((line) => folders.some((folder) => line.includes(folder)))) return 'container';
+    // A backup's program has mounts of its own; with another root it is another machine's.
+    return (await sharesRoot(pid)) && (await startedFor(pid, inside)) ? 'service' : undefined;
   }
   const command = (await readFile(`/proc/${pid}/comm`, 'utf8')).trim();
   if (command === 'conmon') {
@@ -78,10 +78,12 @@ async function kindOf(
   if (command === 'postgres') {
     return (await readlink(`/proc/${pid}/cwd`)).startsWith(inside) ? 'service' : undefined;
   }
+  return (await startedFor(pid, inside)) ? 'service' : undefined;
+}
+
+async function startedFor(pid: number, inside: string): Promise<boolean> {
   const environment = (await readFile(`/proc/${pid}/environ`, 'utf8')).split('\0');
-  return environment.some((one) => one.startsWith(`ROOKERY_DATA=${inside}`))
-    ? 'service'
-    : undefined;
+  return environment.some((one) => one.startsWith(`ROOKERY_DATA=${inside}`));
 }
 
 async function factsOf(pid: number): Promise<{ parent: number; command: string }> {

@@ -25,7 +25,7 @@ import { endClusterProcesses } from './cluster-processes.js';
 import { checkPorts } from './preflight.js';
 import { ensureFirstProject } from './first-project.js';
 import { ensureSecret } from './secret-file.js';
-import { sweepMachine } from './machine-sweep.js';
+import { leftoverText, sweepMachine, type Leftovers } from './machine-sweep.js';
 import { claimRuntime, type RuntimeFile } from './runtime-file.js';
 import { Login, type ClusterSummary } from './cluster-summary.js';
 
@@ -126,7 +126,9 @@ export class ClusterSupervisor {
     const hosts = [...this.parts.values()].filter((part) => part.name !== 'hub');
     await Promise.all(hosts.map((part) => part.supervisor.stop(timeouts.partStopMs)));
     await this.parts.get('hub')?.supervisor.stop(timeouts.partStopMs);
-    await clearMachine(this.exec, paths, this.cluster);
+    for (const text of leftoverText(await clearMachine(this.exec, paths, this.cluster))) {
+      onStep(text);
+    }
     await this.writing;
     await rm(paths.runtime, { force: true });
   }
@@ -303,13 +305,13 @@ export async function clearMachine(
   exec: Exec,
   paths: ClusterPaths,
   cluster: ClusterFile | undefined,
-): Promise<void> {
+): Promise<Leftovers> {
   const { dataDir } = paths;
   await endClusterProcesses(dataDir, ['service'], timeouts.leftoverMs);
   await endClusterProcesses(dataDir, ['container'], timeouts.projectStopMs);
   // conmon sees its container end, takes its mounts away and ends too; what hangs is killed.
   await endClusterProcesses(dataDir, ['monitor'], timeouts.monitorMs);
-  await sweepMachine(exec, dataDir, cluster);
+  return sweepMachine(exec, dataDir, cluster);
 }
 
 /** The last error that a log (one JSON object a line, or a crash) tells of, else its last line. */

@@ -14,71 +14,141 @@ import { z } from 'zod';
 import { sweepCgroups } from './cgroup-sweep.js';
 import { ClusterErrors } from './cluster.errors.js';
 import type { ClusterFile, ClusterHost } from './cluster-file.js';
+import {
+  holdersOf,
+  holderText,
+  otherMountNamespaces,
+  parseMounts,
+  stillAlive,
+  unmountWithin,
+  type Holder,
+  type Mount,
+  type MountNamespace,
+} from './mount-namespaces.js';
 import { parseJson } from './preflight.js';
 
+/** What goes by itself when somebody who is none of the cluster lets go of it. */
+export interface Leftovers {
+  readonly loopDevices: readonly LoopDevice[];
+  /** Those who were in the cluster's mounts, as far as they are known and still run. */
+  readonly holders: readonly Holder[];
+}
+
+/** A line for each device that is left: why, and that nothing needs to be done. */
+export function leftoverText({ loopDevices: left, holders }: Leftovers): string[] {
+  const who = holders.map(holderText).join(', ');
+  return left.map(({ name, file }) =>
+    who === ''
+      ? `${name} over ${file} is being released by the kernel; it goes by itself`
+      : `${name} over ${file} is held by ${who}; it goes when that ends`,
+  );
+}
+
+export interface SweepOptions {
+  /** How long the kernel may take to let a device go. Default 15 s. */
+  readonly loopWaitMs?: number;
+}
+
+const loopWaitMs = 15_000;
+
 /**
- * Takes a cluster's traces off the machine: mounts, loop devices, network, cgroups. Works from what the
- * kernel shows, so it needs no record and no living process; repeating it does no harm.
- * Nothing of the cluster may run any more.
+ * Takes a cluster's traces off the machine: mounts in every namespace, loop devices, network, cgroups.
+ * Works from what the kernel shows, so it needs no record and no living process; repeating it does no
+ * harm. Nothing of the cluster may run any more. What fails keeps nothing else from being done.
  */
 export async function sweepMachine(
   exec: Exec,
   dataDir: string,
   cluster: ClusterFile | undefined,
-): Promise<void> {
-  await sweepMounts(exec, dataDir);
-  await sweepLoopDevices(exec, dataDir);
+  options: SweepOptions = {},
+): Promise<Leftovers> {
+  const failures: unknown[] = [];
+  const attempt = <T>(work: Promise<T>, otherwise: T): Promise<T> =>
+    work.catch((error: unknown) => {
+      failures.push(error);
+      return otherwise;
+    });
+  const holders = await attempt(sweepMounts(exec, dataDir), []);
   for (const host of cluster?.hosts ?? []) {
-    await sweepNetwork(exec, host);
-    await sweepCgroups(host.key);
+    await attempt(sweepNetwork(exec, host), undefined);
+    await attempt(sweepCgroups(host.key), undefined);
   }
+  const waitMs = options.loopWaitMs ?? loopWaitMs;
+  const left = await attempt(sweepLoopDevices(exec, dataDir, waitMs), []);
+  if (failures.length > 0) throw failures[0];
+  return { loopDevices: left, holders: left.length > 0 ? await stillAlive(holders) : [] };
 }
-
-export interface Mount {
-  readonly path: string;
-  readonly source: string;
-  readonly options: string;
-}
-
-/** Parses a mountinfo table, see proc(5). */
-export function parseMounts(mountinfo: string): Mount[] {
-  return mountinfo.split('\n').flatMap((line) => {
-    const [before = '', after = ''] = line.split(' - ');
-    const path = before.split(' ')[4];
-    const [, source = '', options = ''] = after.split(' ');
-    return path === undefined ? [] : [{ path: unescape(path), source: unescape(source), options }];
-  });
-}
-
-const unescape = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 
 /** Mounts in the folder, of its files, or over its layers; in the order they were made. */
 export async function clusterMounts(exec: Exec, dataDir: string): Promise<Mount[]> {
   const devices = new Set((await loopDevices(exec, dataDir)).map((one) => one.name));
-  const inside = `${dataDir}/`;
   return parseMounts(await readFile('/proc/self/mountinfo', 'utf8')).filter(
     (mount) =>
-      mount.path.startsWith(inside) ||
+      mount.path.startsWith(`${dataDir}/`) ||
       devices.has(mount.source) ||
-      // A host's run folder lies in /run, and its source names the host's data folder.
-      mount.source.startsWith(`rookery:${inside}`) ||
-      mount.options.includes(`dir=${inside}`),
+      namesFolder(mount, dataDir),
   );
 }
 
-async function sweepMounts(exec: Exec, dataDir: string): Promise<void> {
-  // A lazy unmount hides a mount at once, so one pass each way is enough; stacked ones show again.
+function namesFolder({ source, options }: Mount, dataDir: string): boolean {
+  const inside = `${dataDir}/`;
+  // A host's run folder lies in /run, and its source names the host's data folder.
+  return source.startsWith(`rookery:${inside}`) || options.includes(`dir=${inside}`);
+}
+
+/** In all other namespaces. What somebody has mounted beneath the folder is none of the cluster's there. */
+async function mountsElsewhere(
+  exec: Exec,
+  dataDir: string,
+): Promise<{ namespace: MountNamespace; mounts: Mount[] }[]> {
+  const devices = new Set((await loopDevices(exec, dataDir)).map((one) => one.name));
+  const own = (await clusterMounts(exec, dataDir)).filter(
+    (mount) => devices.has(mount.source) || namesFolder(mount, dataDir),
+  );
+  const fileSystems = new Set(own.map((mount) => mount.device));
+  return (await otherMountNamespaces()).flatMap((namespace) => {
+    const mounts = namespace.mounts.filter(
+      (mount) =>
+        devices.has(mount.source) ||
+        fileSystems.has(mount.device) ||
+        // Paths of another root say nothing: it may be a machine of its own, with its own cluster.
+        (namespace.sharesRoot && namesFolder(mount, dataDir)),
+    );
+    return mounts.length > 0 ? [{ namespace, mounts }] : [];
+  });
+}
+
+/** @returns who was in the mounts */
+async function sweepMounts(exec: Exec, dataDir: string): Promise<Holder[]> {
+  const elsewhere = await mountsElsewhere(exec, dataDir);
+  const own = (await clusterMounts(exec, dataDir)).reverse();
+  for (const { path } of own) await exec.run(['umount', path], { okExits: [0, 1, 32] });
+  // Where a detached mount was is no longer to be seen, so these are looked for before.
+  const busy = (await clusterMounts(exec, dataDir)).map((mount) => mount.path);
+  const paths = [...busy, ...elsewhere.flatMap(({ mounts }) => mounts.map((mount) => mount.path))];
+  const holders = await holdersOf(paths);
+  await detachOwn(exec, dataDir);
+  for (const { path, source } of own) {
+    if (source.startsWith('rookery:')) await rm(path, { recursive: true, force: true });
+  }
+  for (const { namespace, mounts } of elsewhere) await unmountWithin(exec, namespace, mounts);
+  return holders;
+}
+
+/** A lazy unmount hides a mount at once; of stacked ones the next shows then. */
+async function detachOwn(exec: Exec, dataDir: string): Promise<void> {
   for (let pass = 0; pass < 3; pass += 1) {
-    const mounts = await clusterMounts(exec, dataDir);
-    for (const { path, source } of mounts.reverse()) {
-      const { exit } = await exec.run(['umount', path], { okExits: [0, 1, 32] });
-      if (exit !== 0) await exec.run(['umount', '--lazy', path], { okExits: [0, 1, 32] });
-      if (source.startsWith('rookery:')) await rm(path, { recursive: true, force: true });
+    for (const { path } of (await clusterMounts(exec, dataDir)).reverse()) {
+      await exec.run(['umount', '--lazy', path], { okExits: [0, 1, 32] });
     }
   }
   const [left] = await clusterMounts(exec, dataDir);
   if (left) throw ClusterErrors.STILL_MOUNTED({ path: left.path });
+}
+
+export interface LoopDevice {
+  readonly name: string;
+  readonly file: string;
 }
 
 const LoopDevices = z.object({
@@ -86,10 +156,7 @@ const LoopDevices = z.object({
 });
 
 /** Loop devices over files of the folder, deleted files included. */
-export async function loopDevices(
-  exec: Exec,
-  dataDir: string,
-): Promise<{ name: string; file: string }[]> {
+export async function loopDevices(exec: Exec, dataDir: string): Promise<LoopDevice[]> {
   const { stdout } = await exec.run(['losetup', '--json', '--list', '--output', 'NAME,BACK-FILE']);
   if (stdout.trim() === '') return [];
   return LoopDevices.parse(JSON.parse(stdout))
@@ -97,19 +164,32 @@ export async function loopDevices(
     .filter((one) => one.file.startsWith(`${dataDir}/`));
 }
 
-async function sweepLoopDevices(exec: Exec, dataDir: string): Promise<void> {
+/**
+ * Detaches them. The kernel takes a device that is in use away with its last user, and writes a large
+ * volume back first: what is left after a while needs nobody's help.
+ * @returns those
+ */
+async function sweepLoopDevices(
+  exec: Exec,
+  dataDir: string,
+  timeoutMs: number,
+): Promise<LoopDevice[]> {
+  let left: LoopDevice[] = [];
   await waitFor(
     `the loop devices of ${dataDir} are free`,
     async () => {
-      const left = await loopDevices(exec, dataDir);
+      left = await loopDevices(exec, dataDir);
       for (const { name } of left) {
-        // A busy device is detached when its last user is gone; one that went meanwhile is fine.
+        // One that went meanwhile is fine.
         await exec.run(['losetup', '--detach', name], { okExits: [0, 1] });
       }
       return left.length === 0;
     },
-    { timeoutMs: 15_000, everyMs: 100 },
-  );
+    { timeoutMs, everyMs: 100 },
+  ).catch((error: unknown) => {
+    if (!CodedError.is(error, 'TIMEOUT')) throw error;
+  });
+  return left;
 }
 
 const Links = z.array(z.looseObject({ ifname: z.string() }));

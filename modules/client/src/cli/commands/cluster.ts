@@ -12,6 +12,7 @@ import { hostsMax, type ClusterWish } from '../../cluster/cluster-plan.js';
 import { clusterStatus, type ClusterStatus } from '../../cluster/cluster-status.js';
 import { ClusterSupervisor } from '../../cluster/cluster-supervisor.js';
 import type { ClusterSummary } from '../../cluster/cluster-summary.js';
+import type { Leftovers } from '../../cluster/machine-sweep.js';
 import {
   detachedCommand,
   reportFailure,
@@ -118,7 +119,9 @@ export const clusterCommands: CommandModule = (program, cli) => {
         const known = !absent && (await readCluster(paths)) !== undefined;
         const step = (text: string): void => run.progress.step(text);
         // A Ctrl-C in the middle must not leave half a cluster; what is asked for is an end.
-        const stopped = known && (await stopCluster(paths, step));
+        const { stopped, leftovers } = known
+          ? await stopCluster(paths, step)
+          : { stopped: false, leftovers: { loopDevices: [], holders: [] } };
         if (known && destroy) {
           step(`deleting ${dataDir}`);
           await deleteData(paths);
@@ -126,7 +129,7 @@ export const clusterCommands: CommandModule = (program, cli) => {
         }
         const destroyed = destroy && known;
         return {
-          json: { dataDir, stopped, destroyed },
+          json: { dataDir, stopped, destroyed, leftovers: leftoversView(leftovers) },
           text: downText(dataDir, stopped, destroyed),
         };
       }),
@@ -271,6 +274,11 @@ function summaryText(summary: ClusterSummary, detached: boolean): string {
     ...(detached ? [] : ['', 'Ctrl-C stops everything.']),
   ].join('\n');
 }
+
+const leftoversView = ({ loopDevices, holders }: Leftovers): object => ({
+  loopDevices,
+  holders: holders.map(({ identity: { pid }, command }) => ({ pid, command })),
+});
 
 function downText(dataDir: string, stopped: boolean, destroyed: boolean): string {
   if (destroyed) return `the cluster in ${dataDir} is gone`;
