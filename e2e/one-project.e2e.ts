@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { OperationView, ProjectView } from '@rookery/client/contract';
 import { Cluster, diffManifests, manifestOf, type ManifestEntry } from '@rookery/harness';
-import { SystemExec, waitFor } from '@rookery/core';
-import { readdir, stat } from 'node:fs/promises';
+import { hostNetworkNames, SystemExec, waitFor } from '@rookery/core';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import WebSocket from 'ws';
 import { echoPort, echoService, installService } from './support/services.js';
+
+const exec = new SystemExec();
 
 /**
  * The whole path of one project on real parts, in order: each test goes on where the one before
@@ -289,7 +291,6 @@ describe('one project, end to end', () => {
   /** Takes the project's subvolumes from a host behind its back, as a dead disk would. */
   async function wipe(host: string): Promise<void> {
     const volume = await cluster.volumeOf(host);
-    const exec = new SystemExec();
     const snapshots = join(volume, `project-${project.id}`, '.snapshots');
     for (const name of await readdir(snapshots)) {
       await exec.run(['btrfs', 'subvolume', 'delete', join(snapshots, name)]);
@@ -298,6 +299,62 @@ describe('one project, end to end', () => {
       await exec.run(['btrfs', 'subvolume', 'delete', join(volume, path)]);
     }
   }
+
+  test('another host joins with the words of the README', async () => {
+    const readme = await readFile(join(import.meta.dirname, '../README.md'), 'utf8');
+    const [, words = ''] = /^\.\/rookery (join .*)$/m.exec(readme) ?? [];
+    expect(readme).toMatch(/^rk host join-token\b/m);
+    const token = (await cluster.cli(['host', 'join-token'])).stdout.trim();
+    const address = new URL(cluster.url).hostname;
+    const said = words
+      .replace('http://hub.example:7700', cluster.url)
+      .replace('TOKEN', token)
+      .replace('192.0.2.7', address)
+      .split(' ');
+    expect(said).toEqual(['join', cluster.url, '--token', token, '--listen', address]);
+
+    // The other machine is this one, where the usual ports and name are taken.
+    const data = join(cluster.folder, 'another-machine');
+    const port = String(cluster.port + 60);
+    const others = ['--data', data, '--port', port, '--name', 'another', '--volume', '2G'];
+    const main = join(import.meta.dirname, '../modules/client/dist/cli/main.js');
+    const key = `e${cluster.port}`;
+    const started = exec.spawn([process.execPath, main, ...said, ...others], {
+      env: { ROOKERY_HOST_KEY: key, ROOKERY_PROJECT_CIDR: '10.219.7.0/24' },
+    });
+    started.stdin.end();
+    let log = '';
+    for (const stream of [started.stdout, started.stderr]) {
+      stream.on('data', (chunk: Buffer) => (log = (log + chunk.toString()).slice(-5000)));
+    }
+    try {
+      await waitFor('it serves', () => log.includes(`the host another serves ${cluster.url}`), {
+        timeoutMs: 60_000,
+      }).catch((error: unknown) => {
+        throw new Error(log, { cause: error });
+      });
+      const made = await cluster.client.createProject({
+        name: 'there',
+        host: 'another',
+        start: true,
+      });
+      await finished(made);
+      expect(await cluster.run(made.project.id, 'echo $ROOKERY_PROJECT_ID')).toBe(
+        `${made.project.id}\n`,
+      );
+      await finished(
+        await cluster.client.deleteProject({ projectId: made.project.id, force: 'true' }),
+      );
+    } finally {
+      started.kill('SIGTERM');
+      expect((await started.ended).exit).toBe(0);
+      const { table, gatewayLabel } = hostNetworkNames(key);
+      const okExits = [0, 1, 2];
+      await exec.run(['nft', 'delete', 'table', 'inet', table], { okExits });
+      await exec.run(['ip', 'address', 'flush', 'dev', 'lo', 'label', gatewayLabel], { okExits });
+      await exec.run(['ip', 'route', 'delete', 'unreachable', '10.219.7.0/24'], { okExits });
+    }
+  });
 
   test('delete', async () => {
     await finished(await cluster.client.deleteProject({ projectId: project.id }));

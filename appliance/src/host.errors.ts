@@ -5,6 +5,10 @@ export const HostErrors = catalogue('appliance', {
     status: 500,
     message: 'This host has not joined a hub yet. Give it a join token (ROOKERY_JOIN_TOKEN).',
   },
+  HOST_PARTS_MISSING: {
+    status: 500,
+    message: 'This machine lacks what a host needs: {parts}. `./rookery join` brings all of it.',
+  },
   PROJECT_NOT_OWNED: {
     status: 409,
     message: 'The hub says that project {projectId} does not belong on this host. It was stopped.',

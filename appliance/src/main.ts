@@ -1,11 +1,19 @@
-import { createLogger, exitUnrecoverable, onSupervisorGone, toCodedError } from '@rookery/core';
+import {
+  createLogger,
+  exitUnrecoverable,
+  onSupervisorGone,
+  SystemExec,
+  toCodedError,
+} from '@rookery/core';
 import { configFromEnvironment } from './config/config.js';
 import { ApplianceSupervisor } from './supervisor/appliance-supervisor.js';
+import { requireParts } from './supervisor/preflight.js';
 
 /** The host's supervisor: starts agent and ingress, keeps them running, stops them in order. */
 try {
   const config = configFromEnvironment();
   const logger = createLogger('host', config.logLevel);
+  await requireParts(config, new SystemExec());
   const supervisor = new ApplianceSupervisor(config, logger);
   const stop = (): void => void supervisor.stop();
   process.on('SIGTERM', stop);

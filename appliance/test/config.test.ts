@@ -5,6 +5,7 @@ const least = {
   ROOKERY_DATA: '/srv/host',
   ROOKERY_HUB_URL: 'http://hub.example:7700/',
   ROOKERY_HOST_NAME: 'one',
+  ROOKERY_CACHE: '/nonexistent',
 };
 
 describe('the host’s settings', () => {

@@ -2,6 +2,7 @@ import { CoreErrors, GiB, parseConfig } from '@rookery/core';
 import { TrustedProxyList } from '@rookery/proxy';
 import { EgressMode, EgressTarget, egressTargetsMax } from '@rookery/core/contract';
 import { z } from 'zod';
+import { machineParts } from './machine-parts.js';
 
 const Port = z.coerce.number().int().min(0).max(65535);
 const WebUrl = z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/\/+$/, ''));
@@ -56,7 +57,8 @@ const HostEnvironment = z.object({
     .min(0)
     .default(50 * GiB),
   ROOKERY_STORAGE_DRIVER: z.enum(['auto', 'btrfs', 'directory']).default('auto'),
-  ROOKERY_BTRFS_PROGRAM: z.string().min(1).default('btrfs'),
+  /** Default: the entry script's, else the machine's. */
+  ROOKERY_BTRFS_PROGRAM: z.string().min(1).optional(),
   /** Network of the containers; hosts that share a machine need different ones. */
   ROOKERY_PROJECT_CIDR: z.cidrv4().default('10.88.0.0/16'),
   /** What projects may reach outside; each may be held to less. */
@@ -80,10 +82,10 @@ const HostEnvironment = z.object({
     .default(2 ** 20),
   /** How many projects get ids. */
   ROOKERY_UID_RANGES: z.coerce.number().int().min(1).max(32_752).default(4096),
-  /** JSON: image reference → archive file on this machine. */
+  /** JSON: image reference → archive file on this machine. Default: the entry script's base image. */
   ROOKERY_LOCAL_IMAGES: LocalImages.optional(),
-  /** The tools bundle that every project gets read-only. */
-  ROOKERY_TOOLS_DIR: AbsolutePath.default('/opt/rookery'),
+  /** The tools bundle that every project gets read-only. Default: /opt/rookery, else the entry script's. */
+  ROOKERY_TOOLS_DIR: AbsolutePath.optional(),
   /** Folder or address as restic understands it; absent: no backups here. */
   ROOKERY_BACKUP_REPOSITORY: z.string().min(1).optional(),
   ROOKERY_BACKUP_PASSWORD_FILE: AbsolutePath.optional(),
@@ -100,8 +102,8 @@ const HostEnvironment = z.object({
     .optional(),
   /** Comma-separated image patterns; absent: every image. */
   ROOKERY_IMAGE_ALLOWLIST: List.optional(),
-  /** The entry script's, which may be exported around us; nothing here reads it. */
-  ROOKERY_CACHE: z.string().optional(),
+  /** Where the entry script puts what a machine lacks. */
+  ROOKERY_CACHE: AbsolutePath.default('/var/cache/rookery'),
   ROOKERY_LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info'),
@@ -178,6 +180,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
   const { ROOKERY_LISTEN: listen, ROOKERY_PORT: port, ROOKERY_DATA: dataDir } = parsed;
   const publicUrl =
     parsed.ROOKERY_PUBLIC_URL ?? `http://${listen.includes(':') ? `[${listen}]` : listen}:${port}`;
+  const brought = machineParts(parsed.ROOKERY_CACHE);
   return Object.freeze({
     dataDir,
     hubUrl: parsed.ROOKERY_HUB_URL,
@@ -194,13 +197,13 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     pathOrigin: parsed.ROOKERY_PATH_ORIGIN,
     volumeBytes: parsed.ROOKERY_VOLUME_BYTES,
     storageDriver: parsed.ROOKERY_STORAGE_DRIVER,
-    btrfsProgram: parsed.ROOKERY_BTRFS_PROGRAM,
+    btrfsProgram: parsed.ROOKERY_BTRFS_PROGRAM ?? brought.btrfsProgram,
     projectCidr: parsed.ROOKERY_PROJECT_CIDR,
     egress: { mode: parsed.ROOKERY_EGRESS, allow: parsed.ROOKERY_EGRESS_ALLOW },
     hostKey: parsed.ROOKERY_HOST_KEY,
     ids: { first: parsed.ROOKERY_UID_BASE, count: parsed.ROOKERY_UID_RANGES },
-    localImages: parsed.ROOKERY_LOCAL_IMAGES ?? {},
-    toolsDir: parsed.ROOKERY_TOOLS_DIR,
+    localImages: parsed.ROOKERY_LOCAL_IMAGES ?? brought.localImages,
+    toolsDir: parsed.ROOKERY_TOOLS_DIR ?? brought.toolsDir,
     backup: backupOf(parsed),
     offlineMs: parsed.ROOKERY_OFFLINE_TTL * 1000,
     imageAllowlist: parsed.ROOKERY_IMAGE_ALLOWLIST,

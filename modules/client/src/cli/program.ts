@@ -14,6 +14,7 @@ import { conatStreamCommands } from './commands/conat-streams.js';
 import { completionCommands } from './commands/completion.js';
 import { contextCommands } from './commands/context.js';
 import { hostCommands } from './commands/host.js';
+import { joinCommands } from './commands/join.js';
 import { loginCommands } from './commands/login.js';
 import { operationCommands } from './commands/operation.js';
 import { projectCommands } from './commands/project.js';
@@ -29,6 +30,7 @@ import { printError } from './run.js';
 /** All groups, in the order of `--help`. A new group is one more line here. */
 const commandModules: readonly CommandModule[] = [
   clusterCommands,
+  joinCommands,
   loginCommands,
   contextCommands,
   projectCommands,

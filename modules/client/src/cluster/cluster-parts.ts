@@ -109,6 +109,18 @@ export class ClusterCommands {
     });
   }
 
+  /** A host of its own, for a hub elsewhere: its settings may come from the caller's environment, too. */
+  static joining(
+    applianceMain: string,
+    name: string,
+    settings: Readonly<Record<string, string>>,
+  ): SupervisedCommand {
+    const own = ['URL', 'TOKEN', 'CONTEXT', 'HUB_MAIN', 'APPLIANCE_MAIN'];
+    const without = Object.fromEntries(own.map((one) => [`ROOKERY_${one}`, undefined]));
+    const argv = [process.execPath, '--enable-source-maps', applianceMain];
+    return { name, argv, env: { ...without, ...settings } };
+  }
+
   private command(
     name: string,
     main: string,

@@ -47,6 +47,11 @@ export const ClusterErrors = catalogue('cluster', {
     message: '{path} is missing. Start with the ./rookery script, which builds what is needed.',
   },
   PART_FAILED: { status: 500, message: '{name} does not start: {reason} (all of it: {log})' },
+  LISTEN_ADDRESS_NEEDED: {
+    status: 400,
+    message:
+      'The hub {hubUrl} is on another machine: say at which address it and the other hosts reach this one, as --listen {hint}.',
+  },
   STILL_MOUNTED: {
     status: 500,
     message: '{path} is still mounted, so nothing was deleted. Unmount it and try again.',

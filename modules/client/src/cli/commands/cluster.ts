@@ -1,5 +1,4 @@
 import { Option } from 'commander';
-import { CoreErrors } from '@rookery/core';
 import {
   clusterPaths,
   readCluster,
@@ -24,6 +23,7 @@ import { usageError } from '../cli.errors.js';
 import { defaultDataDir } from '../config/environment.js';
 import { ContextStore } from '../contexts.js';
 import { logIn, logOut, type LocalLogin } from '../local-login.js';
+import { requireRoot } from '../root.js';
 import { relativeTime } from '../output/format.js';
 import { fields, table } from '../output/table.js';
 import { atLeastOne, bytes, port } from '../parameters.js';
@@ -172,15 +172,6 @@ async function dataDirToStart(run: CommandRun): Promise<string> {
   const dataDir = data ?? defaultDataDir;
   await contexts.requireFree(name, { url: '', data: await realDataDir(dataDir) });
   return dataDir;
-}
-
-function requireRoot(): void {
-  if (process.getuid?.() !== 0) {
-    throw CoreErrors.INVALID_INPUT(
-      {},
-      { message: 'This needs root: it mounts volumes and makes containers. Run it with sudo.' },
-    );
-  }
 }
 
 const wishOf = (options: UpOptions): ClusterWish => ({

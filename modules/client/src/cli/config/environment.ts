@@ -9,6 +9,8 @@ const Environment = z
     ROOKERY_URL: z.string().min(1).optional(),
     ROOKERY_TOKEN: z.string().min(1).optional(),
     ROOKERY_CONTEXT: z.string().min(1).optional(),
+    /** Taken by `join`. */
+    ROOKERY_JOIN_TOKEN: z.string().min(1).optional(),
     /** Shown to /metrics of hubs and hosts. */
     ROOKERY_METRICS_TOKEN: z.string().min(1).optional(),
     ROOKERY_CACHE: z.string().min(1).default('/var/cache/rookery'),
@@ -23,6 +25,7 @@ const Environment = z
     url: env.ROOKERY_URL,
     token: env.ROOKERY_TOKEN,
     context: env.ROOKERY_CONTEXT,
+    joinToken: env.ROOKERY_JOIN_TOKEN,
     metricsToken: env.ROOKERY_METRICS_TOKEN,
     cacheDir: env.ROOKERY_CACHE,
     parts: {
