@@ -190,3 +190,65 @@ describe('requests for messages, answered like by nats-server', () => {
     });
   });
 });
+
+describe('advisories, as those of nats-server', () => {
+  test('when streams and consumers come, change and go', async () => {
+    await everywhere.same(async (client, said) => {
+      const heard: unknown[] = [];
+      const callback = (_: unknown, message: Msg): void => {
+        const { id, timestamp, ...rest } = message.json<Record<string, unknown>>();
+        heard.push([message.subject, rest, typeof id, typeof timestamp]);
+      };
+      client.subscribe('$JS.EVENT.ADVISORY.STREAM.>', { callback });
+      client.subscribe('$JS.EVENT.ADVISORY.CONSUMER.>', { callback });
+      await client.flush();
+      const ephemeral = (name: string): object => ({
+        stream_name: 'S',
+        config: { name, ack_policy: 'none', inactive_threshold: 60_000_000_000 },
+      });
+      const requests: [string, unknown?][] = [
+        ['STREAM.CREATE.S', { name: 'S', subjects: ['s.>'] }],
+        ['STREAM.CREATE.S', { name: 'S', subjects: ['s.>'] }],
+        ['STREAM.UPDATE.S', { name: 'S', subjects: ['s.>'], max_msgs: 5 }],
+        ['CONSUMER.CREATE.S.c', consumer('c')],
+        ['CONSUMER.CREATE.S.c', consumer('c')],
+        ['CONSUMER.CREATE.S.d', ephemeral('d')],
+        ['CONSUMER.CREATE.S.e', ephemeral('e')],
+        ['CONSUMER.PAUSE.S.c', { pause_until: '2050-01-01T00:00:00Z' }],
+        ['CONSUMER.PAUSE.S.c', {}],
+        ['CONSUMER.DELETE.S.d'],
+        ['STREAM.DELETE.S'],
+      ];
+      for (const [subject, body] of requests) said(await api(client, subject, body));
+      const isLast = (): boolean => JSON.stringify(heard).includes('ADVISORY.STREAM.DELETED');
+      await waitFor('the last advisory', () => isLast(), patience);
+      said(heard.map((each) => JSON.stringify(each)).sort());
+    });
+  });
+});
+
+// The last of this file: the servers are gone afterwards.
+describe('a server that stops', () => {
+  test('tells those who wait for messages', async () => {
+    await everywhere.sameToTheEnd(async (client, said, stop) => {
+      await api(client, 'STREAM.CREATE.S', { name: 'S', subjects: ['s.>'] });
+      await api(client, 'CONSUMER.CREATE.S.c', consumer('c'));
+      const heard: string[] = [];
+      const inbox = createInbox();
+      client.subscribe(inbox, {
+        callback: (_, { headers }) =>
+          void heard.push(
+            `${headers?.code} ${headers?.description}`,
+            ...(headers?.keys() ?? []).map((key) => `${key}: ${headers?.get(key)}`),
+          ),
+      });
+      client.publish(next('c'), '{"batch":7,"expires":60000000000,"max_bytes":9000}', {
+        reply: inbox,
+      });
+      await client.flush();
+      await stop();
+      await waitFor('the last words', () => heard.length > 0, patience);
+      said(heard);
+    });
+  });
+});

@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
-import { wsconnect, type NatsConnection } from '@nats-io/nats-core';
+import { createInbox, wsconnect, type Msg, type NatsConnection } from '@nats-io/nats-core';
 import { projectAccount, rootAccount, type JetStreamAccount } from '@rookery/conat';
 import { startTestBroker, type TestBroker, type TestBrokerOptions } from '@rookery/conat/testing';
 
@@ -80,6 +80,25 @@ describe.each([
     expect(seen).toEqual([...Array.from({ length: 300 }, (_, i) => `${i}`), 'more']);
   });
 
+  it('keeps times in nanoseconds', async () => {
+    const client = await connect(await start([root()], { threads }));
+    const manager = await jetstreamManager(client);
+    await manager.streams.add({ name: 'orders', subjects: ['orders.>'] });
+    const js = jetstream(client);
+    await Promise.all(Array.from({ length: 20 }, () => js.publish('orders.x')));
+    const times = new Set<string>();
+    for (let seq = 1; seq <= 20; seq += 1) {
+      const answer = await client.request('$JS.API.STREAM.MSG.GET.orders', JSON.stringify({ seq }));
+      times.add(answer.json<{ message: { time: string } }>().message.time);
+    }
+    expect([...times].filter((time) => /\.\d{4,9}Z$/.test(time)).length).toBeGreaterThan(10);
+    // Go leaves zeros at the end away.
+    const whole = [...times].map((time) => time.replace('Z', '').padEnd(29, '0'));
+    expect(whole.toSorted()).toEqual(whole);
+    const [first] = times;
+    expect(Math.abs(Date.parse(first!) - Date.now())).toBeLessThan(60_000);
+  });
+
   it('tells a watcher of keys what is there and what comes', async () => {
     const broker = await start([root()], { threads });
     const kv = await new Kvm(await connect(broker)).create('settings');
@@ -94,6 +113,56 @@ describe.each([
       if (seen.length === 3) break;
     }
     expect(seen).toEqual(['b=2', 'a=3', 'c=4']);
+  });
+});
+
+describe.each([
+  ['in threads', 1],
+  ['in the broker’s own thread', 0],
+])('a broker that stops, with JetStream %s', (_name, threads) => {
+  it('answers pulls that wait, and only then closes', async () => {
+    const broker = await start([root()], { threads });
+    const client = await connect(broker);
+    const manager = await jetstreamManager(client);
+    await manager.streams.add({ name: 'orders', subjects: ['orders.>'] });
+    await manager.consumers.add('orders', { durable_name: 'c', ack_policy: 'explicit' });
+    const inbox = createInbox();
+    const answers = client.subscribe(inbox, { max: 1 });
+    client.publish('$JS.API.CONSUMER.MSG.NEXT.orders.c', '{"batch":3}', { reply: inbox });
+    await client.flush();
+    await broker.broker.drain(0);
+    const answer = (await answers[Symbol.asyncIterator]().next()).value as Msg;
+    expect(answer.headers?.code).toBe(409);
+    expect(answer.headers?.description).toBe('Server Shutdown');
+    expect(answer.headers?.get('Nats-Pending-Messages')).toBe('3');
+  });
+});
+
+describe.each([
+  ['in threads', 1],
+  ['in the broker’s own thread', 0],
+])('an acknowledgement that is confirmed, with JetStream %s', (_name, threads) => {
+  it('is on disk: a crash right after it does not bring the message back', async () => {
+    const broker = await start([root()], { threads });
+    const client = await connect(broker);
+    const manager = await jetstreamManager(client);
+    await manager.streams.add({ name: 'orders', subjects: ['orders.>'] });
+    for (let i = 0; i < 4; i += 1) await jetstream(client).publish('orders.x', `${i}`);
+    await manager.consumers.add('orders', { durable_name: 'c', ack_policy: 'explicit' });
+    const consumer = await jetstream(client).consumers.get('orders', 'c');
+    for await (const message of await consumer.fetch({ max_messages: 3, expires: 5_000 })) {
+      if (message.seq !== 2) expect(await message.ackAck()).toBe(true);
+    }
+    // What a power cut would leave.
+    const copy = join(folder, 'copy');
+    for (const name of readdirSync(folder)) {
+      cpSync(join(folder, name), join(copy, name), { recursive: true });
+    }
+    const after = await start([rootAccount('root', join(copy, 'conat.sqlite'))], { threads });
+    const { ack_floor, num_ack_pending, delivered } = await (
+      await jetstreamManager(await connect(after))
+    ).consumers.info('orders', 'c');
+    expect([delivered.stream_seq, ack_floor.stream_seq, num_ack_pending]).toEqual([3, 1, 1]);
   });
 });
 
@@ -114,7 +183,6 @@ describe('an account', () => {
     }
     await client.request(`project.${ids[0]}.s.x`, 'one');
     await broker.jetStream!.fence(ids[0]!);
-    const { readdirSync } = await import('node:fs');
     expect(readdirSync(folder).filter((name) => name.startsWith(ids[0]!))).toEqual([
       `${ids[0]}.sqlite`,
     ]);

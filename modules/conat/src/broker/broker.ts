@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Authenticator, ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import type { Fabric, FabricHost } from '../fabric/fabric.js';
@@ -10,6 +11,7 @@ import { ClientConnection } from './connection.js';
 import { InterestWatches, type InterestListener } from './interest.js';
 import { InternalClient, type InternalHost } from './internal-client.js';
 import { BrokerLimits, type BrokerLimitsInput } from './limits.js';
+import { MessageTrace, type TraceRequest } from './message-trace.js';
 import type { PublishOp } from './parser.js';
 import type {
   BrokerClient,
@@ -20,14 +22,17 @@ import type {
   Transport,
 } from './ports.js';
 import { protocolTexts, type CloseReason } from './protocol-texts.js';
-import { partsOfAudience } from './subjects.js';
+import { partsOfAudience, toBinary } from './subjects.js';
 import { Sublist, type Match } from './sublist.js';
+import { deliverTraced } from './traced-delivery.js';
 
 /** Clients choose features by the version, so it names the nats-server that we are like. */
 const likeNatsServer = '2.11.0';
 const identifyAttemptsMax = 3;
 /** Longer than a transport gives a socket to take its last bytes. */
 const sendDeadlineMs = 6_000;
+/** What services say before connections are closed is not waited for any longer. */
+const lastWordsMs = 2_000;
 
 export interface BrokerOptions {
   readonly authenticator: Authenticator;
@@ -54,10 +59,13 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   private readonly sublist: Sublist<Subscription>;
   private readonly registry: ConnectionRegistry;
   private readonly watches = new InterestWatches((subject) => this.interest(subject));
+  private readonly tracer = new InternalClient(this, 'trace');
+  private traces = 0;
   private unflushed: BrokerClient[] = [];
   private lastId = 0;
   private announced: Readonly<Record<string, unknown>> = {};
   private draining: Promise<void> | null = null;
+  private readonly closers: (() => Promise<void>)[] = [];
   private clockMs = 0;
   /** Identities revoked or changed while somebody was being authenticated. */
   private readonly changes = new Map<string, number>();
@@ -168,11 +176,20 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     return (this.draining ??= this.leave(deadlineMs));
   }
 
+  /** What a service has to say to clients when {@link drain} is about to close them; bounded. */
+  beforeClosing(say: () => Promise<void>): void {
+    this.closers.push(say);
+  }
+
   private async leave(deadlineMs: number): Promise<void> {
     // `draining` is set when this goes on, so that INFO says so.
     await Promise.resolve();
     this.tellInfo();
     await this.registry.whenEmpty(deadlineMs);
+    if (this.registry.size > 0) {
+      const said = Promise.allSettled(this.closers.map((say) => say()));
+      await Promise.race([said, delay(lastWordsMs, undefined, { ref: false })]);
+    }
     for (const connection of this.registry.all()) connection.refuse(null, 'server shutdown');
     await this.registry.whenSent(sendDeadlineMs);
   }
@@ -278,6 +295,46 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
       from.noResponders(op);
     }
     return heard;
+  }
+
+  trace(from: BrokerClient, op: PublishOp, request: TraceRequest, to: string): MessageTrace | null {
+    // The servers of a fabric see the same headers, and everybody who hears the message.
+    if (this.fabric.status) return null;
+    const subject = op.said === '' ? op.subject : op.said;
+    const { identity, traceAs } = from;
+    return new MessageTrace(to, identity!, request, op.totalBytes, traceAs, subject, () =>
+      this.traceServer(from),
+    );
+  }
+
+  routeTraced(from: Speaker, op: PublishOp, trace: MessageTrace): number {
+    this.metrics.messagesIn += 1;
+    const heard = deliverTraced(this.sublist.match(op.subject), from, op, trace);
+    if (!trace.only) this.metrics.messagesOut += heard;
+    if (heard === 0 && op.reply !== '') {
+      this.metrics.noResponders += 1;
+      from.noResponders(op);
+    }
+    if (!trace.handedOver) this.sendTrace(trace);
+    return heard;
+  }
+
+  sendTrace(trace: MessageTrace): void {
+    this.tracer.publish({ to: trace.to, payload: trace.encode() });
+  }
+
+  private traceServer({ transport }: BrokerClient): Record<string, unknown> {
+    this.traces += 1;
+    return {
+      name: toBinary(this.options.name ?? 'conat'),
+      host: transport.local?.host ?? '0.0.0.0',
+      id: this.serverId,
+      ver: likeNatsServer,
+      jetstream: this.announced.jetstream === true,
+      flags: 0,
+      seq: this.traces,
+      time: new Date().toISOString(),
+    };
   }
 
   deliver(match: Match<Subscription>, from: Speaker, op: PublishOp): number {

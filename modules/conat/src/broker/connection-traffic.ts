@@ -6,6 +6,12 @@ import { RootedSpace } from '../edge/subject-space.js';
 import type { FrameWriter } from './frame-writer.js';
 import { noRespondersMessage, writeMessage } from './message-writer.js';
 import type { BrokerLimits } from './limits.js';
+import {
+  asksForTrace,
+  isTraceDestination,
+  traceRequest,
+  type MessageTrace,
+} from './message-trace.js';
 import type { PublishOp } from './parser.js';
 import { PermissionCheck, ReplyGrants } from './permission-check.js';
 import type { BrokerClient, ConnectionHost, Speaker, Subscription, UnheardOp } from './ports.js';
@@ -67,9 +73,10 @@ export class ConnectionTraffic {
     }
     const { subject, reply } = op;
     this.translate(op);
+    const trace = op.withHeaders && asksForTrace(op) ? this.traceOf(op) : null;
+    if (trace === 'not delivered') return;
     if (!permissions.mayPublish(op.subject) && !grants?.take(op.subject, this.broker.nowMs())) {
-      this.broker.metrics.violations += 1;
-      connection.error(protocolTexts.publishViolation(subject));
+      this.refuse(protocolTexts.publishViolation(subject), trace);
       return;
     }
     // Who may answer may also let somebody else answer.
@@ -78,12 +85,32 @@ export class ConnectionTraffic {
       !permissions.mayAskReplyTo(op.reply) &&
       !grants?.has(op.reply, this.broker.nowMs())
     ) {
-      this.broker.metrics.violations += 1;
-      connection.error(protocolTexts.replyViolation(reply));
+      this.refuse(protocolTexts.replyViolation(reply), trace);
       return;
     }
     connection.ok();
-    this.broker.route(connection, op);
+    if (trace) this.broker.routeTraced(connection, op, trace);
+    else this.broker.route(connection, op);
+  }
+
+  private refuse(text: string, trace: MessageTrace | null): void {
+    this.broker.metrics.violations += 1;
+    this.connection.error(text);
+    if (!trace) return;
+    trace.refused(text);
+    this.broker.sendTrace(trace);
+  }
+
+  /** As nats-server: what cannot be traced is delivered, unless it is there for its trace alone. */
+  private traceOf(op: PublishOp): MessageTrace | 'not delivered' | null {
+    const request = traceRequest(op);
+    if (!request) return null;
+    if (!isTraceDestination(request)) return request.only ? 'not delivered' : null;
+    const { destination } = request;
+    const to = this.space ? this.space.toBroker(destination) : resolveKvAlias(destination);
+    if (this.permissions.mayPublish(to)) return this.broker.trace(this.connection, op, request, to);
+    this.refuse(protocolTexts.publishViolation(destination), null);
+    return 'not delivered';
   }
 
   subscribe(subject: string, queue: string, sid: string): void {

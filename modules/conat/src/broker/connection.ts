@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { ConnectOptions, saidIn } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import { FrameWriter } from './frame-writer.js';
+import type { TracedListener } from './message-trace.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
 import { ConnectionTraffic, type TrafficConnection } from './connection-traffic.js';
 import type { IdentityRates } from './token-bucket.js';
@@ -66,6 +67,10 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   get peer(): string {
     return this.transport.peer;
+  }
+
+  get traceAs(): TracedListener {
+    return { kind: 'client', id: this.id, name: this.options.name };
   }
 
   get isReady(): boolean {

@@ -1,5 +1,6 @@
 import type { ConatIdentity } from '../auth/identity.js';
 import type { InterestListener } from './interest.js';
+import type { HandedTrace, MessageTrace, TracedListener } from './message-trace.js';
 import { encodeOp, type OutgoingBody } from './outgoing-op.js';
 import type { PublishOp } from './parser.js';
 import type { Listener, Speaker, Subscription, UnheardOp } from './ports.js';
@@ -19,6 +20,13 @@ export interface InternalMessage {
   readonly headers: Buffer | null;
   readonly payload: Buffer;
   readonly from: ConatIdentity;
+  /** The trace of the message, for who goes on with it ({@link InternalSubscribeOptions}). */
+  readonly trace?: HandedTrace;
+}
+
+export interface InternalSubscribeOptions {
+  /** It also hears messages that are only to be traced, each with its trace, and sends that on. */
+  readonly traces?: boolean;
 }
 
 /** `false` leaves the message to others: it counts as not heard (503 when nobody else does). */
@@ -57,6 +65,7 @@ export class InternalClient implements Listener, Speaker {
   /** Set while it is in {@link publish}, whose answer says how many heard it. */
   private saying = false;
   private readonly handlers = new Map<Subscription, InternalHandler>();
+  private readonly tracing = new WeakSet<Subscription>();
   private lastSid = 0;
   private closed = false;
 
@@ -73,7 +82,12 @@ export class InternalClient implements Listener, Speaker {
    * called within the publisher's turn: it must be quick.
    * @returns a function that ends it
    */
-  subscribe(subject: string, queue: string, handler: InternalHandler): () => void {
+  subscribe(
+    subject: string,
+    queue: string,
+    handler: InternalHandler,
+    options: InternalSubscribeOptions = {},
+  ): () => void {
     const tokens = parseFilter(subject, 256);
     if (!tokens) throw new TypeError(`"${subject}" is not a subject`);
     if (this.closed) throw new Error('the internal client is closed');
@@ -92,6 +106,7 @@ export class InternalClient implements Listener, Speaker {
       lastHead: null,
     };
     this.handlers.set(subscription, handler);
+    if (options.traces) this.tracing.add(subscription);
     this.host.subscribed(subscription);
     return () => {
       if (this.handlers.delete(subscription)) this.host.unsubscribed(subscription);
@@ -159,7 +174,33 @@ export class InternalClient implements Listener, Speaker {
 
   // The broker's side.
 
+  get traceAs(): TracedListener {
+    return { kind: 'system', id: 0, name: this.identity.name };
+  }
+
+  traces(subscription: Subscription): boolean {
+    return this.tracing.has(subscription);
+  }
+
+  deliverTraced(
+    subscription: Subscription,
+    op: PublishOp,
+    from: Speaker,
+    trace: MessageTrace,
+  ): boolean {
+    return this.hand(subscription, op, from, trace.handOver());
+  }
+
   deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean {
+    return this.hand(subscription, op, from);
+  }
+
+  private hand(
+    subscription: Subscription,
+    op: PublishOp,
+    from: Speaker,
+    trace?: HandedTrace,
+  ): boolean {
     const handler = this.handlers.get(subscription);
     if (!handler || !from.identity) return false;
     const { buffer, bodyStart } = op;
@@ -170,6 +211,7 @@ export class InternalClient implements Listener, Speaker {
       headers: op.withHeaders ? buffer.subarray(bodyStart, payloadStart) : null,
       payload: buffer.subarray(payloadStart, bodyStart + op.totalBytes),
       from: from.identity,
+      ...(trace && { trace }),
     });
     if (taken === false) return false;
     subscription.delivered += 1;

@@ -3,6 +3,7 @@ import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
 import type { BrokerMetrics, TransportKind } from './broker-metrics.js';
 import type { IdentityRates } from './token-bucket.js';
 import type { BrokerLimits } from './limits.js';
+import type { MessageTrace, TracedListener, TraceRequest } from './message-trace.js';
 import type { PublishOp } from './parser.js';
 import type { CloseReason } from './protocol-texts.js';
 
@@ -40,6 +41,8 @@ export interface Connection {
 export interface Listener {
   /** Sends one message. @returns false when this subscription must not hear it */
   deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean;
+  /** How traces of messages name it. */
+  readonly traceAs: TracedListener;
   /** Would somebody outside of this process hear this subject through the subscription? */
   isHeard(subscription: Subscription, subject: string): boolean;
 }
@@ -125,6 +128,11 @@ export interface ConnectionHost {
   settled(client: Speaker, done: () => void): void;
   /** Brings a message to all who hear its subject; a queue group hears it once. */
   route(from: Speaker, op: PublishOp): number;
+  /** Begins the trace of a message; null when whoever it is handed to traces it. */
+  trace(from: BrokerClient, op: PublishOp, request: TraceRequest, to: string): MessageTrace | null;
+  /** As {@link route}, and tells what became of the message. */
+  routeTraced(from: Speaker, op: PublishOp, trace: MessageTrace): number;
+  sendTrace(trace: MessageTrace): void;
   subscriptionFor(client: BrokerClient, subject: string): Subscription | undefined;
   flushLater(client: BrokerClient): void;
   /** @param open its socket still sends what waits; {@link left} follows */

@@ -64,15 +64,20 @@ export class AccountDoor {
     this.streams.set(
       stream,
       subjects.map((subject) =>
-        this.client.subscribe(subjectPrefix + subject, '', (message) =>
-          this.ports.input({
-            kind: 'publish',
-            stream,
-            subject: message.subject.slice(subjectPrefix.length),
-            reply: message.reply,
-            headers: message.headers,
-            payload: message.payload,
-          }),
+        this.client.subscribe(
+          subjectPrefix + subject,
+          '',
+          ({ subject: there, reply, headers, payload, trace }) =>
+            this.ports.input({
+              kind: 'publish',
+              stream,
+              subject: there.slice(subjectPrefix.length),
+              reply,
+              headers,
+              payload,
+              ...(trace && { trace }),
+            }),
+          { traces: true },
         ),
       ),
     );

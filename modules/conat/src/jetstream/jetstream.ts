@@ -67,6 +67,7 @@ export class JetStream implements RunnerListener {
         ? new InlineRunner(this, options.clock ?? new SystemClock(), runnerOptions)
         : new ThreadRunner(this, runnerOptions, threads);
     registerJetStream(brokerRegistry(broker), this);
+    broker.beforeClosing(() => this.endPulls());
     broker.announce({ jetstream: true, api_lvl: apiLevel });
   }
 
@@ -132,6 +133,13 @@ export class JetStream implements RunnerListener {
 
   status(): AccountStatus[] {
     return [...this.byId.values()].map((door) => door.status());
+  }
+
+  /** Answers pull requests that wait, so that clients do not wait for a server that is gone. */
+  private async endPulls(): Promise<void> {
+    const doors = [...this.byId.values()];
+    await Promise.allSettled(doors.map((door) => this.command(door, { kind: 'end-pulls' })));
+    this.client.flush();
   }
 
   /** Takes nothing more, writes what waits and closes all files. */

@@ -13,6 +13,7 @@ export type Program = (client: NatsConnection, said: (what: unknown) => void) =>
 /** A real nats-server, a root space of ours, and a project of ours with unmodified clients. */
 export class Everywhere {
   readonly servers: Record<'nats' | 'conat' | 'project', string>;
+  private readonly stops: Record<string, () => Promise<void>>;
 
   private constructor(
     oracle: NatsServerOracle,
@@ -21,6 +22,11 @@ export class Everywhere {
     readonly close: () => Promise<void>,
   ) {
     this.servers = { nats: oracle.url, conat: root.url, project: project.url };
+    this.stops = {
+      nats: () => oracle.restart(),
+      conat: () => root.broker.drain(0),
+      project: () => project.broker.drain(0),
+    };
   }
 
   static async start(): Promise<Everywhere> {
@@ -43,14 +49,25 @@ export class Everywhere {
     }
   }
 
+  /**
+   * As {@link same}; the program stops its server as an operator would, so nothing can follow.
+   */
+  async sameToTheEnd(
+    program: (...given: [...Parameters<Program>, stop: () => Promise<void>]) => Promise<void>,
+  ): Promise<void> {
+    await this.same((client, said, name) => program(client, said, this.stops[name]!));
+  }
+
   /** Runs the program on each server, with a client of its own. */
-  async same(program: Program): Promise<void> {
+  async same(
+    program: (...given: [...Parameters<Program>, name: string]) => Promise<void>,
+  ): Promise<void> {
     const seen: Record<string, unknown[]> = {};
     for (const [name, url] of Object.entries(this.servers)) {
       const client = await wsconnect({ servers: url });
       const lines: unknown[] = (seen[name] = []);
       try {
-        await program(client, (what) => void lines.push(what));
+        await program(client, (what) => void lines.push(what), name);
       } finally {
         await client.close();
       }

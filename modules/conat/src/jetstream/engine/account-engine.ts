@@ -5,6 +5,7 @@ import { JetStreamApiError } from './api-error.js';
 import { apiLevel } from './api-level.js';
 import { ApiReplies } from './api-replies.js';
 import { routeOf, type ApiParts } from './api-routes.js';
+import { Advisories } from './advisories.js';
 import { Consumers } from './consumers/consumers.js';
 import type { ApiInput, EngineInput, Outbox } from './engine-io.js';
 import { Engine } from './engine.js';
@@ -19,7 +20,6 @@ import { Publisher } from './streams/publisher.js';
 import { SnapshotApi } from './streams/snapshot-api.js';
 import { checkLevel, StreamApi } from './streams/stream-api.js';
 import { StreamSet } from './streams/stream-set.js';
-import { msToNs } from './times.js';
 
 /** Bytes have no limit but the account's quota on the disk. */
 const accountLimits = {
@@ -62,9 +62,10 @@ class AccountEngine extends Engine {
   ) {
     super();
     const nowNs = (): bigint => this.nowNs();
-    this.streams = new StreamSet(store, outbox, nowNs);
+    const advisories = new Advisories(account, outbox, nowNs);
+    this.streams = new StreamSet(store, outbox, nowNs, advisories);
     this.replies = new ApiReplies(outbox);
-    this.consumers = new Consumers(account, this.streams, outbox, clock, this.replies);
+    this.consumers = new Consumers(account, this.streams, outbox, clock, this.replies, advisories);
     this.publisher = new Publisher(this.consumers, outbox, nowNs);
     this.expiry = new Expiry(this.publisher);
     this.direct = new DirectGet(outbox);
@@ -128,6 +129,14 @@ class AccountEngine extends Engine {
     this.replies.error(input, routeOf(input.subject).route.type, refusal);
   }
 
+  beforeCommit(): boolean {
+    return this.consumers.beforeCommit();
+  }
+
+  endPulls(): void {
+    this.consumers.endPulls();
+  }
+
   flush(): void {
     this.consumers.flush();
   }
@@ -176,7 +185,7 @@ class AccountEngine extends Engine {
   }
 
   private nowNs(): bigint {
-    return msToNs(this.clock.now());
+    return this.clock.nowNs();
   }
 
   private info(request: ApiInput): void {

@@ -32,6 +32,17 @@ export interface PublishInput {
   readonly reply: string;
   readonly headers: Buffer | null;
   readonly payload: Buffer;
+  /** It is traced: what becomes of it is to be told. */
+  readonly trace?: PublishTrace;
+}
+
+export interface PublishTrace {
+  /** On the broker: where the event goes. */
+  readonly to: string;
+  /** Nothing is stored. */
+  readonly only: boolean;
+  /** JSON of the event so far. */
+  readonly event: Buffer;
 }
 
 /** An acknowledgement (`+ACK`, `-NAK …`, `+WPI`, `+NXT …`, `+TERM …`, or nothing). */

@@ -17,6 +17,13 @@ export abstract class Engine {
   abstract refuse(input: EngineInput, error: Error): void;
   /** Nothing waits: no pull request, no push consumer with interest, nothing unacknowledged soon due. */
   abstract readonly idle: boolean;
+  /**
+   * At the end of a batch: gives the store what must be on disk with it.
+   * @returns whether consumers' positions, which may wait otherwise, are among that
+   */
+  abstract beforeCommit(): boolean;
+  /** The server stops: everybody who waits for messages is told. */
+  abstract endPulls(): void;
   /** Before the account is closed: gives the store what is held back (consumers' positions). */
   abstract flush(): void;
 }

@@ -43,6 +43,10 @@ export abstract class ConsumerSet {
   abstract wake(nowMs: number): void;
   abstract nextWakeMs(): number | null;
   abstract readonly idle: boolean;
+  /** Gives the store the positions whose acknowledgements were confirmed. @returns are there any? */
+  abstract beforeCommit(): boolean;
+  /** Pull requests that wait are answered: the server stops. */
+  abstract endPulls(): void;
   /** Gives the positions that it holds back to the store. */
   abstract flush(): void;
 }

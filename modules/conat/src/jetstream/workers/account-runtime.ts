@@ -98,6 +98,7 @@ export class AccountRuntime {
     if (!slot) throw ConatErrors.ACCOUNT_NOT_KEPT({ account: handle });
     if (what.kind === 'fence') slot.fence();
     else if (what.kind === 'unfence') slot.unfence();
+    else if (what.kind === 'end-pulls') slot.endPulls();
     else {
       this.ready.delete(slot);
       this.slots.delete(handle);

@@ -153,6 +153,13 @@ export class AccountSlot {
     this.start(false);
   }
 
+  /** Whoever waits for messages is told that the server stops, and asks the next one. */
+  endPulls(): void {
+    while (this.mailbox.length > 0) this.work();
+    const { opened } = this;
+    if (opened) this.attempt(opened, 0, () => opened.engine.endPulls());
+  }
+
   /** Writes what waits and closes the file. */
   close(): void {
     const { opened } = this;
@@ -252,9 +259,11 @@ export class AccountSlot {
   ): boolean {
     try {
       work();
-      if (store.dirty) {
+      const withPositions = engine.beforeCommit();
+      if (store.dirty || withPositions) {
         const startedAt = performance.now();
-        store.commit();
+        if (withPositions) store.flush();
+        else store.commit();
         this.meter.committed(inputs, performance.now() - startedAt);
         this.untidy = true;
       }

@@ -4,11 +4,14 @@ import type { WireReader, WireWriter } from './wire.js';
 
 /** How inputs and outputs travel between threads: many in one buffer that is handed over. */
 const inputKinds = ['api', 'publish', 'ack', 'flow-control', 'interest'] as const;
+/** A publication with its trace behind it. */
+const tracedKind = inputKinds.length;
 const nothing = Buffer.alloc(0);
 
 export function writeInput(wire: WireWriter, account: number, input: EngineInput): void {
   wire.number(account);
-  wire.byte(inputKinds.indexOf(input.kind));
+  const trace = input.kind === 'publish' ? input.trace : undefined;
+  wire.byte(trace ? tracedKind : inputKinds.indexOf(input.kind));
   wire.text(input.subject);
   if (input.kind === 'interest') {
     wire.byte(input.present ? 1 : 0);
@@ -20,11 +23,16 @@ export function writeInput(wire: WireWriter, account: number, input: EngineInput
   if (input.kind === 'ack') return;
   wire.bytes(input.headers);
   wire.text(input.kind === 'publish' ? input.stream : (input.reader ?? ''));
+  if (!trace) return;
+  wire.text(trace.to);
+  wire.byte(trace.only ? 1 : 0);
+  wire.bytes(trace.event);
 }
 
 export function readInput(wire: WireReader): { account: number; input: EngineInput } {
   const account = wire.number();
-  const kind = inputKinds[wire.byte()]!;
+  const kindByte = wire.byte();
+  const kind = inputKinds[kindByte] ?? 'publish';
   const subject = wire.text();
   if (kind === 'interest') {
     return { account, input: { kind, subject, present: wire.byte() === 1 } };
@@ -36,6 +44,10 @@ export function readInput(wire: WireReader): { account: number; input: EngineInp
   const headers = wire.bytes();
   const name = wire.text();
   const sent = { subject, reply, headers, payload };
+  if (kindByte === tracedKind) {
+    const trace = { to: wire.text(), only: wire.byte() === 1, event: wire.bytes() ?? nothing };
+    return { account, input: { kind: 'publish', ...sent, stream: name, trace } };
+  }
   if (kind === 'publish') return { account, input: { kind, ...sent, stream: name } };
   return { account, input: { kind, ...sent, ...(name !== '' && { reader: name }) } };
 }

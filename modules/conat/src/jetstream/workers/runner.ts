@@ -81,7 +81,9 @@ export type AccountCommand =
   | { readonly kind: 'drop' }
   /** Everything is in the one file, which is closed; inputs are refused until `unfence`. */
   | { readonly kind: 'fence' }
-  | { readonly kind: 'unfence' };
+  | { readonly kind: 'unfence' }
+  /** The server stops: those who wait for messages are told. */
+  | { readonly kind: 'end-pulls' };
 
 /** Where accounts run: threads, or this one. */
 export abstract class AccountRunner {

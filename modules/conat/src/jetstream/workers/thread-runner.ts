@@ -91,7 +91,9 @@ class AccountThread {
     const known = this.opened.get(account);
     if (what.kind === 'open') this.opened.set(account, what);
     else if (what.kind === 'drop') this.opened.delete(account);
-    else if (known) this.opened.set(account, { ...known, fenced: what.kind === 'fence' });
+    else if (known && what.kind !== 'end-pulls') {
+      this.opened.set(account, { ...known, fenced: what.kind === 'fence' });
+    }
   }
 
   private start(): void {

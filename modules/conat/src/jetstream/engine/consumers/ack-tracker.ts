@@ -1,6 +1,6 @@
 import type { StoredMessage } from '../account-store.js';
 import type { StreamHandle } from '../parts.js';
-import type { Advisories } from './advisories.js';
+import type { Advisories } from '../advisories.js';
 import type { AckMessage, AckPlace } from './ack-message.js';
 import type { ConsumerConfig } from './consumer-config.js';
 import type { Positions } from './positions.js';

@@ -96,7 +96,7 @@ export class ConsumerApi {
     const consumer = existing
       ? this.update(existing, config, action, request)
       : this.add(stream, config, action, request);
-    return consumerInfo(consumer, this.consumers.clock.now());
+    return consumerInfo(consumer, this.consumers.clock);
   }
 
   private add(
@@ -167,9 +167,9 @@ export class ConsumerApi {
   private readonly list: Handler = (request, tokens) => {
     const all = this.consumers.of(this.stream(tokens[2]!).name);
     all.sort((a, b) => (a.name < b.name ? -1 : 1));
-    const nowMs = this.consumers.clock.now();
+    const { clock } = this.consumers;
     const paged = page('consumers', all, request, pageSizes.list);
-    const shown = (paged.consumers as Consumer[]).map((one) => consumerInfo(one, nowMs));
+    const shown = (paged.consumers as Consumer[]).map((one) => consumerInfo(one, clock));
     return { ...paged, consumers: shown };
   };
 
@@ -177,7 +177,7 @@ export class ConsumerApi {
     if (request.payload.length > 0 && request.payload.toString().trim() !== '{}') {
       throw jsErrors.notEmptyRequest();
     }
-    return consumerInfo(this.consumer(tokens), this.consumers.clock.now());
+    return consumerInfo(this.consumer(tokens), this.consumers.clock);
   };
 
   private readonly delete: Handler = (request, tokens) => {
@@ -197,6 +197,8 @@ export class ConsumerApi {
     consumer.update(config, consumer.deliverTo);
     this.consumers.store(consumer);
     const leftMs = consumer.pauseLeftMs(this.consumers.clock.now());
+    const { advisories } = this.consumers;
+    advisories.paused(consumer.stream.name, consumer.name, leftMs > 0, pauseUntil ?? zeroTime);
     return {
       paused: leftMs > 0,
       pause_until: pauseUntil ?? zeroTime,

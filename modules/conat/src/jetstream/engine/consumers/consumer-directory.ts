@@ -1,6 +1,7 @@
 import type { Clock } from '@rookery/core';
 import type { JetStreamAccount } from '../../account.js';
 import type { ApiReplies } from '../api-replies.js';
+import type { Advisories } from '../advisories.js';
 import type { StreamHandle, StreamLookup } from '../parts.js';
 import type { ConsumerConfig } from './consumer-config.js';
 import type { Consumer } from './consumer.js';
@@ -11,6 +12,7 @@ export interface ConsumerDirectory {
   readonly lookup: StreamLookup;
   readonly replies: ApiReplies;
   readonly clock: Clock;
+  readonly advisories: Advisories;
   find(stream: string, name: string): Consumer | undefined;
   /** A stream's consumers; what is removed meanwhile does no harm. */
   of(stream: string): Consumer[];

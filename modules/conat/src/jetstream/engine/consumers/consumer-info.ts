@@ -1,15 +1,16 @@
+import type { Clock } from '@rookery/core';
 import { shownMetadata } from '../api-level.js';
 import { formatTime, msToNs } from '../times.js';
 import { shownConfig } from './consumer-config.js';
 import type { Consumer } from './consumer.js';
 
 /** A consumer as the API shows it. */
-export function consumerInfo(consumer: Consumer, nowMs: number): Record<string, unknown> {
+export function consumerInfo(consumer: Consumer, clock: Clock): Record<string, unknown> {
   const { positions, config } = consumer;
   const { delivered, floor } = positions;
   const active = (ms: number): object =>
     ms === 0 ? {} : { last_active: formatTime(msToNs(Math.round(ms))) };
-  const pauseLeftMs = consumer.pauseLeftMs(nowMs);
+  const pauseLeftMs = consumer.pauseLeftMs(clock.now());
   return {
     stream_name: consumer.stream.name,
     name: consumer.name,
@@ -31,6 +32,6 @@ export function consumerInfo(consumer: Consumer, nowMs: number): Record<string, 
     num_pending: consumer.numPending(),
     ...(consumer.push?.active ? { push_bound: true } : {}),
     ...(pauseLeftMs > 0 ? { paused: true, pause_remaining: Math.round(pauseLeftMs * 1e6) } : {}),
-    ts: formatTime(msToNs(Math.round(nowMs))),
+    ts: formatTime(clock.nowNs()),
   };
 }

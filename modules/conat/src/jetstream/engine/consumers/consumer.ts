@@ -5,7 +5,7 @@ import type { Outbox } from '../engine-io.js';
 import { withHeaders } from '../headers.js';
 import type { StreamHandle } from '../parts.js';
 import { AckTracker } from './ack-tracker.js';
-import type { Advisories } from './advisories.js';
+import type { Advisories } from '../advisories.js';
 import { filtersOf, isPush, type ConsumerConfig } from './consumer-config.js';
 import { FilterSet } from './filters.js';
 import { MessageReader } from './message-reader.js';

@@ -11,9 +11,8 @@ import {
 import { ConsumerSet, type StreamHandle, type StreamLookup } from '../parts.js';
 import type { ApiReplies } from '../api-replies.js';
 import { statusHeaders } from '../headers.js';
-import { msToNs } from '../times.js';
 import { parseAck, parsePlace } from './ack-message.js';
-import { Advisories } from './advisories.js';
+import type { Advisories } from '../advisories.js';
 import { ConsumerConfig } from './consumer-config.js';
 import { ConsumerApi } from './consumer-api.js';
 import type { ConsumerDirectory } from './consumer-directory.js';
@@ -36,8 +35,9 @@ const mayPull = ({ config }: Consumer, { reader }: ApiInput): boolean =>
 /** All consumers of one account. */
 export class Consumers extends ConsumerSet implements ConsumerDirectory {
   private readonly byStream = new Map<string, Map<string, Consumer>>();
-  private readonly advisories: Advisories;
   private readonly requests: ConsumerApi;
+  /** Acknowledgements to these are confirmed with the transaction. */
+  private readonly confirmed = new Set<Consumer>();
 
   constructor(
     readonly account: JetStreamAccount,
@@ -45,9 +45,9 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
     readonly outbox: Outbox,
     readonly clock: Clock,
     readonly replies: ApiReplies,
+    readonly advisories: Advisories,
   ) {
     super();
-    this.advisories = new Advisories(account, outbox, () => clock.now());
     this.requests = new ConsumerApi(this);
   }
 
@@ -81,7 +81,10 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   }
 
   deleted(stream: StreamHandle): void {
-    for (const consumer of this.of(stream.name)) consumer.end();
+    for (const consumer of this.of(stream.name)) {
+      consumer.end();
+      this.advisories.consumer('delete', stream.name, consumer.name);
+    }
     this.byStream.delete(stream.name);
   }
 
@@ -121,6 +124,8 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
     }
     const message = parseAck(payload);
     consumer.acks.handle(place, message, this.clock.now());
+    // What is confirmed is on disk, as what is published.
+    if (reply !== '') this.confirmed.add(consumer);
     if (message.kind === 'next') this.next(consumer, reply, message.request);
     else if (reply !== '') this.answerEmpty(reply);
   }
@@ -159,6 +164,20 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
     return true;
   }
 
+  beforeCommit(): boolean {
+    const { size } = this.confirmed;
+    for (const consumer of this.confirmed) {
+      // It may have been deleted meanwhile, or read anew after a failure.
+      if (this.find(consumer.stream.name, consumer.name) === consumer) consumer.saveIfChanged();
+    }
+    this.confirmed.clear();
+    return size > 0;
+  }
+
+  endPulls(): void {
+    for (const consumer of this.all()) consumer.pull?.endAll(409, 'Server Shutdown');
+  }
+
   flush(): void {
     for (const consumer of this.all()) consumer.saveIfChanged();
   }
@@ -174,9 +193,10 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   }
 
   create(stream: StreamHandle, config: ConsumerConfig, deliverTo: string, name: string): Consumer {
-    const createdNs = msToNs(this.clock.now());
+    const createdNs = this.clock.nowNs();
     const consumer = this.keep(stream, config, deliverTo, name, createdNs, null);
     this.store(consumer);
+    this.advisories.consumer('create', stream.name, name);
     return consumer;
   }
 
@@ -194,6 +214,7 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
     group?.delete(consumer.name);
     if (group?.size === 0) this.byStream.delete(stream.name);
     stream.store.deleteConsumer(consumer.name);
+    this.advisories.consumer('delete', stream.name, consumer.name);
     // What only this one still needed.
     if (stream.config.retention === 'interest') {
       const { firstSeq, lastSeq } = stream.store.state;

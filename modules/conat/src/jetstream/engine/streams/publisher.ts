@@ -22,6 +22,7 @@ import {
   type PublishPlan,
 } from './publish-checks.js';
 import type { Stream } from './stream.js';
+import { traceError, tracedBy, whenTraced, type TraceOutcome } from './publish-trace.js';
 
 const nsPerSecond = 1_000_000_000;
 
@@ -36,13 +37,17 @@ export class Publisher {
   publish(stream: Stream | undefined, input: PublishInput): void {
     // It went while the message was on its way.
     if (!stream) return this.send(input.reply, Buffer.alloc(0), statusHeaders('503'));
-    const reply = stream.config.no_ack ? '' : input.reply;
+    const { trace } = input;
+    const reply = stream.config.no_ack || trace?.only ? '' : input.reply;
+    let outcome: TraceOutcome = {};
     try {
-      this.store(stream, input, reply);
+      outcome = this.store(stream, trace ? whenTraced(input, trace) : input, reply);
     } catch (error) {
       if (!(error instanceof JetStreamApiError)) throw error;
       this.refuse(stream.name, reply, error);
+      outcome = { error: traceError(error, input) };
     }
+    if (trace) this.send(trace.to, tracedBy(stream.name, input.subject, outcome, trace));
   }
 
   refuse(stream: string, reply: string, error: JetStreamApiError): void {
@@ -82,9 +87,10 @@ export class Publisher {
     return seq;
   }
 
-  private store(stream: Stream, input: PublishInput, reply: string): void {
+  private store(stream: Stream, input: PublishInput, reply: string): TraceOutcome {
     const { config } = stream;
     if (config.sealed) throw jsErrors.streamSealed();
+    const only = input.trace?.only ?? false;
     let headers = withoutStatus(input.headers);
     checkSize(stream, headers, input.payload);
     const text = headerText(headers);
@@ -94,19 +100,22 @@ export class Publisher {
       checkExpectations(stream, input.subject, text);
       const duplicate = this.duplicateOf(stream, text);
       if (duplicate > 0) {
-        return this.acknowledge(stream, reply, duplicate, ',"duplicate":true');
+        this.acknowledge(stream, reply, duplicate, ',"duplicate":true');
+        return { error: 'msgid is duplicate' };
       }
       plan = planOf(stream, text);
     }
     if (config.retention === 'interest' && !this.isWanted(stream, input.subject)) {
-      const seq = this.skip(stream, input.subject, plan);
-      return this.acknowledge(stream, reply, seq);
+      if (!only) this.acknowledge(stream, reply, this.skip(stream, input.subject, plan));
+      return { nointerest: true };
     }
     [headers, plan] = withLeastTtl(stream, headers, plan);
     checkRoom(stream, input, headers, plan.rollup !== 'none');
+    if (only) return {};
     const seq = this.append(stream, input.subject, headers, input.payload, plan);
     this.acknowledge(stream, reply, seq);
     this.consumers.appended(stream, seq, input.subject);
+    return {};
   }
 
   private duplicateOf(stream: Stream, headers: string): number {

@@ -1,5 +1,6 @@
 import type { AccountStore } from '../account-store.js';
 import type { Outbox } from '../engine-io.js';
+import type { Advisories } from '../advisories.js';
 import type { ConsumerSet, StreamHandle, StreamLookup } from '../parts.js';
 import type { StreamConfig } from '../stream-config.js';
 import { subjectsCollide, SubjectSet } from '../subject-match.js';
@@ -14,6 +15,7 @@ export class StreamSet implements StreamLookup {
     private readonly store: AccountStore,
     private readonly outbox: Outbox,
     private readonly nowNs: () => bigint,
+    private readonly advisories: Advisories,
   ) {}
 
   /** Reads all streams and their consumers; those that are gone are listened to no more. */
@@ -72,6 +74,7 @@ export class StreamSet implements StreamLookup {
     this.byName.set(stream.name, stream);
     this.outbox.listen(stream.name, config.subjects);
     this.consumers.load(stream);
+    this.advisories.stream('create', stream.name);
     return stream;
   }
 
@@ -88,6 +91,7 @@ export class StreamSet implements StreamLookup {
     if (perSubject > 0 && !wasLess) stream.enforceSubjectLimit('>');
     this.consumers.updated(stream);
     if (config.retention === 'interest' && old.retention !== 'interest') this.dropUnwanted(stream);
+    this.advisories.stream('modify', stream.name);
   }
 
   delete(stream: Stream): void {
@@ -95,6 +99,7 @@ export class StreamSet implements StreamLookup {
     this.byName.delete(stream.name);
     this.store.deleteStream(stream.name);
     this.outbox.listen(stream.name, []);
+    this.advisories.stream('delete', stream.name);
   }
 
   private dropUnwanted(stream: Stream): void {

@@ -1,18 +1,42 @@
 import { randomUUID } from 'node:crypto';
-import type { JetStreamAccount } from '../../account.js';
-import { encodeJson } from '../json.js';
-import type { Outbox } from '../engine-io.js';
-import type { AckPlace } from './ack-message.js';
+import type { JetStreamAccount } from '../account.js';
+import { encodeJson } from './json.js';
+import type { Outbox } from './engine-io.js';
+import { formatTime } from './times.js';
+import type { AckPlace } from './consumers/ack-message.js';
 
 const prefix = '$JS.EVENT.ADVISORY.CONSUMER';
+const streamPrefix = '$JS.EVENT.ADVISORY.STREAM';
+const verbs = { create: 'CREATED', modify: 'UPDATED', delete: 'DELETED' } as const;
 
-/** Tells who wants to know what happens to messages, as a NATS server does. */
+/** Tells who wants to know what happens to streams, consumers and messages, as a NATS server does. */
 export class Advisories {
   constructor(
     private readonly account: JetStreamAccount,
     private readonly outbox: Outbox,
-    private readonly nowMs: () => number,
+    private readonly nowNs: () => bigint,
   ) {}
+
+  stream(action: keyof typeof verbs, stream: string): void {
+    this.say(`${streamPrefix}.${verbs[action]}.${stream}`, 'stream_action', { stream, action });
+  }
+
+  consumer(action: 'create' | 'delete', stream: string, consumer: string): void {
+    this.say(`${prefix}.${verbs[action]}.${stream}.${consumer}`, 'consumer_action', {
+      stream,
+      consumer,
+      action,
+    });
+  }
+
+  paused(stream: string, consumer: string, paused: boolean, until: string): void {
+    this.say(`${prefix}.PAUSE.${stream}.${consumer}`, 'consumer_pause', {
+      stream,
+      consumer,
+      paused,
+      pause_until: until,
+    });
+  }
 
   exceeded(stream: string, consumer: string, streamSeq: number, deliveries: number): void {
     this.say(`${prefix}.MAX_DELIVERIES.${stream}.${consumer}`, 'max_deliver', {
@@ -43,7 +67,7 @@ export class Advisories {
       payload: encodeJson({
         type: `io.nats.jetstream.advisory.v1.${type}`,
         id: randomUUID(),
-        timestamp: new Date(this.nowMs()).toISOString(),
+        timestamp: formatTime(this.nowNs()),
         ...what,
       }),
     });

@@ -1,0 +1,114 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { Authenticator, Broker, projectIdentity, type ConatIdentity } from '@rookery/conat';
+import type { ConnectRequest } from '@rookery/conat';
+import { waitFor } from '@rookery/core';
+import { RawClient } from './raw-client.js';
+
+const project = 'p1';
+
+/** By its user name: somebody bounded, a program of a project, or the hub. */
+class ByName extends Authenticator {
+  async authenticate({ options }: ConnectRequest): Promise<ConatIdentity> {
+    if (options.user === 'program') return projectIdentity(project);
+    const all = { allow: ['>'] };
+    const some = { allow: ['open.>', 'traces'] };
+    const publish = options.user === 'bounded' ? some : all;
+    return { name: options.user ?? 'x', permissions: { publish, subscribe: all, inboxes: 'all' } };
+  }
+}
+
+interface Heard {
+  readonly events: readonly Readonly<Record<string, unknown>>[];
+}
+
+let broker: Broker;
+let hub: RawClient;
+
+const as = (user: string): Promise<RawClient> =>
+  RawClient.ready(broker, { user, name: `${user}!` });
+
+function hpub(subject: string, headers: Readonly<Record<string, string>>): string {
+  const lines = Object.entries(headers).map(([key, value]) => `${key}: ${value}\r\n`);
+  const block = `NATS/1.0\r\n${lines.join('')}\r\n`;
+  return `HPUB ${subject} ${block.length} ${block.length + 1}\r\n${block}x\r\n`;
+}
+
+/** The event that came to a client on `traces`. */
+async function traceOf(client: RawClient): Promise<Heard> {
+  const found = await waitFor(
+    'the trace',
+    () => /MSG \S*traces \S+ \d+\r\n(\{.*\})\r\n/.exec(client.text) ?? undefined,
+    {
+      timeoutMs: 3_000,
+      everyMs: 2,
+    },
+  );
+  return JSON.parse(found[1]!) as Heard;
+}
+
+beforeEach(async () => {
+  broker = new Broker({ authenticator: new ByName() });
+  hub = await as('hub');
+});
+afterEach(() => broker.drain(0));
+
+describe('tracing', () => {
+  it('needs the right to publish to the destination', async () => {
+    hub.say('SUB > 1\r\n');
+    const bounded = await as('bounded');
+    bounded.say(hpub('open.x', { 'Nats-Trace-Dest': 'secret' }));
+    expect(await bounded.answers()).toBe(
+      `-ERR 'Permissions Violation for Publish to "secret"'\r\n`,
+    );
+    expect(await hub.answers()).toBe('');
+  });
+
+  it('says that a subject was refused', async () => {
+    hub.say('SUB traces 1\r\n');
+    const bounded = await as('bounded');
+    bounded.say(hpub('closed', { 'Nats-Trace-Dest': 'traces' }));
+    const { events } = await traceOf(hub);
+    expect(events).toEqual([
+      expect.objectContaining({
+        type: 'in',
+        name: 'bounded!',
+        error: 'Permissions Violation for Publish to "closed"',
+      }),
+    ]);
+  });
+
+  it('tells a project’s program nothing of who listens outside of its space', async () => {
+    hub.say('SUB project.*.x 1\r\nPING\r\n');
+    await hub.heard('PONG');
+    const program = await as('program');
+    const other = await as('program');
+    other.say('SUB x 1\r\n');
+    await other.answers();
+    program.say('SUB traces 1\r\n');
+    program.say(hpub('x', { 'Nats-Trace-Dest': 'traces', 'Nats-Trace-Only': 'true' }));
+    const { events } = await traceOf(program);
+    const heard = events
+      .filter(({ type }) => type === 'eg')
+      .map(({ ts: _, cid, ...rest }) => ({ ...rest, isShown: cid !== 0 }));
+    expect(heard).toHaveLength(2);
+    expect(heard).toContainEqual({ type: 'eg', kind: 0, isShown: false });
+    expect(heard).toContainEqual({
+      type: 'eg',
+      kind: 0,
+      isShown: true,
+      name: 'program!',
+      sub: 'x',
+    });
+    expect(events[0]).toMatchObject({ acc: project, subj: 'x' });
+    expect(await other.answers()).toBe('');
+  });
+
+  it('goes by what a message asks for, not by what it says', async () => {
+    hub.say('SUB a 1\r\n');
+    const client = await as('client');
+    const headers = { 'X-Note': 'Nats-Trace-Dest: traces', 'Nats-Trace-Only': 'true' };
+    client.say(hpub('a', headers));
+    expect(await client.answers()).toBe('');
+    expect(await hub.heard('HMSG a 1')).toContain('X-Note');
+  });
+});
