@@ -1,7 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { GiB, newId } from '@rookery/core';
+import { GiB, newId, waitFor } from '@rookery/core';
 import { MoveState } from '@rookery/move/contract';
-import { DataSource, type DeepPartial } from 'typeorm';
+import {
+  DataSource,
+  type DeepPartial,
+  type EntityTarget,
+  type ObjectLiteral,
+  type QueryRunner,
+} from 'typeorm';
 import { AuditService } from '../src/audit/audit.service.js';
 import { configFromEnvironment } from '../src/config/config.js';
 import { dataSourceOptions, openDataSource } from '../src/database/data-source.js';
@@ -212,6 +218,46 @@ describe('a commit', () => {
     const won = committed.status === 'fulfilled';
     expect(undone).toEqual({ status: 'fulfilled', value: won ? 'committed' : 'undoing' });
     expect(owner).toBe(won ? toHostId : fromHostId);
+  });
+});
+
+/** Another transaction, which changes a row and ends when the test says so. */
+async function changing(
+  entity: EntityTarget<ObjectLiteral>,
+  id: string,
+  change: object,
+): Promise<QueryRunner> {
+  const other = dataSource.createQueryRunner();
+  await other.startTransaction();
+  await other.manager.update(entity, id, change);
+  return other;
+}
+
+const someoneWaits = async (): Promise<boolean> => {
+  const waiting = await dataSource.query<unknown[]>(
+    `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+  );
+  return waiting.length > 0;
+};
+
+describe('a commit beside another transaction', () => {
+  it.each([
+    ['claims the operation', Operation, 'operationId', { attempt: 3 }, 'LEASE_LOST'],
+    ['undoes the move', ProjectMove, 'moveId', { state: 'undoing' }, 'MOVE_UNDONE'],
+    ['deletes the project', Project, 'projectId', { deletedAt: new Date() }, 'STALE_GENERATION'],
+  ] as const)('that %s waits for its end, and is refused', async (...row) => {
+    const [, entity, id, change, code] = row;
+    const other = await changing(entity, rows[id], change);
+    try {
+      const answer = authority.commit(commitOf(rows)).catch((error: unknown) => error);
+      await waitFor('it waits for the row', someoneWaits, { timeoutMs: 5000 });
+      await other.commitTransaction();
+      expect(await answer).toMatchObject({ code });
+    } finally {
+      await other.release();
+    }
+    expect((await projectOf(rows)).hostId).toBe(fromHostId);
+    expect((await moveOf(rows)).newGeneration).toBeNull();
   });
 });
 
