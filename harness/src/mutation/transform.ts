@@ -18,12 +18,14 @@ export interface TransformOptions {
  */
 export function createTransformer({ swc, mutant }: TransformOptions): SyncTransformer {
   const inner = swcTransformer(swc) as SyncTransformer;
+  // The configuration names the mutant: with it in the key, each would have every file compiled anew.
+  const configString = JSON.stringify(swc);
   const read = (source: string, file: string): string =>
     mutant?.file === file ? mutated(source, mutant) : source;
   return {
     process: (source, file, options) => inner.process(read(source, file), file, options),
     getCacheKey: (source, file, options) =>
-      inner.getCacheKey?.(read(source, file), file, options) ?? '',
+      inner.getCacheKey?.(read(source, file), file, { ...options, configString }) ?? '',
   };
 }
 
