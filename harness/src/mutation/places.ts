@@ -68,6 +68,12 @@ const fence: Place = {
     {
       file: 'modules/move/src/move-source.service.ts',
       tests: ['modules/move/test/move-source.test.ts', 'modules/move/test/move-hosts.test.ts'],
+      equivalent: [
+        {
+          ...{ was: "move.state === 'retired'", text: 'false', on: 'return;' },
+          why: 'who retires has looked before, and nothing is left to be removed',
+        },
+      ],
     },
     {
       file: 'modules/move/src/outgoing-rows.ts',
@@ -133,6 +139,14 @@ const tail: Place = {
     {
       file: 'modules/conat/src/jetstream/store/tail.ts',
       tests: ['tail', 'account-store-crash'].map((test) => `modules/conat/test/${test}.test.ts`),
+      equivalent: [
+        { was: 'this.made', text: 'true', on: 'used()', why: 'a missing folder has no files' },
+        { was: '!file', text: 'false', why: 'what it is used for then fails, and is refused' },
+        { was: 'true', text: 'false', on: 'rmSync', why: 'what fails there is passed over' },
+        { was: 'this.made = true;', why: 'it would be made, and found there, each time' },
+        { was: 'return undefined;', why: 'nothing is returned in its place' },
+        { was: '!existsSync(path)', text: 'true', why: 'a file that comes next is empty' },
+      ],
     },
     {
       file: 'modules/conat/src/jetstream/store/sqlite-account.store.ts',

@@ -116,6 +116,10 @@ describe('the source of a move, step by step', () => {
     await world.cutover();
     expectInOrder(world);
     await source.retire({ ...call(), newUrl });
+    // The pictures go before the volume that they are of.
+    const removal = world.slow.effects.filter((each) => ['freeze', 'deleteVolume'].includes(each));
+    expect(new Set(removal.slice(0, -1))).toEqual(new Set(['freeze']));
+    expect(removal.at(-1)).toBe('deleteVolume');
     expect(expectInOrder(world)).toEqual([
       ...['saved retiring', 'moved', 'forget', 'deleteVolume', 'saved retired'],
     ]);
