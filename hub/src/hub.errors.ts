@@ -79,14 +79,12 @@ export const HubErrors = catalogue('hub', {
   PROJECT_KNOWN: {
     status: 409,
     message:
-      'Project {projectId} is here already, as "{name}". Its members restore its backups; as another ' +
-      'project it needs a new id (--new-id).',
+      'Project {projectId} is here already, as "{name}". Its members restore its backups; as another project it needs a new id (--new-id).',
   },
   PROJECT_COPY_FOUND: {
     status: 409,
     message:
-      'The host {host} still has a copy of project {projectId}, which nobody must lose. Restore the ' +
-      'backup under a new id (--new-id), or take the copy away first.',
+      'The host {host} still has a copy of project {projectId}, which nobody must lose. Restore the backup under a new id (--new-id), or take the copy away first.',
   },
   BACKUP_GONE: {
     status: 410,
@@ -100,8 +98,7 @@ export const HubErrors = catalogue('hub', {
   SNAPSHOTS_LOCKED: {
     status: 409,
     message:
-      'The project has locked snapshots ({names}), which would be lost. Unlock them, or leave the ' +
-      'project where it is.',
+      'The project has locked snapshots ({names}), which would be lost. Unlock them, or leave the project where it is.',
   },
 
   // Hosts and placement
@@ -121,8 +118,6 @@ export const HubErrors = catalogue('hub', {
   },
 
   // Operations
-  ARCHIVE_NEEDS_BACKUP: { status: 409, message: 'The project has no backup to come back from.' },
-
   DRAIN_INCOMPLETE: {
     status: 409,
     message: '{failed} projects could not be moved off the host; the first: {reason}',

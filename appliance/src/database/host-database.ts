@@ -108,8 +108,9 @@ class TransactionRows implements WritableRows {
 
 /** What SQLite throws is told by its code: its class is the addon's own. */
 function codedFailure(error: unknown): unknown {
-  const { code, message: reason } = (error ?? {}) as { code?: unknown; message?: string };
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: string };
   if (typeof code !== 'string' || !code.startsWith('SQLITE_')) return error;
+  const reason = message ?? code;
   if (code === 'SQLITE_FULL') return HostErrors.HOST_DATABASE_FULL({ reason }, { cause: error });
   if (code.startsWith('SQLITE_BUSY')) {
     return HostErrors.HOST_DATABASE_BUSY({ reason }, { cause: error });

@@ -17,6 +17,6 @@ export function ownOriginOnly(trusted: TrustedProxies, origins: ProjectOrigins |
     });
     const { host } = trusted.clientOf(request);
     const ours = origins === undefined || origins.nameOf(host).kind === 'other';
-    next(ours ? undefined : HubErrors.MISDIRECTED({ host }));
+    next(ours ? undefined : HubErrors.MISDIRECTED({ host: host ?? 'what has no Host' }));
   };
 }

@@ -126,7 +126,7 @@ export class OperationsService {
     for (const row of await this.activeOf(manager, projectId)) {
       if (row.kind === 'backup.run') {
         if (isBackup || !besideBackup.includes(wanted.kind))
-          throw BackupErrors.BACKUP_IN_PROGRESS();
+          throw BackupErrors.BACKUP_IN_PROGRESS({ projectId });
       } else if (row.kind === 'project.move') {
         throw MoveErrors.PROJECT_MOVING();
       } else if (!isBackup || !besideBackup.includes(row.kind as OperationKind)) {

@@ -57,7 +57,11 @@ export class BackupAdoption {
     const { backups } = await host.list({ projectId });
     const backup = chosenOf(backups, choice.backupId);
     if (!backup) {
-      const details = { backupId: choice.backupId, projectId, repository: 'of that host' };
+      const details = {
+        backupId: choice.backupId,
+        projectId,
+        repository: 'the repository of that host',
+      };
       throw BackupErrors.BACKUP_NOT_FOUND(details);
     }
     const { backupId } = backup;

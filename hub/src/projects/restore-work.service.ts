@@ -231,7 +231,10 @@ export class RestoreWork {
       where: id === 'latest' ? { projectId } : { projectId, id },
       order: { createdAt: 'DESC' },
     });
-    if (!backup) throw BackupErrors.BACKUP_NOT_FOUND({ backupId: id, projectId });
+    if (!backup)
+      throw BackupErrors.BACKUP_NOT_FOUND({
+        ...{ backupId: id, projectId, repository: 'any repository that the hub knows' },
+      });
     return backup;
   }
 

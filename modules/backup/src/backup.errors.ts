@@ -3,7 +3,8 @@ import { catalogue } from '@rookery/core';
 export const BackupErrors = catalogue('backup', {
   BACKUP_NOT_FOUND: {
     status: 404,
-    message: 'There is no backup {backupId} of project {projectId} in the repository {repository}.',
+    message:
+      'There is no such backup in {repository}. `rookery backup list` shows those that there are.',
   },
   BACKUP_IN_PROGRESS: {
     status: 409,
@@ -28,22 +29,16 @@ export const BackupErrors = catalogue('backup', {
   BACKUP_DIFFERS: {
     status: 500,
     message:
-      'The new backup does not hold what was backed up ({differences}). It was dropped; nothing ' +
-      'else was removed. Check the repository {repository}.',
+      'The new backup does not hold what was backed up ({differences}). It was dropped; nothing else was removed. Check the repository {repository}.',
   },
   BACKUP_VERIFY_NO_ROOM: {
     status: 507,
     message:
-      'Reading the backup back needs {needed} on this host, which has {free} free. Free space, or ' +
-      'move the project to another host first.',
+      'Reading the backup back needs {needed} on this host, which has {free} free. Free space, or move the project to another host first.',
   },
   BACKUP_PATH_NOT_FOUND: {
     status: 404,
     message: 'The backup {backupId} holds no path {path}.',
-  },
-  BACKUP_TAG_INVALID: {
-    status: 400,
-    message: 'The tag "{tag}" cannot be used: {reason}.',
   },
   REPOSITORY_UNREACHABLE: {
     status: 503,
@@ -53,15 +48,13 @@ export const BackupErrors = catalogue('backup', {
   REPOSITORY_MISSING: {
     status: 503,
     message:
-      'There is no backup repository at {repository}. If its disk is not mounted, mount it. Only ' +
-      '"rookery backup init HOST" makes a new, empty one.',
+      'There is no backup repository at {repository}. If its disk is not mounted, mount it. Only "rookery backup init HOST" makes a new, empty one.',
     retryable: true,
   },
   REPOSITORY_CHANGED: {
     status: 409,
     message:
-      'At {repository} lies another backup repository ({found}) than this host has used so far ' +
-      '({known}). Bring that one back, or accept this one with "rookery backup init HOST --adopt".',
+      'At {repository} lies another backup repository ({found}) than this host has used so far ({known}). Bring that one back, or accept this one with "rookery backup init HOST --adopt".',
   },
   REPOSITORY_PASSWORD: {
     status: 500,
@@ -93,8 +86,7 @@ export const BackupErrors = catalogue('backup', {
   RESTORE_NEEDS_DISCARD: {
     status: 409,
     message:
-      'What project {projectId} holds now cannot be kept: {reason}. Restore it as a new project, ' +
-      'or with --discard: then only snapshots that are locked stay.',
+      'What project {projectId} holds now cannot be kept: {reason}. Restore it as a new project, or with --discard: then only snapshots that are locked stay.',
   },
   RESTORE_TARGET_EXISTS: {
     status: 409,

@@ -117,7 +117,8 @@ export class RepositoryProgram {
       ...argv,
     ];
     const timeout = new AbortController();
-    const timer = setTimeout(() => timeout.abort(), options.timeoutMs ?? 24 * 3_600_000);
+    const timeoutMs = options.timeoutMs ?? 24 * 3_600_000;
+    const timer = setTimeout(() => timeout.abort(), timeoutMs);
     const child = this.exec.spawn(whole, {
       env: { ...this.options.env, RESTIC_PROGRESS_FPS: '2' },
       signal: signal ? AbortSignal.any([signal, timeout.signal]) : timeout.signal,
@@ -134,14 +135,12 @@ export class RepositoryProgram {
       clearTimeout(timer);
       if (meter) clearInterval(meter);
     });
-    if (end.error) throw CoreErrors.COMMAND_MISSING({ command: argv[0] }, { cause: end.error });
+    if (end.error)
+      throw CoreErrors.COMMAND_MISSING({ command: argv[0] ?? '' }, { cause: end.error });
     if (signal?.aborted) throw CoreErrors.CANCELED();
     if (timeout.signal.aborted) {
       // It may have said why: restic from 0.17 on tries for a quarter of an hour.
-      throw (
-        this.knownError(stderr) ??
-        CoreErrors.TIMEOUT({ what: argv[0], timeoutMs: options.timeoutMs })
-      );
+      throw this.knownError(stderr) ?? CoreErrors.TIMEOUT({ what: argv[0] ?? '', timeoutMs });
     }
     const failed = options.failedIf?.test(stderr) === true;
     if (!failed && end.exit !== null && (options.okExits ?? [0]).includes(end.exit)) {

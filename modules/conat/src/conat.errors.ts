@@ -96,8 +96,7 @@ export const ConatErrors = catalogue('conat', {
   ACCOUNT_QUARANTINED: {
     status: 503,
     message:
-      'The persistence of {account} was found damaged ({reason}) and put aside as {file}. ' +
-      'Restore it from a backup or a snapshot.',
+      'The persistence of {account} was found damaged ({reason}) and put aside as {file}. Restore it from a backup or a snapshot.',
   },
   ACCOUNT_UNUSABLE: {
     status: 503,

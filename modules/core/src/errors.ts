@@ -54,8 +54,29 @@ export type ErrorFactory = (
   options?: { cause?: unknown; message?: string },
 ) => CodedError;
 
+/** What a message's `{name}`s are filled from; `message` says it all in its own words instead. */
+type FillingErrorFactory<Names extends string> = (
+  ...args:
+    | [
+        details: Readonly<Record<Names, string | number | boolean>> & ErrorDetails,
+        options?: { readonly cause?: unknown; readonly message?: string },
+      ]
+    | [details: ErrorDetails, options: { readonly cause?: unknown; readonly message: string }]
+) => CodedError;
+
+type NamesIn<Message extends string> = Message extends `${string}{${infer Name}}${infer Rest}`
+  ? Name | NamesIn<Rest>
+  : never;
+
+/** Demands what the message is filled from, so that none ever shows a `{name}`. */
+type FactoryOf<Message extends string> = string extends Message
+  ? 'write the message as one literal: its names are taken from its type'
+  : [NamesIn<Message>] extends [never]
+    ? ErrorFactory
+    : FillingErrorFactory<NamesIn<Message>>;
+
 export type Catalogue<T extends Record<string, ErrorDefinition>> = {
-  readonly [K in keyof T]: ErrorFactory;
+  readonly [K in keyof T]: FactoryOf<T[K]['message']>;
 } & { readonly [catalogueDefinitions]: CatalogueDefinitions };
 
 export interface CatalogueDefinitions {

@@ -5,10 +5,6 @@ export const MoveErrors = catalogue('move', {
     status: 400,
     message: 'The project is on that host already. Choose another one.',
   },
-  MOVE_IN_PROGRESS: {
-    status: 409,
-    message: 'Another move of the project is under way. Wait for it, or cancel it.',
-  },
   PROJECT_MOVING: {
     status: 409,
     message: 'The project is being moved right now. Try again in a moment.',

@@ -75,8 +75,7 @@ export const StorageErrors = catalogue('storage', {
   VOLUME_NO_ROOM: {
     status: 507,
     message:
-      'A volume of {wanted} does not fit in {folder}, which has {free} left. ' +
-      'Free space or choose a smaller volume.',
+      'A volume of {wanted} does not fit in {folder}, which has {free} left. Free space or choose a smaller volume.',
   },
   VOLUME_UNUSABLE: { status: 500, message: 'The volume {volume} cannot be used: {reason}' },
 });

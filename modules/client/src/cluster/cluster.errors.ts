@@ -26,8 +26,7 @@ export const ClusterErrors = catalogue('cluster', {
   DATA_DIR_CLOSED: {
     status: 500,
     message:
-      'Other users cannot enter {folder}, and those that run Postgres and the projects must. ' +
-      'Run `chmod o+x {folder}`, or use another --data.',
+      'Other users cannot enter {folder}, and those that run Postgres and the projects must. Run `chmod o+x {folder}`, or use another --data.',
   },
   DISK_TOO_FULL: {
     status: 507,

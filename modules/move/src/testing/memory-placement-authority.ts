@@ -58,7 +58,7 @@ export class MemoryPlacementAuthority extends PlacementAuthority {
     if (owner?.generation !== change.expectedGeneration || owner.hostId !== row.plan.fromHostId) {
       throw CoreErrors.STALE_GENERATION({
         given: change.expectedGeneration,
-        current: owner?.generation,
+        current: owner?.generation ?? 'none',
       });
     }
     const generation = owner.generation + 1;

@@ -54,7 +54,11 @@ export class PodmanCli {
       if (!CodedError.is(error, 'COMMAND_FAILED')) throw error;
       // The verb tells more than this host's flags.
       const command = `podman ${args[0] ?? ''}`;
-      throw CoreErrors.COMMAND_FAILED({ ...error.details, command }, { cause: error.cause });
+      const { exit, stderr } = error.details;
+      throw CoreErrors.COMMAND_FAILED(
+        { ...error.details, command, exit: exit ?? '', stderr: stderr ?? '' },
+        { cause: error.cause },
+      );
     }
   }
 

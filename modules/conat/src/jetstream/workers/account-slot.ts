@@ -177,7 +177,7 @@ export class AccountSlot {
     this.outbox.release();
   }
 
-  private openError = ConatErrors.ACCOUNT_UNUSABLE();
+  private lastOpenError: CodedError | undefined;
 
   private open(): Opened | null {
     if (this.opened) return this.opened;
@@ -206,10 +206,15 @@ export class AccountSlot {
     return new SqliteAccountStore(this.account.file, { synchronous: this.options.synchronous });
   }
 
+  private get openError(): CodedError {
+    const details = { account: this.account.id, reason: 'it is not open' };
+    return this.lastOpenError ?? ConatErrors.ACCOUNT_UNUSABLE(details);
+  }
+
   private openFailed(error: unknown): void {
     const reason = error instanceof Error ? error.message : String(error);
     if (storeFailure(error) === 'corrupt') return this.putAside(reason);
-    this.openError = ConatErrors.ACCOUNT_UNUSABLE(
+    this.lastOpenError = ConatErrors.ACCOUNT_UNUSABLE(
       { account: this.account.id, reason },
       { cause: error },
     );
