@@ -52,6 +52,7 @@ import { OperationWorker } from './operations/operation.worker.js';
 import { OperationsApi } from './operations/operations.api.js';
 import { OperationsService } from './operations/operations.service.js';
 import { PostgresPlacementAuthority } from './operations/postgres-placement-authority.js';
+import { Retention } from './retention.service.js';
 import { WorkSignal } from './operations/work-signal.js';
 import { OpenController } from './pages/open.controller.js';
 import { PagesController } from './pages/pages.controller.js';
@@ -182,13 +183,23 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     },
     {
       provide: Maintenance,
-      inject: [AuditService, IdempotencyService, AccessFeed, SessionsService],
+      inject: [AuditService, IdempotencyService, AccessFeed, SessionsService, Retention],
       useFactory: (
         audit: AuditService,
         idempotency: IdempotencyService,
         access: AccessFeed,
         sessions: SessionsService,
-      ) => new Maintenance(audit, idempotency, access, sessions, works, log),
+        retention: Retention,
+      ) => new Maintenance(audit, idempotency, access, sessions, retention, works, log),
+    },
+    {
+      provide: Retention,
+      inject: [DataSource],
+      useFactory: (dataSource: DataSource) =>
+        new Retention(dataSource, {
+          operationsDays: config.keepOperationsDays,
+          placementsDays: config.keepPlacementsDays,
+        }),
     },
     {
       provide: BackupSweep,

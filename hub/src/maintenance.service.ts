@@ -4,6 +4,7 @@ import { AccessFeed } from './access/access-feed.js';
 import { SessionsService } from './accounts/sessions.service.js';
 import { IdempotencyService } from './api/idempotency.service.js';
 import { AuditService } from './audit/audit.service.js';
+import { Retention } from './retention.service.js';
 
 const sealEveryMs = 5000;
 /** What an expired API key or session has open ends within about this. */
@@ -21,6 +22,7 @@ export class Maintenance implements OnApplicationBootstrap, OnModuleDestroy {
     private readonly idempotency: IdempotencyService,
     private readonly access: AccessFeed,
     private readonly sessions: SessionsService,
+    private readonly retention: Retention,
     private readonly enabled: boolean,
     private readonly log: Logger,
   ) {}
@@ -31,6 +33,7 @@ export class Maintenance implements OnApplicationBootstrap, OnModuleDestroy {
     this.every(sealEveryMs, () => this.audit.seal());
     this.every(forgetEveryMs, () => this.idempotency.forgetOld());
     this.every(forgetEveryMs, () => this.access.forgetOld());
+    this.every(forgetEveryMs, () => this.retention.run());
   }
 
   async onModuleDestroy(): Promise<void> {

@@ -26,6 +26,7 @@ export class AuditApi implements ApiPart<'listAudit'> {
           select: `SELECT id, at, actor, action, subject, details FROM audit_log
             WHERE $1::text IS NULL OR subject = $1`,
           ...{ parameters: [query.subject ?? null], by: ['at', 'id'], newestFirst: true },
+          idType: 'bigint',
         },
         query,
       );

@@ -71,8 +71,10 @@ async function chainHead(
 ): Promise<{ sequence: number; hash: Buffer }> {
   const last = await manager
     .createQueryBuilder(AuditRow, 'row')
-    .where('row.writer = :writer AND row.hash IS NOT NULL', { writer })
+    // Of the index of writer and sequence its last entry: `getOne` alone reads the whole chain.
+    .where('row.writer = :writer AND row.sequence IS NOT NULL', { writer })
     .orderBy('row.sequence', 'DESC')
+    .limit(1)
     .getOne();
   return { sequence: last?.sequence ?? 0, hash: last?.hash ?? Buffer.alloc(32) };
 }

@@ -12,6 +12,8 @@ const Roles = z
   .pipe(z.array(Role).min(1))
   .default(['api', 'worker', 'proxy']);
 
+const keptDays = z.coerce.number().int().min(1).max(36_500).default(90);
+
 /** Every setting of the hub; the environment is read here and nowhere else. */
 const HubEnvironment = z.object({
   /** Data folder: embedded Postgres, the hub's own secret. */
@@ -59,6 +61,10 @@ const HubEnvironment = z.object({
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info'),
   ROOKERY_HOST_OFFLINE_AFTER_MS: z.coerce.number().int().min(500).max(3_600_000).default(15_000),
+  /** Operations that have ended are forgotten after so long; the audit log keeps who did what. */
+  ROOKERY_KEEP_OPERATIONS_DAYS: keptDays,
+  /** The reasons for placements likewise. */
+  ROOKERY_KEEP_PLACEMENTS_DAYS: keptDays,
   /** The first start writes the first administrator's token here (0600). */
   ROOKERY_BOOTSTRAP_FILE: z.string().min(1).optional(),
 });
@@ -83,6 +89,8 @@ export interface HubConfig {
   readonly conatFabric: NatsFabricOptions | undefined;
   readonly logLevel: string;
   readonly hostOfflineAfterMs: number;
+  readonly keepOperationsDays: number;
+  readonly keepPlacementsDays: number;
   readonly bootstrapFile: string | undefined;
 }
 
@@ -122,6 +130,8 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
     conatFabric: fabricOf(parsed),
     logLevel: parsed.ROOKERY_LOG_LEVEL,
     hostOfflineAfterMs: parsed.ROOKERY_HOST_OFFLINE_AFTER_MS,
+    keepOperationsDays: parsed.ROOKERY_KEEP_OPERATIONS_DAYS,
+    keepPlacementsDays: parsed.ROOKERY_KEEP_PLACEMENTS_DAYS,
     bootstrapFile: parsed.ROOKERY_BOOTSTRAP_FILE,
   });
 }

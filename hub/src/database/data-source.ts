@@ -14,6 +14,7 @@ import { Claims1700000000006 } from './migrations/0006-claims.js';
 import { Egress1700000000010 } from './migrations/0010-egress.js';
 import { BackupSweep1700000000011 } from './migrations/0011-backup-sweep.js';
 import { ListsByIndex1700000000009 } from './migrations/0009-lists-by-index.js';
+import { Retention1700000000018 } from './migrations/0018-retention.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
 const migrationLock = 728_401;
@@ -49,6 +50,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       Egress1700000000010,
       BackupSweep1700000000011,
       ListsByIndex1700000000009,
+      Retention1700000000018,
     ],
   };
 }

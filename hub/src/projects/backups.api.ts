@@ -27,6 +27,7 @@ export class BackupsApi implements ApiPart<Names> {
         {
           select: 'SELECT id, created_at FROM backups WHERE project_id = $1',
           ...{ parameters: [projectId], by: ['created_at', 'id'], newestFirst: true },
+          idType: 'text',
         },
         query,
       );
