@@ -120,9 +120,11 @@ export class HostsApi implements ApiPart<Names> {
   private async views(ids: string[]): Promise<z.input<typeof HostView>[]> {
     const { manager } = this.dataSource;
     const rows = await manager.findBy(ProjectHost, { id: In(ids), status: 'active' });
-    const figures = await manager.query<{ id: string; projects: number; online: boolean }[]>(
+    const figures = await manager.query<(Figures & { id: string })[]>(
       `SELECT h.id, (SELECT count(*)::int FROM projects p
          WHERE p.host_id = h.id AND p.deleted_at IS NULL) AS projects,
+         (SELECT count(*)::int FROM projects p WHERE p.host_id = h.id AND p.deleted_at IS NULL
+           AND p.error->>'code' = 'PROJECT_MISSING') AS missing,
          coalesce(h.last_seen > now() - make_interval(secs => $2::float8 / 1000), false) AS online
        FROM project_hosts h WHERE h.id = ANY($1)`,
       [ids, this.config.hostOfflineAfterMs],
@@ -167,15 +169,18 @@ async function refuseNeeded(manager: EntityManager, host: ProjectHost): Promise<
   if (moves > 0) throw HubErrors.HOST_BUSY({ host: host.name });
 }
 
-function toView(
-  row: ProjectHost,
-  figure: { projects: number; online: boolean },
-): z.input<typeof HostView> {
+interface Figures {
+  readonly projects: number;
+  readonly missing: number;
+  readonly online: boolean;
+}
+
+function toView(row: ProjectHost, figure: Figures): z.input<typeof HostView> {
   const { id, name, region, schedulable, publicUrl, version, capabilities, capacity } = row;
   return {
     ...{ id, name, region, schedulable, publicUrl, version, capabilities, capacity },
     status: figure.online ? 'online' : 'offline',
-    projects: figure.projects,
+    ...{ projects: figure.projects, missing: figure.missing, copies: row.copies },
     lastSeenAt: row.lastSeen?.toISOString() ?? null,
     createdAt: row.createdAt.toISOString(),
   };

@@ -7,6 +7,7 @@ export {
   AuditView,
   BackupView,
   CollaboratorView,
+  HostCopyView,
   HostView,
   MoveView,
   OperationView,

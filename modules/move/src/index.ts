@@ -45,6 +45,7 @@ export {
   type TransferResult,
 } from './host.ports.js';
 export {
+  isIncomingAlive,
   IncomingMove,
   moveClaims,
   MoveJournal,

@@ -28,6 +28,8 @@ export const hostView = (name: string): HostView => ({
     projectsRunning: 1,
   },
   projects: 1,
+  missing: 0,
+  copies: 0,
   lastSeenAt: at,
   createdAt: at,
 });
