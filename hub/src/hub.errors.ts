@@ -72,11 +72,6 @@ export const HubErrors = catalogue('hub', {
   },
   PROJECT_ARCHIVED: { status: 409, message: 'The project is archived. Rehydrate it first.' },
   PROJECT_NOT_ARCHIVED: { status: 409, message: 'The project is not archived.' },
-  PROJECT_MISSING: {
-    status: 409,
-    message:
-      'The host {host} owns the project, and reports {found} of it. If its files are still there (rookery host copies {host}), take them back: rookery host adopt {host} {projectId}. Otherwise restore a backup: rookery backup restore {projectId} latest --replace.',
-  },
   PROJECT_STATE_CHANGED: {
     status: 409,
     message: 'The project changed hands meanwhile; operation {operationId} may not go on.',
@@ -89,7 +84,7 @@ export const HubErrors = catalogue('hub', {
   PROJECT_COPY_FOUND: {
     status: 409,
     message:
-      'The host {host} still has a copy of project {projectId}, which nobody must lose. Restore the backup under a new id (--new-id), or remove the copy first, if nobody needs it: rookery host copies delete {host} {projectId}.',
+      'The host {host} still has a copy of project {projectId}, which nobody must lose. Restore the backup under a new id (--new-id), or take the copy away first.',
   },
   BACKUP_GONE: {
     status: 410,
@@ -114,20 +109,23 @@ export const HubErrors = catalogue('hub', {
     status: 409,
     message: 'The host {host} still owns projects ({projects}). Drain it first.',
   },
-  HOST_BUSY: { status: 409, message: 'The host {host} takes part in unfinished work.' },
-  COPY_UNKNOWN: {
-    status: 404,
-    message: 'The host {host} holds no copy of project {projectId} beside its own projects.',
-  },
-  COPY_IS_OWNED: {
+  HOST_BUSY: {
     status: 409,
     message:
-      'The host {host} owns project {projectId}: what lies there may be all that is left of it. Take it back with rookery host adopt {host} {projectId}, or delete the project.',
+      'The host {host} takes part in unfinished work. Wait for it, or end it with "rookery op resolve".',
   },
-  COPY_NOT_OWNED: {
+  HOST_ONLINE: {
     status: 409,
+    message: 'The host {host} answers, so it is not lost. Drain it, then remove it.',
+  },
+  HOST_LOST: {
+    status: 410,
     message:
-      'Project {projectId} {place}, so the host {host} cannot take it back. Remove its copy with rookery host copies delete {host} {projectId}, or restore a backup.',
+      'The host {host} was lost. Rehydrate the project to get back what its newest backup holds.',
+  },
+  PROJECT_LOST: {
+    status: 410,
+    message: 'The host {host} was lost, and with it the project, which has no backup. Delete it.',
   },
   NO_HOST: { status: 409, message: 'No host can take the project. {reasons}' },
   CALLER_REFUSED: { status: 403, message: '{caller} may not speak for {subject}.' },
@@ -137,6 +135,13 @@ export const HubErrors = catalogue('hub', {
   },
 
   // Operations
+  OPERATION_ENDED: { status: 409, message: 'Operation {operationId} has ended: {state}.' },
+  OPERATION_RESOLVED: { status: 409, message: 'The operation was ended by hand: {reason}.' },
+  RESOLVE_REFUSED: {
+    status: 409,
+    message: 'The operation cannot be ended as {as}: {reason}. End it as {other}, or try it again.',
+  },
+
   DRAIN_INCOMPLETE: {
     status: 409,
     message: '{failed} projects could not be moved off the host; the first: {reason}',

@@ -39,14 +39,17 @@ import { MetricsController } from './conat/metrics.controller.js';
 import { ProjectRoutes } from './conat/project-routes.js';
 import { SettingsModule, type HubSettings } from './config/settings.module.js';
 import { withDatabaseErrors } from './database/database-errors.js';
-import { HostCopiesApi } from './hosts/copies.api.js';
 import { HostConnections } from './hosts/host-connections.js';
 import { HostsApi } from './hosts/hosts.api.js';
+import { LostHosts } from './hosts/lost-host.service.js';
 import { PlacementService } from './hosts/placement.service.js';
 import { IdentityModule } from './identity.module.js';
 import { SigningKeys } from './keys/signing-keys.service.js';
 import { Maintenance } from './maintenance.service.js';
 import { PostgresChildOperations } from './operations/child-operations.service.js';
+import { DebtCollector } from './operations/debt-collector.js';
+import { PostgresMoveDebts } from './operations/move-debts.service.js';
+import { OperationResolver } from './operations/operation-resolver.js';
 import { OperationStore } from './operations/operation.store.js';
 import { OperationWatcher } from './operations/operation-watcher.js';
 import { OperationWorker } from './operations/operation.worker.js';
@@ -77,14 +80,13 @@ import { ProxyAccess } from './proxy/proxy-access.js';
 const api = [
   ...[AccountsApi, AuditApi, BackupsApi, CollaboratorsApi, HealthApi, HostsApi, OperationsApi],
   ...[HostBackupsApi, BackupAdoption],
-  HostCopiesApi,
   ...[ProjectsApi, ProjectWorkApi, SessionsApi, SnapshotsApi, ApiParts, IdempotencyService],
 ];
 const services = [
   ...[AccountsService, LoginService, SessionCookie, SessionsService],
-  ...[AccessChanges, OpenAccess, PlacementService],
-  ...[OperationsService, OperationStore, OperationWatcher, WorkSignal],
-  ...[PostgresChildOperations, PostgresPlacementAuthority],
+  ...[AccessChanges, OpenAccess, PlacementService, LostHosts],
+  ...[OperationsService, OperationStore, OperationWatcher, OperationResolver, WorkSignal],
+  ...[PostgresChildOperations, PostgresPlacementAuthority, PostgresMoveDebts],
   ...[BackupIndex, ProjectQueries, ProjectRecords, ProjectWork, RestoreWork],
 ];
 
@@ -159,10 +161,10 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
       provide: OperationWorker,
       inject: [
         ...[DataSource, OperationStore, HostConnections, ProjectRecords, WorkSignal],
-        ...[PostgresPlacementAuthority, PostgresChildOperations],
+        ...[PostgresPlacementAuthority, PostgresChildOperations, PostgresMoveDebts],
       ],
       useFactory: (
-        ...[dataSource, store, hosts, records, signal, authority, children]: [
+        ...[dataSource, store, hosts, records, signal, authority, children, debts]: [
           DataSource,
           OperationStore,
           HostConnections,
@@ -170,6 +172,7 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
           WorkSignal,
           PostgresPlacementAuthority,
           PostgresChildOperations,
+          PostgresMoveDebts,
         ]
       ) => {
         const { leaseMs, operationsMax } = tuning;
@@ -179,6 +182,7 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
           records: withDatabaseErrors(records),
           authority: withDatabaseErrors(authority),
           children: withDatabaseErrors(children),
+          debts: withDatabaseErrors(debts),
         };
         return new OperationWorker(dataSource, store, ports, signal, options, log);
       },
@@ -209,6 +213,15 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
       useFactory: (dataSource: DataSource, index: BackupIndex) =>
         new BackupSweep(dataSource, index, {
           ...{ enabled: works, everyMs: tuning.backupSweepMs, log },
+          hostOfflineAfterMs: config.hostOfflineAfterMs,
+        }),
+    },
+    {
+      provide: DebtCollector,
+      inject: [DataSource, HostConnections],
+      useFactory: (dataSource: DataSource, hosts: HostConnections) =>
+        new DebtCollector(dataSource, hosts, {
+          ...{ enabled: works, everyMs: tuning.debtsMs, log },
           hostOfflineAfterMs: config.hostOfflineAfterMs,
         }),
     },

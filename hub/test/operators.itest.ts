@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { waitFor } from '@rookery/core';
-import { FakeHost } from './support/fake-host.js';
+import { DataSource } from 'typeorm';
+import { FakeHost, type FakeRepository } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 import { TestHub, type Operation, type Project } from './support/test-hub.js';
 
@@ -11,9 +12,11 @@ let hub: TestHub;
 let a: FakeHost;
 let b: FakeHost;
 const hosts: FakeHost[] = [];
+const repository: FakeRepository = new Map();
 
 async function join(name: string): Promise<FakeHost> {
-  const host = await FakeHost.join({ name, hubUrl: hub.url, joinToken: await hub.joinToken() });
+  const joinToken = await hub.joinToken();
+  const host = await FakeHost.join({ name, hubUrl: hub.url, joinToken, repository });
   host.peers = () => hosts;
   hosts.push(host);
   return host;
@@ -21,7 +24,7 @@ async function join(name: string): Promise<FakeHost> {
 
 beforeAll(async () => {
   postgres = await startPostgres();
-  hub = await TestHub.start(postgres.url, {}, { operationsMax });
+  hub = await TestHub.start(postgres.url, {}, { operationsMax, debtsMs: 100 });
   a = await join('a');
   b = await join('b');
 });
@@ -64,6 +67,192 @@ describe('work that waits for other work', () => {
     expect(await hub.ended(operationId, 5000)).toMatchObject({ state: 'canceled' });
     release();
     await hub.ended(child.id);
+  });
+});
+
+describe('a destination that is lost', () => {
+  /** A move that is at `method` of one of its hosts. */
+  async function moveTo(to: FakeHost, at: FakeHost, method: string) {
+    const { id } = await onA();
+    at.calls.length = 0;
+    const release = at.hold(method);
+    const { operation } = await post(`/projects/${id}/move`, { host: to.name });
+    await waitFor(`${method} was called`, () => at.calls.includes(method), { timeoutMs: 10_000 });
+    return { id, operation, release };
+  }
+  const runsOnA = (id: string, generation: number) =>
+    waitFor(
+      'the project runs on a again',
+      async () => {
+        const { fenced, state } = a.projects.get(id) ?? {};
+        const shown = await hub.project(id);
+        const isBack = shown.hostId === a.hostId && shown.placementGeneration === generation;
+        return isBack && shown.state === 'running' && state === 'running' && fenced === false;
+      },
+      { timeoutMs: 10_000 },
+    );
+
+  it('after the fence: the project runs on its source at once, shown truly, and may be used', async () => {
+    const c = await join('c');
+    const { id, operation, release } = await moveTo(c, a, 'move.source.cutover');
+    expect(await hub.project(id)).toMatchObject({ state: 'stopping', desiredState: 'running' });
+    await c.disconnect();
+    release();
+    expect((await hub.ended(operation.id)).state).toBe('failed');
+    await runsOnA(id, 1);
+    await hub.succeeded(await post(`/projects/${id}/stop`));
+    expect(await hub.ok('GET', `/hosts/${c.hostId}`)).toMatchObject({ owed: 1 });
+    expect(c.landings.size).toBe(1);
+    await c.connect();
+    await waitFor('the landing is dropped', () => c.landings.size === 0, { timeoutMs: 10_000 });
+    await waitFor('nothing is owed', async () => (await owed(c)) === 0, { timeoutMs: 10_000 });
+    await hub.ok('DELETE', `/hosts/${c.hostId}`);
+  });
+
+  it('can be removed without anything else being done', async () => {
+    const d = await join('d');
+    const { id, operation } = await moveTo(d, d, 'move.destination.verify');
+    expect(await hub.problem('DELETE', `/hosts/${d.hostId}?lost=true`)).toBe('HOST_ONLINE');
+    expect(await hub.project(id)).toMatchObject({ state: 'stopped', desiredState: 'running' });
+    await d.disconnect();
+    await isOffline(d);
+    expect(await hub.problem('DELETE', `/hosts/${d.hostId}`)).toBe('HOST_BUSY');
+    expect(await hub.ok('DELETE', `/hosts/${d.hostId}?lost=true`)).toEqual({
+      ...{ projectsTakenBack: 0, projectsLost: 0 },
+    });
+    expect(await hub.ended(operation.id)).toMatchObject({
+      ...{ state: 'failed', error: { code: 'OPERATION_RESOLVED' } },
+    });
+    await runsOnA(id, 1);
+  });
+
+  it('after the commit: the source has the project again; what it alone had is archived', async () => {
+    const e = await join('e');
+    const [kept, gone] = [
+      await hub.createProject({ host: 'e' }),
+      await hub.createProject({ host: 'e' }),
+    ];
+    await hub.succeeded(await post(`/projects/${kept.id}/backups`));
+    const { id, operation } = await moveTo(e, e, 'move.destination.activate');
+    expect(await hub.project(id)).toMatchObject({ state: 'starting', hostId: e.hostId });
+    await e.disconnect();
+    await isOffline(e);
+    expect(await hub.ok('DELETE', `/hosts/${e.hostId}?lost=true`)).toEqual({
+      ...{ projectsTakenBack: 1, projectsLost: 2 },
+    });
+    expect((await hub.ended(operation.id)).state).toBe('failed');
+    await runsOnA(id, 3);
+    expect(await hub.project(kept.id)).toMatchObject({
+      ...{ state: 'archived', hostId: null, error: { code: 'HOST_LOST' } },
+    });
+    expect(await hub.project(gone.id)).toMatchObject({
+      ...{ state: 'error', hostId: null, error: { code: 'PROJECT_LOST' } },
+    });
+    expect(await hub.problem('POST', `/projects/${gone.id}/start`, { body: {} })).toBe(
+      'PROJECT_LOST',
+    );
+    await hub.succeeded(await hub.ok('DELETE', `/projects/${gone.id}`));
+    await hub.succeeded(await post(`/projects/${kept.id}/rehydrate`, { host: 'b' }));
+    expect(await hub.project(kept.id)).toMatchObject({ state: 'stopped', host: 'b', error: null });
+  });
+
+  const owed = async (host: FakeHost) =>
+    (await hub.ok<{ owed: number }>('GET', `/hosts/${host.hostId}`)).owed;
+  const isOffline = (host: FakeHost) =>
+    waitFor(
+      'the host is offline',
+      async () => (await hub.ok('GET', `/hosts/${host.hostId}`))['status'] === 'offline',
+      { timeoutMs: 10_000 },
+    );
+});
+
+describe('an operation that does not end', () => {
+  /** A move that is stuck because the destination refuses to take over. */
+  async function stuckMove(): Promise<{ id: string; operation: Operation }> {
+    const { id } = await onA();
+    b.fail('move.destination.activate', 'before', 1000, new Error('refused'));
+    const { operation } = await post(`/projects/${id}/move`, { host: 'b' });
+    await waitFor('it has failed', async () => (await shown(operation)).tries > 0, {
+      timeoutMs: 10_000,
+    });
+    return { id, operation };
+  }
+  const shown = ({ id }: Operation) => hub.ok<Operation>('GET', `/operations/${id}`);
+  const resolve = (operation: Operation, as: string, token = hub.admin.token) =>
+    hub.call<Operation & { code?: string }>('POST', `/operations/${operation.id}/resolve`, {
+      ...{ token, body: { as } },
+    });
+
+  it('shows its step, its last error, its tries, who it waits for and since when', async () => {
+    const before = Date.now();
+    const { operation } = await stuckMove();
+    const view = await shown(operation);
+    expect(view).toMatchObject({
+      ...{ step: 'activating', attempt: 1, lastError: { code: 'INTERNAL' } },
+      waitsFor: { kind: 'host', id: b.hostId, name: 'b' },
+    });
+    expect(Date.parse(view.waitsFor?.since ?? '')).toBeGreaterThanOrEqual(before - 1000);
+    b.faults = [];
+    await hub.succeeded({ operation });
+    expect(await shown(operation)).toMatchObject({ tries: 0, lastError: null, waitsFor: null });
+  });
+
+  it('goes on at once when it is stuck and tried again', async () => {
+    const { operation } = await stuckMove();
+    const source = hub.app.get(DataSource);
+    // As if its tries were used up: the worker loses it, and nobody claims it for an hour.
+    await source.query(
+      `UPDATE operations SET state = 'stuck', attempt = attempt + 1, lease_expires_at = NULL,
+         run_at = now() + interval '1 h' WHERE id = $1`,
+      [operation.id],
+    );
+    b.faults = [];
+    await post(`/operations/${operation.id}/retry`);
+    await waitFor('it ends', async () => (await shown(operation)).endedAt !== null, {
+      timeoutMs: 10_000,
+    });
+    expect((await shown(operation)).state).toBe('succeeded');
+    expect(await hub.problem('POST', `/operations/${operation.id}/retry`, { body: {} })).toBe(
+      'OPERATION_ENDED',
+    );
+  });
+
+  it('is ended by an administrator alone, as what the owner allows, and says what is left', async () => {
+    const { id, operation } = await stuckMove();
+    const { token, accountId } = await hub.createAccount('editor@example.org');
+    await hub.ok('PUT', `/projects/${id}/collaborators/${accountId}`, { body: { role: 'editor' } });
+    expect((await resolve(operation, 'failed', token)).body.code).toBe('FORBIDDEN');
+    expect((await resolve(operation, 'done')).body.code).toBe('RESOLVE_REFUSED');
+    const { body } = await resolve(operation, 'failed');
+    expect(body).toMatchObject({ state: 'failed', error: { code: 'OPERATION_RESOLVED' } });
+    expect(body.leaves.join()).toMatch(/host a has the project again.*host b/);
+    b.faults = [];
+    await waitFor('it runs on a', () => a.projects.get(id)?.state === 'running', {
+      timeoutMs: 10_000,
+    });
+    expect(a.projects.get(id)).toMatchObject({ generation: 3, fenced: false });
+    expect(await hub.project(id)).toMatchObject({ hostId: a.hostId, placementGeneration: 3 });
+    await hub.succeeded(await post(`/projects/${id}/stop`));
+    const { items } = await hub.ok<{ items: { action: string }[] }>(
+      'GET',
+      `/audit?subject=operation:${operation.id}`,
+    );
+    expect(items.map(({ action }) => action)).toContain('operation.resolve');
+  });
+
+  it('of any kind is ended, and the project is free for others', async () => {
+    const { id } = await onA(false);
+    const release = a.hold('projects.start');
+    const { operation } = await post(`/projects/${id}/start`);
+    await waitFor('it has begun', async () => (await shown(operation)).attempt === 1, {
+      timeoutMs: 5000,
+    });
+    expect((await resolve(operation, 'failed')).body).toMatchObject({
+      ...{ state: 'failed', leaves: [expect.stringMatching('host a')] },
+    });
+    expect(await hub.project(id)).toMatchObject({ state: 'created' });
+    release();
+    await hub.succeeded(await post(`/projects/${id}/start`));
   });
 });
 

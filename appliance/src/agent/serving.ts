@@ -1,11 +1,8 @@
 import { serve, type ConatClient, type ServiceServer } from '@rookery/conat';
 import type { CallContext, Fence, Handlers, JobContext } from '@rookery/core/contract';
 import type { hostBackups } from '@rookery/backup/contract';
-import type { hostCopies } from '@rookery/conat/contract';
-import type { hostProjects } from '@rookery/runner/contract';
 import type { hostSnapshots } from '@rookery/storage/contract';
 import { HostErrors } from '../host.errors.js';
-import type { HostCopies } from '../books/host-copies.js';
 import type { ProjectAccounts } from '../books/project-accounts.js';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { HostWriters } from './host-writers.js';
@@ -98,53 +95,9 @@ export function closingStores(
     repository: (input, context) => backups.repository(input, context),
     init: (input, context) => backups.init(input, context),
     restore: (input, context) => backups.restore(input, context),
-    settle: (input, context) => backups.settle(input, context),
     restorePath: (input, context) => backups.restorePath(input, context),
   };
 }
-
-/**
- * Where storage has no snapshots a clone reads the live files, too: the origin's persistence is
- * closed meanwhile.
- */
-export function cloningClosed(
-  handlers: Handlers<typeof hostProjects>,
-  accounts: Pick<ProjectAccounts, 'whileClosed'>,
-): Handlers<typeof hostProjects> {
-  return {
-    ...handlers,
-    clone: (input, context) =>
-      accounts.whileClosed(input.fromProjectId, () => handlers.clone(input, context)),
-  };
-}
-
-/** A project that was taken back is reached here again, whatever its last move said. */
-export function adoptingOpen(
-  handlers: Handlers<typeof hostProjects>,
-  books: ProjectBooks,
-): Handlers<typeof hostProjects> {
-  const adopt: (typeof handlers)['adopt'] = async (input, context) => {
-    const view = await handlers.adopt(input, context);
-    await books.change(input.fence.projectId, (row, save) => {
-      if (row && row.ingressState !== 'open') save({ ingressState: 'open' });
-    });
-    return view;
-  };
-  return { ...handlers, adopt };
-}
-
-/** Serves what lies on the host beside its own projects. */
-export const copyHandlers = (copies: HostCopies): Handlers<typeof hostCopies> => ({
-  list: async () => ({ copies: await copies.list() }),
-  keep: async ({ projectId, kept }) => {
-    await copies.keep(projectId, kept);
-    return {};
-  },
-  delete: async ({ fence }) => {
-    await copies.delete(fence);
-    return {};
-  },
-});
 
 /** Answers of a host without a repository. */
 export const noBackups: Handlers<typeof hostBackups> = {
@@ -167,7 +120,6 @@ export const noBackups: Handlers<typeof hostBackups> = {
   restore: async () => {
     throw HostErrors.BACKUPS_NOT_CONFIGURED();
   },
-  settle: async () => ({ placed: false }),
   restorePath: async () => {
     throw HostErrors.BACKUPS_NOT_CONFIGURED();
   },

@@ -4,12 +4,10 @@ import {
   type HostCapabilities,
   type HostCapacity,
   type ProjectReport,
-  type ReportSpan,
 } from '@rookery/conat/contract';
 import type { Clock } from '@rookery/core';
 import type { ContainerDriver } from '@rookery/runner';
 import type { StorageDriver } from '@rookery/storage/contract';
-import type { HostCopies } from '../books/host-copies.js';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
 import { version } from '../version.js';
@@ -28,11 +26,6 @@ interface Usage {
   readonly askedAt: number;
 }
 
-export interface ReportedPage {
-  readonly projects: ProjectReport[];
-  readonly span: ReportSpan;
-}
-
 /** The host's backups, as far as they are told. */
 export interface HostBackups {
   readonly drivers: readonly string[];
@@ -48,7 +41,6 @@ export class HostStatus {
     private readonly containers: ContainerDriver,
     private readonly books: ProjectBooks,
     private readonly backups: HostBackups | undefined,
-    private readonly copies: Pick<HostCopies, 'count'>,
     private readonly clock: Clock,
   ) {}
 
@@ -88,17 +80,14 @@ export class HostStatus {
       capabilities: await this.capabilities(),
       capacity: await this.capacity(),
       images: await this.storage.listImages(),
-      copies: await this.copies.count(),
     };
   }
 
   /** All projects, in pages that fit into one message each; one empty page when there are none. */
-  async *reports(): AsyncGenerator<ReportedPage, void> {
+  async *reports(): AsyncGenerator<ProjectReport[], void> {
     const ids = (await this.books.list()).map(({ projectId }) => projectId).sort();
     let page: ProjectReport[] = [];
     let bytes = 0;
-    let after: string | undefined;
-    const span = (upTo?: string) => ({ ...(after && { after }), ...(upTo && { upTo }) });
     for (const id of ids) {
       // As it is now, not as it was before the pages that went ahead.
       const row = await this.books.get(id);
@@ -106,14 +95,13 @@ export class HostStatus {
       const report = await this.report(row);
       const reportBytes = Buffer.byteLength(JSON.stringify(report));
       if (page.length === reportPage.projectsMax || bytes + reportBytes > reportPage.bytesMax) {
-        const upTo = page.at(-1)?.projectId;
-        yield { projects: page, span: span(upTo) };
-        [page, bytes, after] = [[], 0, upTo];
+        yield page;
+        [page, bytes] = [[], 0];
       }
       page.push(report);
       bytes += reportBytes;
     }
-    yield { projects: page, span: span() };
+    yield page;
     this.forget(ids);
   }
 

@@ -186,14 +186,13 @@ export class HubLink {
   private async report(hub: ServiceClient<typeof hostReports>): Promise<number> {
     const { record, status, ownership, access, clock } = this.parts;
     let everyMs: number | undefined;
-    for await (const page of status.reports()) {
-      const { projects } = page;
+    for await (const projects of status.reports()) {
       const reported = { ids: projects.map(({ projectId }) => projectId), at: clock.now() };
       if (everyMs !== undefined) {
-        await ownership.learn(reported, (await hub.projects(page)).owned);
+        await ownership.learn(reported, (await hub.projects({ projects })).owned);
         continue;
       }
-      const reply = await hub.heartbeat({ ...(await status.figures()), ...page });
+      const reply = await hub.heartbeat({ ...(await status.figures()), projects });
       everyMs = reply.heartbeatEveryMs;
       await record.update(reply);
       await access.learn(reply.accessRevision);

@@ -1,5 +1,4 @@
 import { Broker, ConatClient, createServiceClient } from '@rookery/conat';
-import { hostCopies } from '@rookery/conat/contract';
 import { hostBackups } from '@rookery/backup/contract';
 import type { BeforeApplicationShutdown } from '@nestjs/common';
 import { backoffMs, CodedError, SystemClock, type Logger } from '@rookery/core';
@@ -52,14 +51,11 @@ export class HubConat extends HostConnections implements BeforeApplicationShutdo
   backups(hostId: string, options?: HostCallOptions) {
     return this.of(hostBackups, hostId, options);
   }
-  copies(hostId: string, options?: HostCallOptions) {
-    return this.of(hostCopies, hostId, options);
-  }
   source(hostId: string, options?: HostCallOptions) {
-    return this.of(moveSource, hostId, options);
+    return this.of(moveSource, hostId, options, away);
   }
   destination(hostId: string, options?: HostCallOptions) {
-    return this.of(moveDestination, hostId, options);
+    return this.of(moveDestination, hostId, options, away);
   }
 
   private async connect(): Promise<ConatClient> {
@@ -81,12 +77,13 @@ export class HubConat extends HostConnections implements BeforeApplicationShutdo
     contract: C,
     hostId: string,
     options: HostCallOptions = {},
+    offline: Offline = hostOffline,
   ): ServiceClient<C> {
     const { patienceMs = this.options.patienceMs } = options;
     const methods: Record<string, unknown> = {};
     for (const name of Object.keys(contract.methods)) {
       methods[name] = (input: unknown, callOptions?: { signal?: AbortSignal }) =>
-        this.patiently(hostId, patienceMs, callOptions?.signal, async () => {
+        this.patiently({ hostId, patienceMs, offline }, callOptions?.signal, async () => {
           const client = createServiceClient(await this.client(), contract, { hostId } as never);
           const method = (client as unknown as Record<string, AnyMethod>)[name]!;
           return method(input, callOptions);
@@ -96,8 +93,7 @@ export class HubConat extends HostConnections implements BeforeApplicationShutdo
   }
 
   private async patiently<T>(
-    hostId: string,
-    patienceMs: number,
+    { hostId, patienceMs, offline }: Callee,
     signal: AbortSignal | undefined,
     task: () => Promise<T>,
   ): Promise<T> {
@@ -112,12 +108,29 @@ export class HubConat extends HostConnections implements BeforeApplicationShutdo
           this.options.log.info({ hostId }, 'a host is being stopped; its work waits for it');
         } else if (!CodedError.is(error, 'SERVICE_UNAVAILABLE')) throw error;
         if (this.clock.now() >= giveUpAt) {
-          throw HubErrors.HOST_OFFLINE({ host: hostId }, { cause: error });
+          throw offline(hostId, error);
         }
         await this.clock.delay(20 + backoffMs(n, retry), signal);
       }
     }
   }
 }
+
+interface Callee {
+  readonly hostId: string;
+  readonly patienceMs: number;
+  readonly offline: Offline;
+}
+
+type Offline = (host: string, cause: unknown) => CodedError;
+
+const hostOffline: Offline = (host, cause) => HubErrors.HOST_OFFLINE({ host }, { cause });
+
+/**
+ * A move's steps say how long they go on without a host: one whose processes are restarted takes
+ * longer than a person waits for one call.
+ */
+const away: Offline = (host, cause) =>
+  new CodedError({ ...hostOffline(host, cause).toJSON(), retryable: true }, { cause });
 
 type AnyMethod = (input: unknown, options?: unknown) => Promise<never>;

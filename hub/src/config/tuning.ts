@@ -12,6 +12,8 @@ export interface HubTuning {
   readonly accessStaleMs: number;
   /** About this often the index of backups is compared with each repository. */
   readonly backupSweepMs: number;
+  /** So often hosts that are back are told what ended moves owe them. */
+  readonly debtsMs: number;
   /** A request's headers must have come within this. */
   readonly headersMs: number;
   /** And its body, where it is for the hub itself. */
@@ -25,6 +27,7 @@ export const defaultTuning: HubTuning = {
   durableDatabase: true,
   accessStaleMs: 60_000,
   backupSweepMs: 15 * 60_000,
+  debtsMs: 2000,
   headersMs: 15_000,
   bodyMs: 30_000,
 };

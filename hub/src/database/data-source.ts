@@ -1,7 +1,12 @@
 import { DataSource, DefaultNamingStrategy, type DataSourceOptions } from 'typeorm';
 import { Account, ApiKey, LoginTicket, Session, SshKey } from './entities/account.entity.js';
 import { HostKey, JoinToken, ProjectHost } from './entities/host.entity.js';
-import { IdempotencyRecord, Operation, ProjectMove } from './entities/operation.entity.js';
+import {
+  HostDebt,
+  IdempotencyRecord,
+  Operation,
+  ProjectMove,
+} from './entities/operation.entity.js';
 import { PlacementDecision, PlacementReservation } from './entities/placement.entity.js';
 import { Collaborator, Project } from './entities/project.entity.js';
 import { AuditRow, Backup, SigningKey, UsageRecord } from './entities/record.entity.js';
@@ -13,9 +18,9 @@ import { SessionsOfKeys1700000000005 } from './migrations/0005-sessions-of-keys.
 import { Claims1700000000006 } from './migrations/0006-claims.js';
 import { Egress1700000000010 } from './migrations/0010-egress.js';
 import { BackupSweep1700000000011 } from './migrations/0011-backup-sweep.js';
-import { Copies1700000000014 } from './migrations/0014-copies.js';
 import { ListsByIndex1700000000009 } from './migrations/0009-lists-by-index.js';
 import { Retention1700000000018 } from './migrations/0018-retention.js';
+import { WaysOut1700000000012 } from './migrations/0012-ways-out.js';
 
 /** Hub processes on one Postgres take turns at migrating. */
 const migrationLock = 728_401;
@@ -38,7 +43,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
     poolSize: poolConnectionsMax,
     entities: [
       ...[Account, ApiKey, Session, LoginTicket, SshKey, Project, Collaborator],
-      ...[ProjectHost, HostKey, JoinToken, Operation, ProjectMove, IdempotencyRecord],
+      ...[ProjectHost, HostKey, JoinToken, Operation, ProjectMove, HostDebt, IdempotencyRecord],
       ...[PlacementDecision, PlacementReservation, Backup, UsageRecord, AuditRow, SigningKey],
     ],
     migrations: [
@@ -52,7 +57,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       BackupSweep1700000000011,
       ListsByIndex1700000000009,
       Retention1700000000018,
-      Copies1700000000014,
+      WaysOut1700000000012,
     ],
   };
 }

@@ -12,6 +12,7 @@ import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { ProjectHost } from '../database/entities/host.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import { HostConnections } from './host-connections.js';
+import { LostHosts } from './lost-host.service.js';
 import { OperationsService } from '../operations/operations.service.js';
 
 type Names =
@@ -88,18 +89,23 @@ export class HostsApi implements ApiPart<Names> {
       await this.record(this.dataSource.manager, caller, 'backup-repository', id);
       return made;
     },
-    removeHost: async ({ caller, params }) => {
+    removeHost: async ({ caller, params, query }) => {
       requireAdmin(caller);
-      await this.dataSource.transaction(async (manager) => {
+      const isLost = query.lost === 'true';
+      const settled = await this.dataSource.transaction(async (manager) => {
         const host = await lockHost(manager, params.hostId);
-        await refuseNeeded(manager, host);
+        if (isLost) await this.refuseOnline(manager, host);
+        else await refuseNeeded(manager, host);
         await manager.update(ProjectHost, host.id, { status: 'removed', schedulable: false });
         await manager.query('UPDATE host_keys SET retired_at = now() WHERE host_id = $1', [
           host.id,
         ]);
-        await this.record(manager, caller, 'remove', host.id);
+        await manager.query('DELETE FROM host_debts WHERE host_id = $1', [host.id]);
+        await this.record(manager, caller, isLost ? 'remove-lost' : 'remove', host.id);
+        return isLost ? this.lost.settle(manager, host, actorOf(caller)) : {};
       });
-      return {};
+      this.operations.nudge();
+      return settled;
     },
   };
 
@@ -108,6 +114,7 @@ export class HostsApi implements ApiPart<Names> {
     private readonly operations: OperationsService,
     private readonly audit: AuditService,
     private readonly hosts: HostConnections,
+    private readonly lost: LostHosts,
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
   ) {}
 
@@ -120,11 +127,10 @@ export class HostsApi implements ApiPart<Names> {
   private async views(ids: string[]): Promise<z.input<typeof HostView>[]> {
     const { manager } = this.dataSource;
     const rows = await manager.findBy(ProjectHost, { id: In(ids), status: 'active' });
-    const figures = await manager.query<(Figures & { id: string })[]>(
+    const figures = await manager.query<({ id: string } & Figures)[]>(
       `SELECT h.id, (SELECT count(*)::int FROM projects p
          WHERE p.host_id = h.id AND p.deleted_at IS NULL) AS projects,
-         (SELECT count(*)::int FROM projects p WHERE p.host_id = h.id AND p.deleted_at IS NULL
-           AND p.error->>'code' = 'PROJECT_MISSING') AS missing,
+         (SELECT count(*)::int FROM host_debts d WHERE d.host_id = h.id) AS owed,
          coalesce(h.last_seen > now() - make_interval(secs => $2::float8 / 1000), false) AS online
        FROM project_hosts h WHERE h.id = ANY($1)`,
       [ids, this.config.hostOfflineAfterMs],
@@ -134,6 +140,16 @@ export class HostsApi implements ApiPart<Names> {
       const figure = figures.find((each) => each.id === id);
       return row && figure ? [toView(row, figure)] : [];
     });
+  }
+
+  /** @throws HOST_ONLINE */
+  private async refuseOnline(manager: EntityManager, host: ProjectHost): Promise<void> {
+    const [{ online }] = await manager.query<[{ online: boolean }]>(
+      `SELECT coalesce(last_seen > now() - make_interval(secs => $2::float8 / 1000), false) AS online
+       FROM project_hosts WHERE id = $1`,
+      [host.id, this.config.hostOfflineAfterMs],
+    );
+    if (online) throw HubErrors.HOST_ONLINE({ host: host.name });
   }
 
   private record(
@@ -171,7 +187,7 @@ async function refuseNeeded(manager: EntityManager, host: ProjectHost): Promise<
 
 interface Figures {
   readonly projects: number;
-  readonly missing: number;
+  readonly owed: number;
   readonly online: boolean;
 }
 
@@ -180,7 +196,8 @@ function toView(row: ProjectHost, figure: Figures): z.input<typeof HostView> {
   return {
     ...{ id, name, region, schedulable, publicUrl, version, capabilities, capacity },
     status: figure.online ? 'online' : 'offline',
-    ...{ projects: figure.projects, missing: figure.missing, copies: row.copies },
+    projects: figure.projects,
+    owed: figure.owed,
     lastSeenAt: row.lastSeen?.toISOString() ?? null,
     createdAt: row.createdAt.toISOString(),
   };

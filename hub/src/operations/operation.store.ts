@@ -3,6 +3,7 @@ import type { Progress } from '@rookery/core/contract';
 import { LeaseGuard, SagaErrors, SagaStore, type SagaRecord } from '@rookery/move';
 import { DataSource } from 'typeorm';
 import type { OperationState } from '../database/entities/operation.entity.js';
+import { awaitedHost } from './awaited-host.js';
 
 /** A stuck operation is tried again after this: a host may have come back. */
 const stuckRetryS = 60;
@@ -32,6 +33,11 @@ export class OperationStore extends SagaStore {
       `WITH saved AS (
          UPDATE operations SET saga = $3, state = $4, step = $5, error = $6, result = $7,
            ended_at = CASE WHEN $8 THEN now() END,
+           waits_since = CASE WHEN step = $5 THEN coalesce(waits_since, now()) ELSE now() END,
+           waits_for = CASE WHEN NOT $8 THEN (
+             SELECT jsonb_build_object('kind', 'host', 'id', h.id, 'name', h.name)
+             FROM project_hosts h WHERE h.id = coalesce($10::uuid,
+               (SELECT p.host_id FROM projects p WHERE p.id = operations.project_id))) END,
            run_at = CASE WHEN $4 = 'stuck' THEN now() + make_interval(secs => $9) ELSE run_at END
          WHERE id = $1 AND attempt = $2 AND lease_expires_at > now() AND ended_at IS NULL
          RETURNING cancel_requested, parent_id, ended_at),
@@ -49,6 +55,7 @@ export class OperationStore extends SagaStore {
         record.result === undefined ? null : JSON.stringify(record.result),
         ended,
         stuckRetryS,
+        awaitedHost(record) ?? null,
       ],
     );
     const row = rows[0];
@@ -58,7 +65,9 @@ export class OperationStore extends SagaStore {
 
   async saveProgress(operationId: string, attempt: number, progress: Progress): Promise<void> {
     await this.dataSource.query(
-      'UPDATE operations SET progress = $3 WHERE id = $1 AND attempt = $2 AND ended_at IS NULL',
+      `UPDATE operations SET progress = $3,
+         waits_since = CASE WHEN progress = $3::jsonb THEN waits_since ELSE now() END
+       WHERE id = $1 AND attempt = $2 AND ended_at IS NULL`,
       [operationId, attempt, JSON.stringify(progress)],
     );
   }
@@ -132,7 +141,10 @@ export async function parkOperation(
 ): Promise<void> {
   await dataSource.query(
     `UPDATE operations SET lease_expires_at = now(), run_at = CASE
-       WHEN run_at = $3::timestamptz THEN now() + make_interval(secs => $4) ELSE now() END
+       WHEN run_at = $3::timestamptz THEN now() + make_interval(secs => $4) ELSE now() END,
+       waits_since = now(), waits_for = (
+         SELECT jsonb_build_object('kind', 'operation', 'id', c.id) FROM operations c
+         WHERE c.parent_id = $1 AND c.ended_at IS NULL ORDER BY c.created_at LIMIT 1)
      WHERE id = $1 AND attempt = $2`,
     [operation.id, operation.attempt, operation.runAt, waitingS],
   );

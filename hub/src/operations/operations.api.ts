@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { SagaErrors } from '@rookery/move';
 import { DataSource, In } from 'typeorm';
+import { requireAdmin } from '../accounts/accounts.api.js';
 import { actorOf, type Caller } from '../accounts/auth.service.js';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { pageOfRows } from '../api/pages.js';
@@ -8,12 +9,19 @@ import { AuditService } from '../audit/audit.service.js';
 import { Operation } from '../database/entities/operation.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import { ProjectQueries } from '../projects/project.queries.js';
+import { OperationResolver } from './operation-resolver.js';
 import { OperationStore } from './operation.store.js';
 import { OperationWatcher } from './operation-watcher.js';
 import { toOperationView } from './operation.views.js';
 import { WorkSignal } from './work-signal.js';
 
-type Names = 'listOperations' | 'getOperation' | 'watchOperation' | 'cancelOperation';
+type Names =
+  | 'listOperations'
+  | 'getOperation'
+  | 'watchOperation'
+  | 'cancelOperation'
+  | 'retryOperation'
+  | 'resolveOperation';
 
 /**
  * A caller sees what happens to its projects, and what it began; administrators see all. What it
@@ -64,6 +72,21 @@ export class OperationsApi implements ApiPart<Names> {
       this.signal.ring();
       return toOperationView(await this.require(caller, operation.id));
     },
+    retryOperation: async ({ caller, params }) => {
+      const { id } = await this.require(caller, params.operationId);
+      await this.refuseViewer(caller, await this.require(caller, id));
+      await this.resolver.retry(id, actorOf(caller));
+      this.signal.ring();
+      return toOperationView(await this.require(caller, id));
+    },
+    resolveOperation: async ({ caller, params, body }) => {
+      requireAdmin(caller);
+      const { id } = await this.require(caller, params.operationId);
+      const reason = `an administrator called it ${body.as}`;
+      await this.resolver.resolve(id, { as: body.as, actor: actorOf(caller), reason });
+      this.signal.ring();
+      return toOperationView(await this.require(caller, id));
+    },
   };
 
   constructor(
@@ -73,6 +96,7 @@ export class OperationsApi implements ApiPart<Names> {
     private readonly watcher: OperationWatcher,
     private readonly audit: AuditService,
     private readonly signal: WorkSignal,
+    private readonly resolver: OperationResolver,
   ) {}
 
   /** @throws OPERATION_UNKNOWN also for what the caller may not see. */

@@ -8,7 +8,7 @@ import {
   type MoveDetails,
   type MovePlan,
 } from '@rookery/move';
-import { DataSource, IsNull, type EntityManager } from 'typeorm';
+import { DataSource, type EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { HostKey, ProjectHost } from '../database/entities/host.entity.js';
@@ -77,7 +77,8 @@ export class PostgresPlacementAuthority extends PlacementAuthority {
         details: { ...move.details, ...details } as Record<string, never>,
         ...(endings.includes(state) && move.endedAt === null && { endedAt: () => 'now()' }),
       });
-      await this.showOnProject(manager, move, endings.includes(state) ? null : state);
+      const shown = endings.includes(state) ? null : state;
+      await this.showOnProject(manager, move, shown, details['resumed'] === true);
     });
   }
 
@@ -161,21 +162,32 @@ export class PostgresPlacementAuthority extends PlacementAuthority {
     manager: EntityManager,
     move: ProjectMove,
     state: MoveState | null,
+    resumed = false,
   ): Promise<void> {
     const { operationId } = move;
+    const before = (await manager.findOneByOrFail(Project, { id: move.projectId })).moveStatus;
+    const wasFenced = !resumed && before?.fenced === true;
+    const fenced = state !== null && isFencedIn(state, wasFenced);
     await manager.update(Project, move.projectId, {
-      moveStatus: state === null ? null : { operationId, state },
+      moveStatus: state === null ? null : { operationId, state, ...(fenced && { fenced }) },
     });
   }
 
   private async key(hostId: string, purpose: HostKey['purpose']): Promise<string> {
+    // A host that was removed meanwhile has retired ones alone; what can end without it shall.
     const found = await this.dataSource.manager.findOne(HostKey, {
-      where: { hostId, purpose, retiredAt: IsNull() },
-      order: { createdAt: 'DESC' },
+      where: { hostId, purpose },
+      order: { retiredAt: { direction: 'DESC', nulls: 'FIRST' }, createdAt: 'DESC' },
     });
     if (!found) throw CoreErrors.NOT_FOUND({ what: `${purpose} key of host`, id: hostId });
     return found.publicKey;
   }
+}
+
+/** States in which the project stands still; an undo and `stuck` leave it as it was. */
+function isFencedIn(state: MoveState, before: boolean): boolean {
+  if (state === 'undoing' || state === 'stuck') return before;
+  return ['cutover', 'verifying', 'committing', 'activating'].includes(state);
 }
 
 const isUndone = (move: ProjectMove): boolean =>

@@ -17,7 +17,7 @@ import {
 } from '../hosts/placement.service.js';
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
-import { defaultImage, imageOf, ProjectQueries } from './project.queries.js';
+import { defaultImage, homeless, imageOf, ProjectQueries } from './project.queries.js';
 
 /** Who asks for work, and under which idempotency key. */
 export interface Asking {
@@ -153,7 +153,7 @@ export class ProjectWork {
   ): Promise<Operation> {
     const { host, asking, parentId } = options;
     const { id: projectId, hostId } = project;
-    if (hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+    if (hostId === null) throw homeless(project);
     await this.operations.refuseConflict(manager, projectId, {
       ...{ kind: 'project.move', lane: 'lifecycle' },
     });
@@ -313,7 +313,7 @@ export class ProjectWork {
     const { project } = await this.queries.require(asking.caller, projectId, 'editor', {
       ...{ manager, lock: true },
     });
-    if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+    if (project.hostId === null) throw homeless(project);
     return project;
   }
 
@@ -344,11 +344,6 @@ export class ProjectWork {
 
 export const isAlive = (project: Pick<Project, 'state'>): boolean =>
   project.state === 'running' || project.state === 'starting';
-
-/** Whether it runs, or would if its host had not lost it. */
-export const shouldRun = (project: Project): boolean =>
-  isAlive(project) ||
-  (project.error?.code === 'PROJECT_MISSING' && project.desiredState === 'running');
 
 const startsIt = (operation: Operation): boolean =>
   operation.kind === 'project.start' ||

@@ -1,5 +1,6 @@
 import { Inject, Injectable, Optional } from '@nestjs/common';
 import type { ProjectView } from '@rookery/client/contract';
+import { CodedError } from '@rookery/core';
 import type { ProjectRole, ProjectSpec } from '@rookery/core/contract';
 import { ProjectOrigins } from '@rookery/proxy';
 import { DataSource, In, IsNull, type EntityManager } from 'typeorm';
@@ -27,6 +28,12 @@ export const specOf = (project: Project): ProjectSpec => ({
   publicPorts: project.publicPorts,
   ...(project.egress !== null && { egress: project.egress }),
 });
+
+/** Why a project has no host. */
+export function homeless(project: Pick<Project, 'error'>): CodedError {
+  if (project.error?.code === 'PROJECT_LOST') return new CodedError(project.error);
+  return HubErrors.PROJECT_ARCHIVED();
+}
 
 /** Reads projects as callers may see them. */
 @Injectable()
@@ -104,6 +111,13 @@ export class ProjectQueries {
   }
 }
 
+/** A project that a move has stopped does not run, though nobody asked for it to be stopped. */
+function shownState({ state, moveStatus }: Project): Project['state'] {
+  if (moveStatus?.fenced !== true || (state !== 'running' && state !== 'starting')) return state;
+  if (moveStatus.state === 'cutover') return 'stopping';
+  return moveStatus.state === 'activating' ? 'starting' : 'stopped';
+}
+
 function toProjectView(
   project: Project,
   role: ProjectRole,
@@ -112,7 +126,7 @@ function toProjectView(
   return {
     id: project.id,
     name: project.title,
-    state: project.state,
+    state: shownState(project),
     desiredState: project.desiredState,
     hostId: project.hostId,
     host: project.host?.name ?? null,

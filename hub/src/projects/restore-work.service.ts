@@ -13,8 +13,8 @@ import {
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
 import { BackupIndex } from './backup-index.service.js';
-import { imageOf, ProjectQueries } from './project.queries.js';
-import { isAlive, ProjectWork, shouldRun, type Asking } from './project-work.service.js';
+import { homeless, imageOf, ProjectQueries } from './project.queries.js';
+import { isAlive, ProjectWork, type Asking } from './project-work.service.js';
 
 export interface RestoreChoice {
   readonly host?: string | undefined;
@@ -50,7 +50,7 @@ export class RestoreWork {
   ): Promise<Operation> {
     return this.work.begin(async (manager) => {
       const project = await this.lock(manager, asking, projectId, 'editor');
-      if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+      if (project.hostId === null) throw homeless(project);
       return this.operations.insert(manager, {
         ...{ kind: 'snapshot.restore', lane: 'lifecycle', ...asking, projectId },
         input: {
@@ -64,7 +64,7 @@ export class RestoreWork {
   async backUp(asking: Asking, projectId: string): Promise<Operation> {
     return this.work.begin(async (manager) => {
       const project = await this.lock(manager, asking, projectId, 'editor');
-      if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+      if (project.hostId === null) throw homeless(project);
       return this.operations.insert(manager, {
         ...{ kind: 'backup.run', lane: 'backup', ...asking, projectId },
         input: { projectId, tags: [] },
@@ -120,7 +120,7 @@ export class RestoreWork {
     project: Project,
     what: Chosen & { path: string },
   ): Promise<Operation> {
-    if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+    if (project.hostId === null) throw homeless(project);
     const { id: projectId } = project;
     return this.operations.insert(manager, {
       ...{ kind: 'backup.restore-path', lane: 'lifecycle', ...asking, projectId },
@@ -191,7 +191,7 @@ export class RestoreWork {
         ...{
           backupId: choice.backup.id,
           latest: choice.latest,
-          wasRunning: shouldRun(project),
+          wasRunning: isAlive(project),
           start: choice.start,
         },
         discard: choice.discard === true,

@@ -2,13 +2,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { BackupErrors } from '@rookery/backup';
 import { hostBackups, nameTag, type BackupRecord } from '@rookery/backup/contract';
 import { ConatClient, createServiceClient, joiningIdentityName, serve } from '@rookery/conat';
-import {
-  hostAccess,
-  hostCopies,
-  hostRegistration,
-  hostReports,
-  identityNames,
-} from '@rookery/conat/contract';
+import { hostAccess, hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
 import { CoreErrors, createLogger, GiB } from '@rookery/core';
 import type {
   Fence,
@@ -18,7 +12,7 @@ import type {
   ServiceContract,
 } from '@rookery/core/contract';
 import { moveDestination, moveSource } from '@rookery/move/contract';
-import { admitAttempt, noAttempts, RunnerErrors, type KnownAttempts } from '@rookery/runner';
+import { admitAttempt, noAttempts, type KnownAttempts } from '@rookery/runner';
 import { hostProjects, type HostProjectView } from '@rookery/runner/contract';
 import { hostSnapshots } from '@rookery/storage/contract';
 import { createUser } from '@nats-io/nkeys';
@@ -65,12 +59,6 @@ export class FakeHost {
   /** Landed at the destination of a move, not yet a project. */
   readonly landings = new Map<string, string>();
   readonly retired: string[] = [];
-  /** Restores fail when all is there but the swap, which the host repeats later. */
-  stallsAtPlacing = false;
-  readonly unfinished = new Map<string, () => void>();
-  /** Contents that lie there beside its projects, and which of them are kept. */
-  readonly copies = new Map<string, string>();
-  readonly kept = new Set<string>();
   readonly repository: FakeRepository;
   /** False: a host of before backups were read back. */
   verifies = true;
@@ -161,23 +149,6 @@ export class FakeHost {
     await on(hostBackups, this.backupHandlers);
     await on(moveSource, this.sourceHandlers);
     await on(moveDestination, this.destinationHandlers);
-    await on(hostCopies, {
-      list: async () => ({
-        copies: [...this.copies.keys()].map((projectId) => ({
-          ...{ projectId, generation: 1, usedBytes: 4096, kept: this.kept.has(projectId) },
-        })),
-      }),
-      keep: async ({ projectId, kept }) => {
-        if (kept) this.kept.add(projectId);
-        else this.kept.delete(projectId);
-        return {};
-      },
-      delete: async ({ fence }) => {
-        this.fence(fence);
-        this.copies.delete(fence.projectId);
-        return {};
-      },
-    });
     await on(hostAccess, {
       changed: async () => {
         this.accessNews += 1;
@@ -202,8 +173,6 @@ export class FakeHost {
       version: '0.1.0',
       ...this.figures(),
       images: [],
-      ...(projects.length === this.projects.size && { span: {} }),
-      copies: this.copies.size - this.kept.size,
       projects: projects.map(([projectId, { generation, state }]) => ({
         ...{ projectId, generation, state, diskUsedBytes: 4096 },
       })),
@@ -349,14 +318,6 @@ export class FakeHost {
       if (!this.projects.has(fence.projectId)) this.put(fence, spec, content);
       return this.view(fence.projectId);
     },
-    adopt: async ({ fence, spec }) => {
-      this.fence(fence);
-      const content = this.copies.get(fence.projectId);
-      if (content === undefined) throw RunnerErrors.NOTHING_TO_ADOPT({ ...fence });
-      this.copies.delete(fence.projectId);
-      this.put(fence, spec, content).state = 'stopped';
-      return this.view(fence.projectId);
-    },
     get: async ({ projectId }) => this.view(projectId),
     stats: async () => ({ cpuSeconds: 1, memoryBytes: 2, memoryLimitBytes: 3, pids: 4 }),
     exec: async ({ command }, { stdin, stdout }) => {
@@ -451,22 +412,8 @@ export class FakeHost {
       if (known && known.generation < fence.generation && !replace) {
         throw CoreErrors.INVALID_INPUT({ reason: 'an older copy is here' });
       }
-      const place = () => void (this.put(fence, spec, backup.content).state = 'stopped');
-      const placed = known !== undefined && known.generation >= fence.generation;
-      if (this.stallsAtPlacing && !placed) {
-        this.unfinished.set(fence.projectId, place);
-        throw BackupErrors.RESTORE_FAILED({
-          reason: 'the content is complete, its place is not free',
-        });
-      }
-      place();
+      this.put(fence, spec, backup.content).state = 'stopped';
       return { bytes: backup.content.length, files: 1 };
-    },
-    settle: async ({ fence }) => {
-      this.unfinished.get(fence.projectId)?.();
-      this.unfinished.delete(fence.projectId);
-      const generation = this.projects.get(fence.projectId)?.generation ?? -1;
-      return { placed: generation >= fence.generation };
     },
     restorePath: async ({ fence, backupId }) => {
       this.fence(fence);
@@ -502,9 +449,10 @@ export class FakeHost {
         manifest: { snapshots: [], final: { name: 'move-1', uuid: randomUUID() } },
       };
     },
-    resume: async ({ fence, restart }) => {
+    resume: async ({ fence, restart, takeBack }) => {
       this.fence(fence);
       const project = this.projects.get(fence.projectId);
+      if (project && takeBack) project.generation = takeBack.generation;
       if (project?.fenced === true) {
         Object.assign(project, { fenced: false, ...(restart && { state: 'running' }) });
       }

@@ -65,6 +65,11 @@ export const BackupErrors = catalogue('backup', {
     message: 'Someone else keeps the backup repository {repository} locked. Try again later.',
     retryable: true,
   },
+  REPOSITORY_READ_ONLY: {
+    status: 500,
+    message:
+      'The backup repository {repository} can only be read: {reason}. Make it writable for this host and run it again.',
+  },
   REPOSITORY_FULL: {
     status: 507,
     message: 'The backup repository {repository} has no room left. Make room and run it again.',
@@ -78,10 +83,6 @@ export const BackupErrors = catalogue('backup', {
     status: 500,
     message: 'The restore failed: {reason}. What was there before is unchanged.',
     retryable: true,
-  },
-  RESTORE_GIVEN_UP: {
-    status: 409,
-    message: 'This restore was given up. Start a new one.',
   },
   RESTORE_DISK_FULL: {
     status: 507,

@@ -103,6 +103,12 @@ export class RepositoryProgram {
   ): CodedError {
     if (!CodedError.is(error, 'COMMAND_FAILED')) return toCodedError(error);
     const reason = reasonOf(error);
+    if (failed === 'BACKUP_FAILED' && /read-only file system/i.test(reason)) {
+      return BackupErrors.REPOSITORY_READ_ONLY(
+        { repository: this.repository, reason },
+        { cause: error },
+      );
+    }
     const code = /no space left|disk quota exceeded/i.test(reason) ? full : failed;
     return BackupErrors[code]({ repository: this.repository, reason }, { cause: error });
   }
@@ -119,14 +125,17 @@ export class RepositoryProgram {
     const timeout = new AbortController();
     const timeoutMs = options.timeoutMs ?? 24 * 3_600_000;
     const timer = setTimeout(() => timeout.abort(), timeoutMs);
+    const hopeless = new AbortController();
     const child = this.exec.spawn(whole, {
       env: { ...this.options.env, RESTIC_PROGRESS_FPS: '2' },
-      signal: signal ? AbortSignal.any([signal, timeout.signal]) : timeout.signal,
+      signal: AbortSignal.any([timeout.signal, hopeless.signal, ...(signal ? [signal] : [])]),
     });
     const meter = options.onWritten && child.pid && watchWritten(child.pid, options.onWritten);
     let stderr = '';
     child.stderr.on('data', (chunk: Buffer) => {
       stderr = (stderr + chunk.toString('utf8')).slice(-stderrKeptChars);
+      // restic would try for a quarter of an hour.
+      if (cannotWrite.test(stderr)) hopeless.abort();
     });
     child.stdin.end();
     const lines = createInterface({ input: child.stdout, crlfDelay: Infinity });
@@ -137,6 +146,8 @@ export class RepositoryProgram {
     });
     if (end.error)
       throw CoreErrors.COMMAND_MISSING({ command: argv[0] ?? '' }, { cause: end.error });
+    // One that was killed leaves its lock behind, which nobody else may take away for half an hour.
+    if (end.exit === null && !hopeless.signal.aborted) await options.unlock?.();
     if (signal?.aborted) throw CoreErrors.CANCELED();
     if (timeout.signal.aborted) {
       // It may have said why: restic from 0.17 on tries for a quarter of an hour.
@@ -175,6 +186,10 @@ export class RepositoryProgram {
 /** The repository's server did not answer: whether a repository is there is not known. */
 export const noConnection = /connection refused|no such host|dial tcp|i\/o timeout/i;
 
+/** restic cannot leave its lock: nobody holds another, there is only no writing there. */
+const cannotWrite =
+  /(Save\(<lock|unable to create lock)[^\n]*(read-only file system|permission denied|operation not permitted)/i;
+
 /** What the programs say, in the words of restic 0.14 to 0.18 and rustic 0.9 to 0.11. */
 const patterns: readonly (readonly [
   RegExp,
@@ -184,6 +199,7 @@ const patterns: readonly (readonly [
     /wrong password|no key found|No suitable key found|password is incorrect/i,
     'REPOSITORY_PASSWORD',
   ],
+  [cannotWrite, 'REPOSITORY_READ_ONLY'],
   [/already locked|unable to create lock/i, 'REPOSITORY_LOCKED'],
   [
     // The last: rustic, and restic from 0.17 on, read the file of a full id at once.

@@ -15,6 +15,8 @@ import { parseJson, type RunOptions } from './repository-program.js';
 /** restic's own word for "a source file could not be read". */
 const incompleteExit = 3;
 
+const unlockEveryMs = 3_600_000;
+
 const Status = z.object({
   message_type: z.literal('status'),
   bytes_done: z.number().default(0),
@@ -36,6 +38,7 @@ export type ResticOptions = ProgramDriverOptions;
 /** restic 0.14 or newer. */
 export class ResticDriver extends ProgramDriver {
   readonly name = 'restic';
+  private unlockedAt: number | undefined;
   protected readonly versionArg = 'version';
 
   protected readonly configArgs = ['cat', 'config', '--no-lock'];
@@ -66,6 +69,7 @@ export class ResticDriver extends ProgramDriver {
         },
       },
     );
+    await this.unlockNowAndThen();
     if (!summary) throw BackupErrors.BACKUP_FAILED({ reason: 'restic gave no summary' });
     const { snapshot_id: id, total_duration: seconds } = summary;
     const [snapshot] = await this.snapshots([id]);
@@ -110,11 +114,24 @@ export class ResticDriver extends ProgramDriver {
   protected call(args: readonly string[], options: RunOptions): Promise<number> {
     return this.program.run([...this.base(), ...args], {
       ...options,
-      // Removes locks of processes that are dead, or that have not refreshed theirs for half an hour.
-      unlock: async () => {
-        await this.exec.run([...this.base(), 'unlock'], this.quick()).catch(() => undefined);
-      },
+      unlock: () => this.unlock(),
     });
+  }
+
+  /**
+   * Locks of those that died with their host stay until somebody needs the repository alone; each
+   * is read by everybody until then. After a backup, so that what cannot be written is not tried.
+   */
+  private async unlockNowAndThen(): Promise<void> {
+    const now = performance.now();
+    if (this.unlockedAt !== undefined && now - this.unlockedAt < unlockEveryMs) return;
+    this.unlockedAt = now;
+    await this.unlock();
+  }
+
+  /** Removes locks of processes that are dead, or that have not refreshed theirs for half an hour. */
+  private async unlock(): Promise<void> {
+    await this.exec.run([...this.base(), 'unlock'], this.quick()).catch(() => undefined);
   }
 
   private base(): string[] {

@@ -1,7 +1,17 @@
-import { mkdir, mkdtemp, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import {
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { SystemExec, waitFor } from '@rookery/core';
 import { ResticDriver, RusticDriver } from '@rookery/backup';
 import { backupDriverConformance } from '@rookery/backup/testing';
 import type { BackupDriver } from '@rookery/backup';
@@ -16,6 +26,56 @@ const subject = (driver: BackupDriver) => ({ driver, dispose: async () => undefi
 backupDriverConformance('restic', async (folder) =>
   subject(new ResticDriver(await repositoryIn(folder))),
 );
+
+describe('a repository of restic', () => {
+  const exec = new SystemExec();
+  let folder: string;
+  let options: Awaited<ReturnType<typeof repositoryIn>>;
+  let request: Parameters<BackupDriver['backup']>[0];
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'rookery-backup-restic-'));
+    options = await repositoryIn(folder);
+    await new ResticDriver(options).init();
+    const source = join(folder, 'source');
+    await mkdir(source);
+    await writeFile(join(source, 'a'), 'x');
+    request = { folders: { project: source }, host: 'project-x', tags: [] };
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  it('that can only be read is said to be so at once, and not taken for locked', async () => {
+    const { repository } = options;
+    await exec.run(['mount', '--bind', repository, repository]);
+    try {
+      await exec.run(['mount', '-o', 'remount,bind,ro', repository]);
+      const failed = new ResticDriver(options).backup(request);
+      await expect(failed).rejects.toMatchObject({
+        ...{ code: 'REPOSITORY_READ_ONLY', retryable: false },
+        message: expect.stringMatching(/read-only file system/),
+      });
+    } finally {
+      await exec.run(['umount', repository]);
+    }
+    await expect(new ResticDriver(options).backup(request)).resolves.toBeDefined();
+  });
+
+  it('keeps no locks of those that were killed', async () => {
+    const { repository, passwordFile } = options;
+    const locks = () => readdir(join(repository, 'locks'));
+    const killed = exec.spawn([
+      ...['restic', '--repo', repository, '--password-file', passwordFile],
+      ...['--no-cache', 'backup', '--stdin'],
+    ]);
+    await waitFor('it holds a lock', async () => (await locks()).length > 0, {
+      timeoutMs: 20_000,
+    });
+    killed.kill('SIGKILL');
+    await killed.ended;
+    expect(await locks()).toHaveLength(1);
+    await new ResticDriver(options).backup(request);
+    expect(await locks()).toEqual([]);
+  });
+});
 
 const nowhere = { repository: '/none', passwordFile: '/none', workFolder: '/none' };
 if (await new RusticDriver(nowhere).available()) {

@@ -7,7 +7,6 @@ export {
   AuditView,
   BackupView,
   CollaboratorView,
-  HostCopyView,
   HostView,
   MoveView,
   OperationView,

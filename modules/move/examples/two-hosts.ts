@@ -23,6 +23,7 @@ import {
   MemoryHostProjects,
   MemoryIngressGate,
   MemoryMoveJournal,
+  MemoryMoveDebts,
   MemoryPlacementAuthority,
   MemorySagaStore,
 } from '@rookery/move/testing';
@@ -108,7 +109,7 @@ export async function run() {
     store.create(newSagaRecord(moveProject, { operationId, input: move }));
 
     const executor = new SagaExecutor({ store });
-    const ports = { authority, hosts: new LocalHosts([from, to]) };
+    const ports = { authority, hosts: new LocalHosts([from, to]), debts: new MemoryMoveDebts() };
     const outcome = await executor.run(moveProject, ports, store.claim(operationId));
     return {
       outcome,

@@ -6,6 +6,7 @@ import {
   HostId,
   job,
   MoveId,
+  PlacementGeneration,
   ProjectListener,
   ProjectSpec,
   service,
@@ -102,7 +103,14 @@ export const moveSource = service(
       { silenceMs: 60_000 },
     ),
     /** Undo of cutover and copy: lifts the fence, drops temporary snapshots, starts again if it ran. */
-    resume: job(MoveCall.extend({ restart: z.boolean() }), z.object({})),
+    resume: job(
+      MoveCall.extend({
+        restart: z.boolean(),
+        /** The commit is taken back as well: the project is here, at this newer generation. */
+        takeBack: z.object({ generation: PlacementGeneration, spec: ProjectSpec }).optional(),
+      }),
+      z.object({}),
+    ),
     /** After the destination confirmed: removes the copy; late requests get the new address. */
     retire: job(MoveCall.extend({ newUrl: z.url().optional() }), z.object({})),
   },
@@ -128,7 +136,8 @@ export const moveDestination = service(
     ),
     /** Received UUIDs, read-only flags, every snapshot expected. Reads only. */
     verify: call(MoveCall.extend({ manifest: MoveManifest }), z.object({}), {
-      timeoutMs: 60_000,
+      // The project stands still meanwhile, and a destination that is lost never answers.
+      timeoutMs: 15_000,
       idempotent: true,
     }),
     /**
@@ -144,7 +153,13 @@ export const moveDestination = service(
       }),
     ),
     /** Undo of prepare: revokes the authorization, deletes the landing area. */
-    abandon: job(MoveCall, z.object({})),
+    abandon: job(
+      MoveCall.extend({
+        /** Also behind the commit: the source has the project again, what is here is of the past. */
+        takenBack: z.boolean().default(false),
+      }),
+      z.object({}),
+    ),
   },
 );
 

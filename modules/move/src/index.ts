@@ -25,17 +25,16 @@ export {
   type SagaStatus,
 } from './saga/saga.ports.js';
 export { SagaErrors } from './saga/saga.errors.js';
+export { MoveHosts, type MoveDestinationClient, type MoveSourceClient } from './move-hosts.js';
 export {
-  MoveHosts,
   moveProject,
-  type MoveDestinationClient,
   type MoveInput,
   type MovePorts,
   type MoveResult,
   type MoveSagaState,
   type MoveSagaTypes,
-  type MoveSourceClient,
 } from './move-project.saga.js';
+export { MoveDebts, payMoveDebt, type MoveDebt, type TakeBack } from './move-debts.js';
 export { PlacementAuthority, type MoveDetails, type MovePlan } from './placement-authority.js';
 export {
   HostProjects,
@@ -45,7 +44,6 @@ export {
   type TransferResult,
 } from './host.ports.js';
 export {
-  isIncomingAlive,
   IncomingMove,
   moveClaims,
   MoveJournal,

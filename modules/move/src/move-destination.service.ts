@@ -45,7 +45,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
         throw MoveErrors.MOVE_COMMITTED();
       }
       const { storage } = this.ports;
-      await this.refuseCopyHere(fence, context.params['hostId'] ?? 'the destination');
+      await this.refuseCopyHere(fence);
       const { imageDigest } = input.spec;
       const hasImage =
         imageDigest !== undefined && (await storage.imagePath(imageDigest)) !== undefined;
@@ -100,11 +100,12 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
 
   /** Undo of prepare, also when it was never heard of: then it bars it. */
   readonly abandon = (input: In<'abandon'>, context: JobContext): Promise<Out<'abandon'>> => {
-    const { fence, moveId } = input;
+    const { fence, moveId, takenBack } = input;
     return this.inTurn('abandon', fence, moveId, context, async (found) => {
-      if (found?.state === 'activating' || found?.state === 'active') {
-        throw MoveErrors.MOVE_COMMITTED();
-      }
+      const committed = found?.state === 'activating' || found?.state === 'active';
+      if (committed && !takenBack) throw MoveErrors.MOVE_COMMITTED();
+      // A project like any other here, which the host knows not to be its own any more.
+      if (found?.state === 'active') return {};
       const tombstone: IncomingMove = found ?? {
         moveId,
         projectId: fence.projectId,
@@ -148,17 +149,14 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
     });
   }
 
-  private async refuseCopyHere(fence: Fence, host: string): Promise<void> {
+  private async refuseCopyHere(fence: Fence): Promise<void> {
     const { projects, storage } = this.ports;
-    const { projectId } = fence;
-    const project = await projects.get(projectId);
+    const project = await projects.get(fence.projectId);
     if (project && project.generation >= fence.generation) {
       throw MoveErrors.MOVE_SAME_HOST();
     }
-    // Left by an earlier stay: the source of that move is still cleaning up, or never will.
-    if (project || (await storage.volume(projectId))) {
-      throw MoveErrors.MOVE_STALE_COPY({ host, projectId });
-    }
+    // Left by an earlier stay: the source of that move is still cleaning up.
+    if (project || (await storage.volume(fence.projectId))) throw MoveErrors.MOVE_STALE_COPY();
   }
 
   /** Room is promised to one move at a time, counting what earlier ones have yet to use. */

@@ -1,28 +1,16 @@
 import { CodedError } from '@rookery/core';
-import type {
-  CodedErrorView,
-  HostId,
-  MoveId,
-  ProjectId,
-  ServiceClient,
-} from '@rookery/core/contract';
-import type { moveDestination, MoveManifest, moveSource, MoveState } from './contract.js';
+import type { CodedErrorView, HostId, MoveId, ProjectId } from '@rookery/core/contract';
+import type { MoveManifest, MoveState } from './contract.js';
+import { isAway, payMoveDebt, type MoveDebt, type MoveDebts } from './move-debts.js';
 import { MoveErrors } from './move.errors.js';
+import type { MoveDestinationClient, MoveHosts, MoveSourceClient } from './move-hosts.js';
 import type { MovePlan, PlacementAuthority } from './placement-authority.js';
 import { never, nothing, saga, step, type SagaEnding, type StepContext } from './saga/saga.js';
-
-export type MoveSourceClient = ServiceClient<typeof moveSource>;
-export type MoveDestinationClient = ServiceClient<typeof moveDestination>;
-
-/** The two hosts' services. */
-export abstract class MoveHosts {
-  abstract source(hostId: HostId): MoveSourceClient;
-  abstract destination(hostId: HostId): MoveDestinationClient;
-}
 
 export interface MovePorts {
   readonly authority: PlacementAuthority;
   readonly hosts: MoveHosts;
+  readonly debts: MoveDebts;
 }
 
 export interface MoveInput {
@@ -58,6 +46,9 @@ export interface MoveResult {
   readonly startError?: CodedErrorView;
 }
 
+/** What the destination holds of an undone move is in nobody's way: it is not waited for long. */
+const abandonMs = 5_000;
+
 /** The types of `moveProject`. */
 export interface MoveSagaTypes {
   readonly ports: MovePorts;
@@ -75,12 +66,18 @@ type Context = StepContext<MoveSagaTypes>;
  * transaction on move state, attempt and generation. After it there is only forward.
  *
  * The undos run from the failed step back: a project that was fenced runs again on its source
- * before anything is asked of the destination, which may be the one that is gone.
+ * before anything is asked of the destination, which may be the one that is gone. Then what it
+ * holds is written down as owed, and the move ends. So is the removal of a source that went away
+ * after the destination had taken over.
  */
 export const moveProject = saga<MoveSagaTypes>(
   'project.move',
   [
-    step('preparing', { do: reserveAndAuthorize, undo: revokeAndDropLanding }),
+    step('preparing', {
+      do: reserveAndAuthorize,
+      undo: revokeAndDropLanding,
+      retry: { attempts: 3 },
+    }),
     // The project runs meanwhile: a network that is away for a minute is worth waiting for.
     step('copying', {
       do: copyRounds,
@@ -89,9 +86,19 @@ export const moveProject = saga<MoveSagaTypes>(
     }),
     // Every writer is fenced, durably, before the last picture is taken: what is acknowledged after
     // the picture would be lost. Only the source's own database can hold the fence over a reboot.
-    step('cutover', { do: fenceStopAndSendLast, undo: resumeAtSource }),
+    // The project stands still from here on: a destination that does not come back within seconds
+    // is not waited for.
+    step('cutover', {
+      do: fenceStopAndSendLast,
+      undo: resumeAtSource,
+      retry: { attempts: 8, maxMs: 3000 },
+    }),
     // Before ownership changes: afterwards the source's copy is the one to be thrown away.
-    step('verifying', { do: verifyArrived, undo: nothing('reads only') }),
+    step('verifying', {
+      do: verifyArrived,
+      undo: nothing('reads only'),
+      retry: { attempts: 2 },
+    }),
     // A worker that lost its lease may stand right before this step. It cannot commit: the
     // transaction asks for the newest attempt, and `beginUndo` takes the state `committing` away
     // before a single effect is undone.
@@ -142,8 +149,7 @@ async function reserveAndAuthorize(context: Context): Promise<Partial<MoveSagaSt
     )
     .catch((error: unknown) => {
       // Nobody listens on its subject: that is what a person should read, not the subject.
-      const silent = ['SERVICE_UNAVAILABLE', 'CONAT_ROUTE_MISSING'];
-      if (!CodedError.is(error) || !silent.includes(error.code)) throw error;
+      if (!isAway(error) || CodedError.is(error, 'TIMEOUT')) throw error;
       throw MoveErrors.DESTINATION_OFFLINE({ hostId: plan.toHostId }, { cause: error });
     });
   return {
@@ -155,7 +161,22 @@ async function reserveAndAuthorize(context: Context): Promise<Partial<MoveSagaSt
 
 async function revokeAndDropLanding(context: Context): Promise<void> {
   const { plan, fence } = await planOf(context);
-  await destination(context).abandon({ fence, moveId: plan.moveId }, { signal: context.signal });
+  const { moveId, toHostId: hostId } = plan;
+  await payOrOwe(context, { kind: 'abandon', hostId, fence, moveId }, abandonMs);
+}
+
+/** Does it now if the host answers; else it is done when the host is back. */
+async function payOrOwe(context: Context, debt: MoveDebt, timeoutMs?: number): Promise<void> {
+  const { hosts, debts } = context.ports;
+  const limit = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+  const signal = limit ? AbortSignal.any([context.signal, limit]) : context.signal;
+  try {
+    await payMoveDebt(hosts, debt, { signal });
+  } catch (error) {
+    context.signal.throwIfAborted();
+    if (limit?.aborted !== true && !isAway(error)) throw error;
+    await debts.owe(debt);
+  }
 }
 
 async function copyRounds(context: Context): Promise<Partial<MoveSagaState>> {
@@ -197,6 +218,8 @@ async function resumeAtSource(context: Context): Promise<void> {
     { fence, moveId: plan.moveId, restart: true },
     { signal: context.signal },
   );
+  const { authority } = context.ports;
+  await authority.setState(plan.moveId, context.attempt, 'undoing', { resumed: true });
 }
 
 async function verifyArrived(context: Context): Promise<void> {
@@ -250,14 +273,10 @@ async function activateAtDestination(context: Context): Promise<Partial<MoveSaga
 
 async function retireSource(context: Context): Promise<void> {
   const plan = await enter(context, 'cleaning');
-  await source(context).retire(
-    {
-      fence: fenceOf(context, plan),
-      moveId: plan.moveId,
-      ...(plan.newUrl !== undefined && { newUrl: plan.newUrl }),
-    },
-    { signal: context.signal, onProgress: context.progress },
-  );
+  const { moveId, fromHostId: hostId, newUrl } = plan;
+  const fence = fenceOf(context, plan);
+  const url = newUrl === undefined ? {} : { newUrl };
+  await payOrOwe(context, { kind: 'retire', hostId, fence, moveId, ...url });
 }
 
 async function showEnding(context: Context, ending: SagaEnding): Promise<void> {

@@ -12,6 +12,7 @@ import {
 } from './host.ports.js';
 import type { MoveJournal, OutgoingMove } from './move.journal.js';
 import { MoveErrors } from './move.errors.js';
+import type { TakeBack } from './move-debts.js';
 import type { MoveOptions } from './move.options.js';
 import { MoveWork } from './move-work.js';
 import { OutgoingRows, refuseOlderAttempt } from './outgoing-rows.js';
@@ -129,15 +130,17 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
 
   /** Undo of copy and cutover, also when neither was heard of: then it bars them. */
   readonly resume = async (
-    { fence, moveId, restart }: In<'resume'>,
+    { fence, moveId, restart, takeBack }: In<'resume'>,
     context: Pick<JobContext, 'signal'>,
   ): Promise<Out<'resume'>> => {
     const move = await this.rows.admit(moveId, fence);
     if (move.state === 'retiring' || move.state === 'retired') throw MoveErrors.MOVE_COMMITTED();
     const options = { signal: context.signal, preempted: preemptedBy(fence) };
-    await this.work.run(moveId, `resume:${fence.attempt}`, options, () =>
-      this.undo(moveId, restart),
-    );
+    await this.work.run(moveId, `resume:${fence.attempt}`, options, async () => {
+      // First, and in one write: a crash leaves the project fenced or here at its new generation.
+      if (takeBack) await this.takeBack(moveId, takeBack);
+      await this.undo(moveId, restart);
+    });
     return {};
   };
 
@@ -220,6 +223,14 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
     }
     await dropPictures(storage, projectId, move.pictures);
     await this.rows.update(moveId, { state: 'undone', pictures: [] });
+  }
+
+  private async takeBack(moveId: MoveId, { generation, spec }: TakeBack): Promise<void> {
+    const { projects } = this.ports;
+    const { projectId, wasRunning = false } = await this.rows.load(moveId);
+    const project = await projects.get(projectId);
+    if (!project) throw MoveErrors.MOVE_NOT_OWNER({ projectId });
+    await projects.adopt(projectId, generation, spec, wasRunning, project.listeners);
   }
 
   private async finishRetire(moveId: MoveId): Promise<void> {

@@ -115,7 +115,7 @@ function run(hosts: Hosts, input = hosts.input) {
   store.create(newSagaRecord(moveProject, { operationId, input }));
   const fast = { firstMs: 10, maxMs: 20, attempts: 3 };
   const executor = new SagaExecutor({ store, retry: fast, mustRetry: fast });
-  const ports = { authority: hosts.authority, hosts };
+  const ports = { authority: hosts.authority, hosts, debts: hosts.debts };
   return executor.run(moveProject, ports, store.claim(operationId));
 }
 

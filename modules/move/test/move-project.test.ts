@@ -1,6 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import { CodedError, newId } from '@rookery/core';
-import { moveProject, newSagaRecord, SagaExecutor, type MoveSagaTypes } from '@rookery/move';
+import {
+  moveProject,
+  newSagaRecord,
+  payMoveDebt,
+  SagaExecutor,
+  type MoveDebt,
+  type MoveSagaTypes,
+} from '@rookery/move';
 import { MemorySagaStore, sagaTorture, type TortureWorld } from '@rookery/move/testing';
 import { BusyWorld } from './busy-world.js';
 
@@ -8,7 +15,7 @@ const world = async (): Promise<TortureWorld<MoveSagaTypes>> => {
   const busy = new BusyWorld();
   await busy.start();
   return {
-    ports: { authority: busy.authority, hosts: busy },
+    ports: { authority: busy.authority, hosts: busy, debts: busy.debts },
     input: busy.input,
     check: (outcome) => busy.check(outcome),
   };
@@ -27,7 +34,7 @@ function run(busy: BusyWorld, input: MoveSagaTypes['input'] = busy.input) {
   const executor = new SagaExecutor({ store, retry: fast, mustRetry: fast });
   return executor.run(
     moveProject,
-    { authority: busy.authority, hosts: busy },
+    { authority: busy.authority, hosts: busy, debts: busy.debts },
     store.claim(operationId),
   );
 }
@@ -184,5 +191,58 @@ describe('moving a project', () => {
     const outcome = await run(busy);
     expect(outcome).toMatchObject({ status: 'failed', error: { code: 'MOVE_VERIFY_FAILED' } });
     await busy.check(outcome);
+  });
+
+  const away = () =>
+    Promise.reject(
+      new CodedError({ code: 'HOST_OFFLINE', message: 'x', status: 409, retryable: true }),
+    );
+  const { signal } = new AbortController();
+
+  it('ends without a destination that went away after the fence, and owes it the rest', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    const destination = busy.destination.bind(busy);
+    busy.destination = (id) => ({ ...destination(id), verify: away, abandon: away });
+    const outcome = await run(busy);
+    expect(outcome).toMatchObject({ status: 'failed', error: { code: 'HOST_OFFLINE' } });
+    expect(busy.from.projects.running.has(busy.projectId)).toBe(true);
+    expect(await busy.from.projects.isFencedBy(busy.projectId)).toBeUndefined();
+    expect(busy.debts.debts).toMatchObject([{ kind: 'abandon', hostId: busy.to.hostId }]);
+    expect(busy.to.storage.landings.size).toBe(1);
+    busy.destination = destination;
+    for (const debt of busy.debts.debts) await payMoveDebt(busy, debt, { signal });
+    await busy.check(outcome);
+  });
+
+  it('ends without a source that went away after the commit, and owes it the removal', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    const source = busy.source.bind(busy);
+    busy.source = (id) => ({ ...source(id), retire: away });
+    const outcome = await run(busy);
+    expect(outcome).toMatchObject({ status: 'succeeded' });
+    expect(busy.debts.debts).toMatchObject([{ kind: 'retire', hostId: busy.from.hostId }]);
+    busy.source = source;
+    for (const debt of busy.debts.debts) await payMoveDebt(busy, debt, { signal });
+    await busy.check(outcome);
+  });
+
+  it('is taken back by its source when the destination is lost after the commit', async () => {
+    const busy = new BusyWorld();
+    await busy.start();
+    const destination = busy.destination.bind(busy);
+    busy.destination = (id) => ({ ...destination(id), activate: away });
+    expect(await run(busy)).toMatchObject({ status: 'stuck' });
+    expect(await busy.from.projects.isFencedBy(busy.projectId)).toBe(busy.moveId);
+    const fence = { projectId: busy.projectId, generation: 1, operationId: newId(), attempt: 9 };
+    const takeBack = { generation: 3, spec: busy.spec };
+    const debt = { kind: 'resume', hostId: busy.from.hostId, moveId: busy.moveId, fence, takeBack };
+    for (let n = 0; n < 2; n += 1) await payMoveDebt(busy, debt as MoveDebt, { signal });
+    expect(await busy.from.projects.get(busy.projectId)).toMatchObject({
+      ...{ generation: 3, state: 'running', desiredRunning: true },
+    });
+    expect(await busy.from.projects.isFencedBy(busy.projectId)).toBeUndefined();
+    expect(busy.from.gate.held.size).toBe(0);
   });
 });

@@ -12,7 +12,7 @@ function move(busy: BusyWorld, roundsMax?: number) {
   const input = { ...busy.input, ...(roundsMax !== undefined && { roundsMax }) };
   store.create(newSagaRecord(moveProject, { operationId, input }));
   const executor = new SagaExecutor({ store, retry: once, mustRetry: once });
-  const ports = { authority: busy.authority, hosts: busy };
+  const ports = { authority: busy.authority, hosts: busy, debts: busy.debts };
   return executor.run(moveProject, ports, store.claim(operationId));
 }
 

@@ -13,6 +13,7 @@ import {
   LocalTransferSender,
   MemoryHostProjects,
   MemoryIngressGate,
+  MemoryMoveDebts,
   MemoryMoveJournal,
   MemoryPlacementAuthority,
 } from '@rookery/move/testing';
@@ -65,6 +66,7 @@ export class TestHost<S extends { readonly driver: StorageDriver }> {
 /** Two hosts, what is between them, and a project on the first. */
 export class TwoHosts<S extends { readonly driver: StorageDriver }> extends MoveHosts {
   readonly authority = new MemoryPlacementAuthority();
+  readonly debts = new MemoryMoveDebts();
   readonly projectId = newId();
   readonly moveId = newId();
   readonly spec = {
@@ -129,11 +131,11 @@ export class TwoHosts<S extends { readonly driver: StorageDriver }> extends Move
 
   override source(hostId: string) {
     this.onCall();
-    return loopback(moveSource, this.host(hostId).source, { params: { hostId } });
+    return loopback(moveSource, this.host(hostId).source);
   }
 
   override destination(hostId: string) {
     this.onCall();
-    return loopback(moveDestination, this.host(hostId).destination, { params: { hostId } });
+    return loopback(moveDestination, this.host(hostId).destination);
   }
 }

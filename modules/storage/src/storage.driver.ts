@@ -219,7 +219,7 @@ export abstract class StorageDriver {
   abstract prepareLanding(moveId: MoveId, id: ProjectId): Promise<void>;
   /**
    * Receives one subvolume; a truncated or hostile stream leaves nothing behind.
-   * @throws STREAM_INVALID, DISK_FULL
+   * @throws STREAM_INVALID, STREAM_BROKEN (retryable), DISK_FULL
    */
   abstract receive(
     stream: Readable,
@@ -249,9 +249,7 @@ export abstract class StorageDriver {
 
   /**
    * Removes what no one claims: half-received and orphaned subvolumes, temporary pictures, qgroups,
-   * staged images. `desired` is the whole truth of what should exist. What cannot be repaired holds
-   * up nothing else.
-   * @throws AggregateError of the repairs that failed, after all others
+   * staged images. `desired` is the whole truth of what should exist.
    */
   abstract reconcile(desired: StorageDesired): Promise<StorageRepair[]>;
 }
@@ -282,7 +280,6 @@ export interface StorageRepair {
     | 'staged-image-dropped'
     | 'retired-volume-deleted'
     | 'unknown-volume-found'
-    | 'sidecar-damaged'
     | 'restore-finished'
     | 'leftover-dropped';
   readonly subject: string;

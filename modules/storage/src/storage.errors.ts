@@ -2,11 +2,6 @@ import { catalogue } from '@rookery/core';
 
 export const StorageErrors = catalogue('storage', {
   VOLUME_NOT_FOUND: { status: 404, message: 'This host holds no files of project {projectId}.' },
-  SIDECAR_DAMAGED: {
-    status: 500,
-    message:
-      'What the host noted about the snapshots of project {projectId} cannot be read ({path}). Its files are untouched. Remove that file: snapshots are then unlocked, and as old as their subvolumes.',
-  },
   VOLUME_ABSENT: {
     status: 503,
     message:
@@ -70,6 +65,11 @@ export const StorageErrors = catalogue('storage', {
   STREAM_INVALID: {
     status: 400,
     message: 'The stream of {item} is not a whole, valid send stream: {reason}',
+  },
+  STREAM_BROKEN: {
+    status: 503,
+    message: 'The stream of {item} broke off: {reason}. It can be sent again.',
+    retryable: true,
   },
   LANDING_NOT_FOUND: { status: 404, message: 'There is no landing area of move {moveId}.' },
   LANDING_INCOMPLETE: {

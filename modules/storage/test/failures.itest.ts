@@ -7,21 +7,28 @@ import { PassThrough, Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { MiB, newId, parseConfig, SystemExec, waitFor } from '@rookery/core';
+import type { SpawnedProcess, SpawnOptions } from '@rookery/core';
 import { FaultyExec } from '@rookery/core/testing';
 import { BtrfsStorageDriver, LoopbackVolume, StorageOptions } from '@rookery/storage';
-import {
-  findBtrfsProgram,
-  loopbackVolume,
-  qgroupOf,
-  type TestVolume,
-} from '@rookery/storage/testing';
+import { findBtrfsProgram, loopbackVolume, type TestVolume } from '@rookery/storage/testing';
 
 const quotaBytes = 256 * MiB;
 const coded = (code: string): unknown => expect.objectContaining({ code });
 const nothing = { projects: [], moves: [], frozen: [], retired: [] };
 
+/** Lets a test kill what was spawned. */
+class WatchedExec extends FaultyExec {
+  onSpawn: (argv: readonly string[], child: SpawnedProcess) => void = () => undefined;
+
+  override spawn(argv: readonly string[], options?: SpawnOptions): SpawnedProcess {
+    const child = super.spawn(argv, options);
+    this.onSpawn(argv, child);
+    return child;
+  }
+}
+
 let volume: TestVolume;
-let exec: FaultyExec;
+let exec: WatchedExec;
 const driverOf = (overrides: object = {}): BtrfsStorageDriver =>
   new BtrfsStorageDriver(
     exec,
@@ -37,7 +44,7 @@ const driverOf = (overrides: object = {}): BtrfsStorageDriver =>
 let driver: BtrfsStorageDriver;
 
 beforeAll(async () => {
-  exec = new FaultyExec();
+  exec = new WatchedExec();
   volume = await loopbackVolume({ sizeBytes: 512 * MiB });
   driver = driverOf();
   await driver.open();
@@ -71,42 +78,6 @@ describe('what ends half way', () => {
     expect(left.flat().filter((name) => name.includes(id))).toEqual([]);
     await driver.createVolume(id, { quotaBytes });
     await driver.deleteVolume(id);
-  });
-
-  it('keeps the group of a volume that is being made from who tidies up meanwhile', async () => {
-    const id = newId();
-    const dropped: string[] = [];
-    exec.before(isCommand('subvolume', 'create'), async () => {
-      const repairs = await driver.reconcile(nothing);
-      dropped.push(...repairs.map(({ subject }) => subject));
-    });
-    await driver.createVolume(id, { quotaBytes });
-    expect(dropped).not.toContain(qgroupOf(id));
-    expect(await driver.usage(id)).toMatchObject({ limitBytes: quotaBytes });
-    await driver.deleteVolume(id);
-    const gone = async () => {
-      const repairs = await driver.reconcile(nothing);
-      return repairs.some(({ subject }) => subject === qgroupOf(id));
-    };
-    await waitFor('the group goes with its members', gone, { timeoutMs: 20_000, everyMs: 200 });
-  });
-
-  it('repairs all that it can: one damaged file or failed repair holds up nothing else', async () => {
-    const [damaged, dead, other] = [newId(), newId(), newId()].sort();
-    for (const id of [damaged, dead, other]) await driver.createVolume(id!, { quotaBytes });
-    await writeFile(join(volume.volume, '_meta', `${damaged}.json`), '{"snap');
-    for (const id of [dead, other]) {
-      exec.inject({ matches: isCommand('subvolume', 'delete'), when: 'before', error: lost });
-      await expect(driver.deleteVolume(id!)).rejects.toThrow('lost');
-    }
-    exec.inject({ matches: isCommand('subvolume', 'delete'), when: 'before', error: lost });
-    await expect(driver.reconcile(nothing)).rejects.toThrow(/1 of \d+ repairs failed/);
-    const repairs = await driver.reconcile(nothing);
-    expect(repairs).toContainEqual({ kind: 'sidecar-damaged', subject: damaged });
-    expect(await readdir(join(volume.volume, '_staging'))).toEqual([]);
-    await expect(driver.listSnapshots(damaged!)).rejects.toEqual(coded('SIDECAR_DAMAGED'));
-    await driver.deleteVolume(damaged!);
-    expect(await readdir(join(volume.volume, '_meta'))).toEqual([]);
   });
 
   it('finishes a deletion that died', async () => {
@@ -217,6 +188,31 @@ describe('what ends half way', () => {
     await picture.release();
     await driver.deleteVolume(id);
   });
+
+  it.each(['send', 'receive'] as const)(
+    'calls a killed btrfs %s a stream that can be sent again, and it can',
+    async (killed) => {
+      const id = newId();
+      await driver.createVolume(id, { quotaBytes });
+      await writeFile(join(await homeOf(id), 'a'), randomBytes(8 * MiB));
+      const picture = await driver.freeze(id, 'move-1');
+      const source = { kind: 'frozen', projectId: id, name: 'move-1' } as const;
+      const moveId = newId();
+      await driver.prepareLanding(moveId, newId());
+      const carry = () => driver.receive(driver.send(source), { moveId, item: 'delta.move-1' });
+      exec.onSpawn = (argv, child) => {
+        if (argv[1] === killed) child.kill('SIGKILL');
+      };
+      const failed = carry();
+      await expect(failed).rejects.toEqual(coded('STREAM_BROKEN'));
+      await expect(failed).rejects.toMatchObject({ retryable: true });
+      exec.onSpawn = () => undefined;
+      expect((await carry()).item).toBe('delta.move-1');
+      await driver.dropLanding(moveId);
+      await picture.release();
+      await driver.deleteVolume(id);
+    },
+  );
 
   it('does not touch a landing area that receives now', async () => {
     const id = newId();

@@ -17,8 +17,6 @@ export class ProjectHost {
   @Column('jsonb') capacity!: HostCapacity;
   @Column('jsonb') images!: string[];
   @Column('timestamptz', { nullable: true }) lastSeen!: Date | null;
-  /** Copies of projects that lie there and are not its own, those to be kept left out. */
-  @Column('integer', { default: 0 }) copies!: number;
   /** What an operator owns. */
   @Column('boolean') schedulable!: boolean;
   @Column('text') trust!: 'trusted' | 'untrusted';

@@ -1,9 +1,18 @@
+import type { MoveDebt } from '@rookery/move';
 import type { MoveState } from '@rookery/move/contract';
 import type { CodedErrorView, Progress } from '@rookery/core/contract';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 
 export type OperationState =
   'pending' | 'running' | 'undoing' | 'succeeded' | 'failed' | 'canceled' | 'stuck';
+
+/** A host, or another operation. */
+export interface WaitsFor {
+  readonly kind: 'host' | 'operation';
+  readonly id: string;
+  /** The host's. */
+  readonly name?: string;
+}
 
 /** The generic record of long work. */
 @Entity('operations')
@@ -31,6 +40,12 @@ export class Operation {
   @Column('jsonb', { nullable: true }) saga!: Record<string, unknown> | null;
   @Column('jsonb', { nullable: true }) error!: CodedErrorView | null;
   @Column('jsonb', { nullable: true }) result!: Record<string, unknown> | null;
+  /** Whose part the present step is. */
+  @Column('jsonb', { nullable: true }) waitsFor!: WaitsFor | null;
+  /** When that one was last heard of: the step's beginning, or its newest progress. */
+  @Column('timestamptz', { nullable: true }) waitsSince!: Date | null;
+  /** What an operator who ended it left to do, in words. */
+  @Column('jsonb', { nullable: true }) leaves!: string[] | null;
   @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
   @Column('timestamptz', { nullable: true }) startedAt!: Date | null;
   @Column('timestamptz', { nullable: true }) endedAt!: Date | null;
@@ -62,6 +77,20 @@ export class ProjectMove {
   @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
   @Column('timestamptz', { nullable: true }) committedAt!: Date | null;
   @Column('timestamptz', { nullable: true }) endedAt!: Date | null;
+}
+
+/** What a move that is over still has to do at a host; paid when the host answers. */
+@Entity('host_debts')
+export class HostDebt {
+  @PrimaryColumn('uuid') id!: string;
+  @Column('uuid') hostId!: string;
+  @Column('text') kind!: MoveDebt['kind'];
+  @Column('uuid') moveId!: string;
+  @Column('jsonb') debt!: MoveDebt;
+  @Column('integer', { default: 0 }) tries!: number;
+  @Column('timestamptz', { default: () => 'now()' }) nextAt!: Date;
+  @Column('jsonb', { nullable: true }) lastError!: CodedErrorView | null;
+  @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
 }
 
 /** The first answer to a POST that carried an idempotency key; `key` is its hash. */

@@ -10,6 +10,14 @@ import { asNumber } from './columns.js';
 
 export type DesiredState = 'running' | 'stopped' | 'archived' | 'deleted';
 
+/** The move under way, as the project shows it. */
+export interface MoveStatus {
+  readonly operationId: string;
+  readonly state: string;
+  /** It stands still for the move, whatever it was before. */
+  readonly fenced?: boolean;
+}
+
 @Entity('projects')
 export class Project {
   @PrimaryColumn('uuid') id!: string;
@@ -31,13 +39,11 @@ export class Project {
   @Column('text') desiredState!: DesiredState;
   /** Whether a host has made the volume; a start makes it first when not. */
   @Column('boolean') provisioned!: boolean;
-  @Column('jsonb', { nullable: true }) moveStatus!: { operationId: string; state: string } | null;
+  @Column('jsonb', { nullable: true }) moveStatus!: MoveStatus | null;
   @Column('jsonb', { nullable: true }) error!: CodedErrorView | null;
   @Column('bigint', { nullable: true, transformer: asNumber }) diskUsedBytes!: number | null;
   /** When an operation set `state`; a report that left the host before is not believed. */
   @Column('timestamptz', { nullable: true }) stateSetAt!: Date | null;
-  /** Since when the reports of its host lack it. */
-  @Column('timestamptz', { nullable: true }) missingSince!: Date | null;
   @Column('timestamptz', { nullable: true }) lastBackupAt!: Date | null;
   @Column('timestamptz', { nullable: true }) lastActiveAt!: Date | null;
   @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;

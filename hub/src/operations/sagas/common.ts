@@ -4,7 +4,7 @@ import type { SagaEnding, StepContext, SagaTypes } from '@rookery/move';
 import type { Project } from '../../database/entities/project.entity.js';
 import type { HostConnections } from '../../hosts/host-connections.js';
 import { HubErrors } from '../../hub.errors.js';
-import { specOf } from '../../projects/project.queries.js';
+import { homeless, specOf } from '../../projects/project.queries.js';
 import type { ProjectRecords } from '../../projects/project.records.js';
 
 /** What the hub's own sagas work with. */
@@ -29,7 +29,7 @@ export interface PlacedProject extends Project {
 /** The project of this saga, on a host. @throws PROJECT_ARCHIVED */
 export async function placed(context: ProjectContext): Promise<PlacedProject> {
   const project = await context.ports.records.load(context.input.projectId);
-  if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
+  if (project.hostId === null) throw homeless(project);
   return project as PlacedProject;
 }
 

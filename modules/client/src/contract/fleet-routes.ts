@@ -5,7 +5,6 @@ import { route } from './route.js';
 import {
   AccountName,
   AuditView,
-  HostCopyView,
   HostView,
   OperationView,
   pageOf,
@@ -16,7 +15,6 @@ import {
 
 const none = z.object({});
 const ofHost = z.object({ hostId: HostId });
-const ofCopy = ofHost.extend({ projectId: ProjectId });
 const ofOperation = z.object({ operationId: OperationId });
 const base = { params: none, query: none, body: none } as const;
 
@@ -124,48 +122,24 @@ export const fleet = {
       ...['PROJECT_KNOWN', 'PROJECT_COPY_FOUND', 'DESTINATION_FULL'],
     ],
   }),
-  listHostCopies: route('GET', '/hosts/{hostId}/copies', {
-    ...base,
-    summary: 'What a host holds of projects that it does not run as its own',
-    tag: 'hosts',
-    params: ofHost,
-    response: z.object({ items: z.array(HostCopyView) }),
-    errors: ['HOST_UNKNOWN', 'HOST_OFFLINE'],
-  }),
-  updateHostCopy: route('PATCH', '/hosts/{hostId}/copies/{projectId}', {
-    ...base,
-    summary: 'Keep a copy: it stays listed, and is no problem any more',
-    tag: 'hosts',
-    params: ofCopy,
-    body: z.object({ kept: z.boolean() }),
-    response: HostCopyView,
-    errors: ['HOST_UNKNOWN', 'HOST_OFFLINE', 'COPY_UNKNOWN'],
-  }),
-  deleteHostCopy: route('DELETE', '/hosts/{hostId}/copies/{projectId}', {
-    ...base,
-    summary: 'Remove a copy with its snapshots',
-    tag: 'hosts',
-    params: ofCopy,
-    response: Started,
-    status: 202,
-    errors: ['HOST_UNKNOWN', 'HOST_OFFLINE', 'COPY_UNKNOWN', 'COPY_IS_OWNED', 'PROJECT_BUSY'],
-  }),
-  adoptHostCopy: route('POST', '/hosts/{hostId}/copies/{projectId}/adopt', {
-    ...base,
-    summary: 'Take the files on the owner’s disk for the project again; it starts if it shall run',
-    tag: 'hosts',
-    params: ofCopy,
-    response: Started,
-    status: 202,
-    errors: ['HOST_UNKNOWN', 'PROJECT_UNKNOWN', 'COPY_NOT_OWNED', 'PROJECT_BUSY'],
-  }),
   removeHost: route('DELETE', '/hosts/{hostId}', {
     ...base,
-    summary: 'Forget a host that owns no project',
+    summary: 'Forget a host that owns no project, or one that is gone for good',
     tag: 'hosts',
     params: ofHost,
-    response: none,
-    errors: ['HOST_NOT_EMPTY'],
+    query: z.object({
+      lost: z
+        .enum(['true', 'false'])
+        .default('false')
+        .describe('it will not come back: end its work, and give up what it alone has'),
+    }),
+    response: z.object({
+      /** Another host still had them and has them again. */
+      projectsTakenBack: z.int().default(0),
+      /** Their newest backup is all that is left. */
+      projectsLost: z.int().default(0),
+    }),
+    errors: ['HOST_NOT_EMPTY', 'HOST_BUSY', 'HOST_ONLINE'],
   }),
 };
 
@@ -203,6 +177,23 @@ export const work = {
     params: ofOperation,
     response: OperationView,
     errors: ['CANCEL_TOO_LATE'],
+  }),
+  retryOperation: route('POST', '/operations/{operationId}/retry', {
+    ...base,
+    summary: 'Let a stuck operation go on at once',
+    tag: 'operations',
+    params: ofOperation,
+    response: OperationView,
+    errors: ['OPERATION_ENDED'],
+  }),
+  resolveOperation: route('POST', '/operations/{operationId}/resolve', {
+    ...base,
+    summary: 'End an operation by hand; its view says what that leaves (administrators)',
+    tag: 'operations',
+    params: ofOperation,
+    body: z.object({ as: z.enum(['failed', 'done']) }),
+    response: OperationView,
+    errors: ['OPERATION_ENDED', 'RESOLVE_REFUSED'],
   }),
   listAudit: route('GET', '/audit', {
     ...base,

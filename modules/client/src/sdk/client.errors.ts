@@ -18,7 +18,8 @@ export const ClientErrors = catalogue('client', {
   OPERATION_CANCELED: { status: 409, message: 'The operation {id} ({kind}) was canceled.' },
   OPERATION_STUCK: {
     status: 500,
-    message: 'The operation {id} ({kind}) is stuck and needs an operator: {reason}',
+    message:
+      'The operation {id} ({kind}) is stuck and needs an operator: {reason} Look with "rookery op show", then let it go on with "rookery op retry", or end it with "rookery op resolve".',
   },
   OPERATION_FAILED: { status: 500, message: 'The operation {id} ({kind}) failed: {reason}' },
 });

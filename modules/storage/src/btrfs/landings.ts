@@ -4,7 +4,14 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
-import { CodedError, CoreErrors, parseInput, tryFileLock, waitFor } from '@rookery/core';
+import {
+  CodedError,
+  CoreErrors,
+  parseInput,
+  tryFileLock,
+  waitFor,
+  type ProcessEnd,
+} from '@rookery/core';
 import { namesIn } from '../files.js';
 import { LandingItem, type VolumeLayout } from '../layout.js';
 import type { ReceivedSubvolume } from '../storage.driver.js';
@@ -103,6 +110,11 @@ export class Landings {
     if (signal?.aborted) throw CoreErrors.CANCELED({}, { cause: signal.reason });
     if (end.error) throw CoreErrors.COMMAND_MISSING({ command: 'btrfs' }, { cause: end.error });
     if (CodedError.is(failure)) throw failure;
+    const broken = brokenOff(end, failure);
+    if (broken !== undefined) {
+      const details = { item: guard.item, reason: broken };
+      throw StorageErrors.STREAM_BROKEN(details, { cause: failure });
+    }
     if (end.exit !== 0 || failure !== undefined) {
       const reason = (end.stderr.trim() || String(failure)).slice(-300);
       throw (
@@ -137,7 +149,6 @@ export class Landings {
   async drop(moveId: MoveId): Promise<void> {
     const path = this.layout.landing(moveId);
     if (!subvolumeAt(path)) return;
-    this.qgroups.giveUpAround(path);
     await this.locked(moveId, undefined, () => this.subvolumes.discard(path));
   }
 
@@ -215,6 +226,14 @@ function landedView(item: string, path: string): ReceivedSubvolume | undefined {
 
 function openLanding(path: string): number {
   return openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+}
+
+/** Why the receive ended from outside, which says nothing about the stream; else undefined. */
+function brokenOff(end: ProcessEnd, failure: unknown): string | undefined {
+  if (failure !== undefined && !isBrokenPipe(failure)) {
+    return failure instanceof Error ? failure.message : 'its sender broke it off';
+  }
+  return end.signal === null ? undefined : `btrfs receive was ended by ${end.signal}`;
 }
 
 function isBrokenPipe(error: unknown): boolean {

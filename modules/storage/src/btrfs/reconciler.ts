@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { MoveId, ProjectId } from '@rookery/core/contract';
-import { CodedError, type Clock } from '@rookery/core';
+import type { Clock } from '@rookery/core';
 import { ignoreMissing, namesIn } from '../files.js';
 import { projectOfFolder, qgroupOf, type VolumeLayout } from '../layout.js';
 import type { PathStagings } from '../path-staging.js';
@@ -52,23 +52,10 @@ export class StorageReconciler {
 
   async reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
     const { clock, graceMs } = this.parts;
-    const actual = await this.actual();
-    const plan = planStorageRepairs(desired, actual, { now: clock.now(), graceMs });
+    const plan = planStorageRepairs(desired, await this.actual(), { now: clock.now(), graceMs });
     const perform = this.perform(desired);
-    const repairs: StorageRepair[] = actual.damaged.map((subject) => ({
-      ...{ kind: 'sidecar-damaged', subject },
-    }));
-    const failures: unknown[] = [];
-    for (const action of plan) {
-      await performOne(perform, action).then(
-        (done) => void repairs.push(...done),
-        (error: unknown) => void failures.push(error),
-      );
-    }
-    if (failures.length > 0) {
-      const what = `${failures.length} of ${plan.length} repairs failed`;
-      throw new AggregateError(failures, `${what}, ${repairs.length} were made`);
-    }
+    const repairs: StorageRepair[] = [];
+    for (const action of plan) repairs.push(...(await performOne(perform, action)));
     return repairs;
   }
 
@@ -140,7 +127,7 @@ export class StorageReconciler {
     };
   }
 
-  private async actual(): Promise<StorageActual & { readonly damaged: readonly ProjectId[] }> {
+  private async actual(): Promise<StorageActual> {
     const { layout, images } = this.parts;
     const ids = await this.projectIds();
     return {
@@ -148,7 +135,7 @@ export class StorageReconciler {
         const limitBytes = this.parts.qgroups.limit(projectId);
         return { projectId, ...(limitBytes !== undefined && { limitBytes }) };
       }),
-      ...(await this.unfinished()),
+      unfinished: await this.unfinished(),
       restores: (await namesIn(layout.staging('')))
         .filter((name) => name.startsWith('restore-'))
         .map((name) => ProjectId.safeParse(name.slice('restore-'.length)).data)
@@ -166,28 +153,18 @@ export class StorageReconciler {
     return names.map(projectOfFolder).filter((id) => id !== undefined);
   }
 
-  /** Whose making or removal did not end, and of whom nobody can tell. */
-  private async unfinished() {
+  private async unfinished(): Promise<StorageActual['unfinished']> {
     const { layout, sidecars, isLocked } = this.parts;
-    const unfinished: StorageActual['unfinished'][number][] = [];
-    const damaged: ProjectId[] = [];
+    const found: StorageActual['unfinished'][number][] = [];
     for (const name of await namesIn(join(layout.volume, '_meta'))) {
       const id = ProjectId.safeParse(name.replace(/\.json$/, '')).data;
       // Somebody is at it: it need not have died because it takes long.
       if (id === undefined || isLocked(id)) continue;
-      const sidecar = await sidecars.read(id).catch((error: unknown) => {
-        if (CodedError.is(error, 'SIDECAR_DAMAGED')) return undefined;
-        throw error;
-      });
-      if (!sidecar) {
-        damaged.push(id);
-        continue;
-      }
-      const { state } = sidecar;
+      const { state } = await sidecars.read(id);
       const file = await stat(layout.sidecar(id)).catch(ignoreMissing);
-      if (state && file) unfinished.push({ projectId: id, state, changedAt: file.mtimeMs });
+      if (state && file) found.push({ projectId: id, state, changedAt: file.mtimeMs });
     }
-    return { unfinished, damaged };
+    return found;
   }
 
   private async landings(): Promise<StorageActual['landings']> {

@@ -119,6 +119,12 @@ function finish(output: Readable, path: string, end: ProcessEnd, signal: AbortSi
     output.push(null);
   } else {
     const reason = end.error?.message ?? end.stderr.trim().slice(-300);
+    // Killed from outside: that says nothing about what it read.
+    if (end.signal !== null) {
+      const killed = `btrfs send was ended by ${end.signal}`;
+      output.destroy(StorageErrors.STREAM_BROKEN({ item: path, reason: killed }));
+      return;
+    }
     output.destroy(
       StorageErrors.STREAM_INVALID({ item: path, reason: `sending failed: ${reason}` }),
     );

@@ -88,22 +88,34 @@ export const hostCommands: CommandModule = (program, cli) => {
   host
     .command('remove')
     .alias('rm')
-    .description('forget a host that owns no project')
+    .description('forget a host that owns no project, or one that is gone for good')
     .argument('<host>')
-    .addHelpText('after', examples('rookery host remove host-2 --yes'))
+    .option('--lost', 'it will not come back: end its work, give up what it alone has', false)
+    .addHelpText('after', lostHelp + examples('rookery host remove host-2 --yes'))
     .action(
-      cli.action(async (run, [name = '']) => {
+      cli.action<{ lost: boolean }>(async (run, [name = ''], { lost }) => {
         const client = await run.client();
         const found = await findHost(client, name);
-        await run.confirm(`Forget the host ${found.name} (${found.id})?`);
-        await client.removeHost({ hostId: found.id });
+        const given = lost ? ` and what it alone has of ${found.projects} projects` : '';
+        await run.confirm(`Forget the host ${found.name} (${found.id})${given}?`);
+        const left = await client.removeHost({ hostId: found.id, lost: lost ? 'true' : 'false' });
+        const { projectsTakenBack, projectsLost } = left;
+        const text = lost
+          ? `; ${projectsTakenBack} projects are back on another host, ${projectsLost} are lost`
+          : '';
         return {
-          json: { id: found.id, name: found.name, removed: true },
-          text: `${found.name} is removed`,
+          json: { id: found.id, name: found.name, removed: true, ...left },
+          text: `${found.name} is removed${text}`,
         };
       }),
     );
 };
+
+const lostHelp = `
+With --lost the host must be offline, and must stay so: nothing stops what may still run there.
+Moves to it end and their projects go on where they were. A project that it owned is shown as
+archived if it has a backup: "rookery project rehydrate" brings the newest one back.
+`;
 
 const placements = (host: HostView): string => (host.schedulable ? 'yes' : 'cordoned');
 
@@ -138,14 +150,6 @@ function hostFields(host: HostView): string {
     Status: host.status,
     Placements: placements(host),
     Projects: `${host.projects}, ${capacity.projectsRunning} running`,
-    Missing:
-      host.missing > 0
-        ? `${host.missing} of its projects (rookery project list --host ${host.name})`
-        : undefined,
-    Copies:
-      host.copies > 0
-        ? `${host.copies} that are not its own (rookery host copies ${host.name})`
-        : undefined,
     Disk: `${size(capacity.diskFreeBytes)} free of ${size(capacity.diskBytes)}`,
     Memory: `${size(capacity.memoryFreeBytes)} free of ${size(capacity.memoryBytes)}`,
     Cpus: String(capacity.cpus),
@@ -155,6 +159,7 @@ function hostFields(host: HostView): string {
     Backups: backupsOf(host),
     Url: host.publicUrl,
     Version: host.version,
+    Owed: host.owed > 0 ? `${host.owed} ended moves, told when it answers` : undefined,
     Seen: relativeTime(host.lastSeenAt),
     Joined: relativeTime(host.createdAt),
   });

@@ -16,6 +16,13 @@ interface ListOptions {
   readonly limit: number;
 }
 
+const resolveHelp = `
+"op show" says who an operation waits for, and since when. Ending it does not wait for that one:
+  failed  what it did is undone as far as the hub can; a move goes back to its source
+  done    what it did stands; refused where the hub cannot know that
+What hosts still have to do for it they are told when they answer; it is listed as "Leaves".
+`;
+
 /** Long work: looking at it, waiting for it, stopping it. */
 export const operationCommands: CommandModule = (program, cli) => {
   const op = program.command('op').alias('operation').description('long work');
@@ -81,6 +88,38 @@ export const operationCommands: CommandModule = (program, cli) => {
       }),
     );
 
+  op.command('retry')
+    .description('let an operation that is stuck go on at once')
+    .argument('<operation>')
+    .addHelpText('after', examples('rookery op retry 4f2a91c0'))
+    .action(
+      cli.action(async (run, [id = '']) => {
+        const client = await run.client();
+        const found = await findOperation(client, id);
+        const asked = await client.retryOperation({ operationId: found.id });
+        return { json: asked, text: describeOperation(asked) };
+      }),
+    );
+
+  op.command('resolve')
+    .description('end an operation by hand, whoever it waits for (administrators)')
+    .argument('<operation>')
+    .addOption(
+      new Option('--as <ending>', 'what it shall count as')
+        .choices(['failed', 'done'])
+        .makeOptionMandatory(),
+    )
+    .addHelpText('after', resolveHelp + examples('rookery op resolve 4f2a91c0 --as failed'))
+    .action(
+      cli.action<{ as: 'failed' | 'done' }>(async (run, [id = ''], options) => {
+        const client = await run.client();
+        const found = await findOperation(client, id);
+        await run.confirm(`End ${found.kind} ${found.id} (${found.state}) as ${options.as}?`);
+        const ended = await client.resolveOperation({ operationId: found.id, as: options.as });
+        return { json: ended, text: operationFields(ended) };
+      }),
+    );
+
   program
     .command('audit')
     .description('who changed what, newest first')
@@ -138,10 +177,24 @@ function operationFields(operation: OperationView): string {
     Host: operation.hostId ?? undefined,
     State: operation.state,
     Progress: hasEnded(operation) ? undefined : describeOperation(operation),
+    Step: hasEnded(operation) ? undefined : (operation.step ?? undefined),
+    'Waits for': awaited(operation),
     Attempt: String(operation.attempt),
+    'Last error': lastError(operation),
     Created: relativeTime(operation.createdAt),
     Ended: operation.endedAt ? relativeTime(operation.endedAt) : undefined,
     Error: error ? `${error.message} (${error.code})` : undefined,
     Result: result ? JSON.stringify(result) : undefined,
+    Leaves: operation.leaves.length > 0 ? operation.leaves.join('; ') : undefined,
   });
+}
+
+function awaited({ waitsFor }: OperationView): string | undefined {
+  if (!waitsFor) return undefined;
+  const { kind, id, name, since } = waitsFor;
+  return `${kind} ${name ?? shortId(id)}, last heard of ${relativeTime(since)}`;
+}
+
+function lastError({ lastError: error, tries }: OperationView): string | undefined {
+  return error ? `${error.message} (${error.code}, ${tries} times)` : undefined;
 }

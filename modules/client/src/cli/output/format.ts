@@ -14,7 +14,7 @@ export function relativeTime(at: string | null | undefined, now = Date.now()): s
 }
 
 /** `83000` → `1 min`; the largest whole unit, as tables need it. */
-function span(ms: number): string {
+export function span(ms: number): string {
   if (ms < minuteMs) return `${Math.round(ms / 1000)} s`;
   if (ms < hourMs) return `${Math.floor(ms / minuteMs)} min`;
   if (ms < 2 * dayMs) return `${Math.floor(ms / hourMs)} h`;

@@ -1,7 +1,7 @@
 import { formatBytes } from '@rookery/core';
 import cliProgress from 'cli-progress';
 import type { OperationView } from '../../contract/views.js';
-import { printable } from './format.js';
+import { printable, span } from './format.js';
 
 /** Where progress goes; results never do. */
 export interface ProgressStream {
@@ -11,6 +11,8 @@ export interface ProgressStream {
 
 /** A plain line for the same step is repeated at most this often. */
 const lineEveryMs = 5000;
+/** A host that is not heard of for so long is named. */
+const silentMs = 10_000;
 
 /** Shows long work on stderr: a bar on a terminal, a line a step elsewhere. */
 export abstract class ProgressView {
@@ -31,10 +33,19 @@ export function describeOperation(view: OperationView): string {
   // Where it was when it ended says nothing any more.
   if (view.endedAt !== null) return printable(`${kind} ${view.state}`);
   const state = view.state === 'running' ? '' : ` ${view.state}`;
-  if (progress === null) return printable(`${kind}${state}: ${view.step ?? 'waiting'}`);
+  const silence = describeSilence(view);
+  if (progress === null) return printable(`${kind}${state}: ${view.step ?? 'waiting'}${silence}`);
   const amount = describeAmount(progress);
   const note = progress.message === undefined ? '' : ` (${progress.message})`;
-  return printable(`${kind}${state}: ${progress.step}${amount}${note}`);
+  return printable(`${kind}${state}: ${progress.step}${amount}${note}${silence}`);
+}
+
+/** `; waits for host h2, not heard of since 40 s`; nothing while it gets on. */
+function describeSilence({ waitsFor }: OperationView): string {
+  if (waitsFor?.kind !== 'host') return '';
+  const ms = Date.now() - Date.parse(waitsFor.since);
+  if (ms < silentMs) return '';
+  return `; waits for host ${waitsFor.name ?? waitsFor.id}, not heard of for ${span(ms)}`;
 }
 
 function describeAmount(progress: NonNullable<OperationView['progress']>): string {

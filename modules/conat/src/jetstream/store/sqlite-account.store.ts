@@ -205,12 +205,8 @@ export class SqliteAccountStore extends AccountStore {
 
   /** Ends without writing anything: for a file that is corrupt. */
   abandon(): void {
-    try {
-      this.tail?.close();
-    } finally {
-      // Whatever else fails, the file must not stay locked.
-      this.database.close();
-    }
+    this.tail?.close();
+    this.database.close();
   }
 
   private prepare(fresh: boolean, { synchronous = 'full' }: SqliteAccountStoreOptions): void {

@@ -1,0 +1,11 @@
+import type { HostId, ServiceClient } from '@rookery/core/contract';
+import type { moveDestination, moveSource } from './contract.js';
+
+export type MoveSourceClient = ServiceClient<typeof moveSource>;
+export type MoveDestinationClient = ServiceClient<typeof moveDestination>;
+
+/** The two hosts' services. */
+export abstract class MoveHosts {
+  abstract source(hostId: HostId): MoveSourceClient;
+  abstract destination(hostId: HostId): MoveDestinationClient;
+}
