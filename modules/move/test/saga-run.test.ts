@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events';
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { CodedError, CoreErrors, newId, waitFor } from '@rookery/core';
+import { CodedError, CoreErrors, newId, SystemClock, waitFor } from '@rookery/core';
 import {
   LeaseGuard,
   never,
@@ -203,6 +203,27 @@ describe('a run of a saga', () => {
       expect(at('before')).toBe(50 + 3);
     });
 
+    it('after pauses that grow up to a maximum: steps, undos and the record', async () => {
+      const pauses: number[] = [];
+      const clock = new (class extends SystemClock {
+        override async delay(ms: number, signal?: AbortSignal): Promise<void> {
+          if (ms > 1000) return super.delay(ms, signal);
+          pauses.push(ms);
+        }
+      })();
+      const policies = {
+        retry: { firstMs: 10, maxMs: 15, attempts: 4 },
+        mustRetry: { firstMs: 100, maxMs: 300, attempts: 4 },
+      };
+      acts['before'] = fails(true);
+      acts['undo before'] = fails(false);
+      expect(await run({ clock, ...policies })).toMatchObject({ status: 'stuck' });
+      expect(pauses.splice(0)).toEqual([10, 15, 15, 100, 200, 300]);
+      store.save = () => Promise.reject(new Error('the database is away'));
+      expect(await run({ clock, ...policies })).toEqual({ status: 'interrupted' });
+      expect(pauses).toEqual([100, 200, 300]);
+    });
+
     it('after a pause that a cancel ends, and a stop', async () => {
       acts['before'] = fails(true);
       for (const end of ['cancel', 'stop'] as const) {
@@ -249,7 +270,10 @@ describe('a run of a saga', () => {
       await waitFor('it is told', () => signal.aborted, { timeoutMs: 5000, everyMs: 1 });
       throw new Error('socket closed');
     };
-    for (const name of ['bar', 'undo before', 'ended canceled']) acts[name] = outlast;
+    for (const name of ['bar', 'ended canceled']) acts[name] = outlast;
+    // Nor does it take an undo's tries away.
+    acts['undo before'] = (context) =>
+      at('undo before') === 1 ? fails(false)() : outlast(context);
     const lease = store.claim(operationId, 30);
     const renew = lease.renew.bind(lease);
     lease.renew = () => {
@@ -257,7 +281,7 @@ describe('a run of a saga', () => {
       return renew();
     };
     expect(await run({ lease })).toMatchObject({ status: 'canceled', error: { code: 'CANCELED' } });
-    expect(calls.slice(-3)).toEqual(['bar', 'undo before', 'ended canceled']);
+    expect(calls.slice(-4)).toEqual(['bar', 'undo before', 'undo before', 'ended canceled']);
   });
 
   describe('that has to stop', () => {
