@@ -144,7 +144,7 @@ export const HubErrors = catalogue('hub', {
 
   DRAIN_INCOMPLETE: {
     status: 409,
-    message: '{failed} projects could not be moved off the host; the first: {reason}',
+    message: '{left} could not be moved off the host; the first: {reason}',
   },
 
   // Own parts

@@ -435,6 +435,7 @@ describe('draining', () => {
       const made = await Promise.all([1, 2, 3, 4].map(() => hub.createProject({ host: 'c' })));
       expect(await hub.problem('DELETE', `/hosts/${c.hostId}`)).toBe('HOST_NOT_EMPTY');
       const drained = await hub.succeeded(await post(`/hosts/${c.hostId}/drain`));
+      expect(drained.result).toEqual({ hostId: c.hostId, moved: 4 });
       for (const { id } of made) expect((await hub.project(id)).hostId).not.toBe(c.hostId);
       const { items } = await hub.ok<{ items: Operation[] }>('GET', '/operations?limit=500');
       expect(items.filter((each) => each.parentId === drained.id)).toHaveLength(4);

@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { CodedError, CoreErrors, waitFor } from '@rookery/core';
+import { DataSource } from 'typeorm';
+import { OperationsService, type NewOperation } from '../src/operations/operations.service.js';
+import { ProjectWork } from '../src/projects/project-work.service.js';
 import { FakeHost } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 import { TestHub, type Operation, type Project } from './support/test-hub.js';
@@ -64,6 +67,37 @@ describe('a project', () => {
     expect(await hub.problem('POST', `/projects/${id}/stop`, { body: {} })).toBe('PROJECT_BUSY');
     release();
     await hub.succeeded(starts[0]!);
+  });
+
+  it('names the work that has begun meanwhile', async () => {
+    const { id: projectId } = await hub.createProject();
+    const [operations, source] = [hub.app.get(OperationsService), hub.app.get(DataSource)];
+    const wanted: NewOperation<'project.start'> = {
+      ...{ kind: 'project.start', lane: 'lifecycle', projectId },
+      input: { projectId, before: 'stopped' },
+    };
+    let late: Promise<unknown> | undefined;
+    const release = host.hold('projects.start');
+    const first = await source.transaction(async (manager) => {
+      const begun = await operations.insert(manager, wanted);
+      // It sees nothing of the first, and waits at the index until that is committed.
+      late = hub.app.get(ProjectWork).begin((other) => operations.insert(other, wanted));
+      late.catch(() => undefined);
+      const waits = `SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+        AND datname = current_database() AND query LIKE '%operations%'`;
+      await waitFor('it waits', async () => (await source.query(waits)).length > 0, {
+        timeoutMs: 10_000,
+      });
+      return begun;
+    });
+    await expect(late).rejects.toMatchObject({
+      ...{ code: 'PROJECT_BUSY', details: { kind: 'project.start', operationId: first.id } },
+      message: `The project is busy with project.start. Wait for operation ${first.id}.`,
+    });
+    release();
+    operations.nudge();
+    const begun = await hub.ok<Operation>('GET', `/operations/${first.id}`);
+    await hub.succeeded({ operation: begun });
   });
 
   it('is deleted when stopped, or by force, and is gone then', async () => {

@@ -1,4 +1,4 @@
-import { formatBytes } from '@rookery/core';
+import { counted, formatBytes } from '@rookery/core';
 
 /** One host's figures, what is already promised taken off. */
 export interface HostFigures {
@@ -110,7 +110,7 @@ function favours(host: HostFigures, has: { cached: boolean; near: boolean }): st
   return [
     `${formatBytes(host.diskFreeBytes)} of disk free`,
     `${formatBytes(host.memoryFreeBytes)} of memory free`,
-    `${host.projects} projects`,
+    counted(host.projects, 'project'),
     ...(has.cached ? ['image cached'] : []),
     ...(has.near ? [`region ${host.region}`] : []),
   ];

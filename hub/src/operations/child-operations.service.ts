@@ -6,7 +6,7 @@ import { HubErrors } from '../hub.errors.js';
 import { ProjectRecords } from '../projects/project.records.js';
 import { ProjectWork } from '../projects/project-work.service.js';
 import { OperationStore } from './operation.store.js';
-import { isUnique } from './operations.service.js';
+import { isLaneTaken } from './operations.service.js';
 import { ChildOperations, type ChildView } from './sagas/children.js';
 
 /** Operations below another one, in Postgres. */
@@ -63,8 +63,15 @@ export class PostgresChildOperations extends ChildOperations {
         await manager.update(Operation, operationId, { lane });
       });
     } catch (error) {
-      if (!isUnique(error, 'operations_one_a_lane')) throw error;
-      throw HubErrors.PROJECT_BUSY({ kind: 'other work', operationId: 'another' });
+      if (lane === null || !isLaneTaken(error)) throw error;
+      const { projectId } = await this.dataSource.manager.findOneByOrFail(Operation, {
+        id: operationId,
+      });
+      const [other] = await this.dataSource.manager.findBy(Operation, {
+        ...{ projectId: projectId ?? '', lane, endedAt: IsNull() },
+      });
+      if (!other) throw error;
+      throw HubErrors.PROJECT_BUSY({ kind: other.kind, operationId: other.id });
     }
   }
 }

@@ -53,7 +53,8 @@ export class OperationsService {
   /**
    * Inserts an operation in the caller's transaction, which holds the project's row.
    * Call `nudge` after the commit.
-   * @throws PROJECT_MOVING, BACKUP_IN_PROGRESS, PROJECT_BUSY
+   * @throws PROJECT_MOVING, BACKUP_IN_PROGRESS, PROJECT_BUSY; what {@link isLaneTaken} knows when
+   * another transaction has just begun work, whose operation this one does not see yet
    */
   async insert<K extends OperationKind>(
     manager: EntityManager,
@@ -86,15 +87,7 @@ export class OperationsService {
       startedAt: null,
       endedAt: null,
     });
-    try {
-      await manager.insert(Operation, row as QueryDeepPartialEntity<Operation>);
-    } catch (error) {
-      // Two transactions that each saw a free lane; the index lets one through.
-      if (isUnique(error, 'operations_one_a_lane')) {
-        throw HubErrors.PROJECT_BUSY({ kind: 'other work', operationId: 'a moment ago' });
-      }
-      throw error;
-    }
+    await manager.insert(Operation, row as QueryDeepPartialEntity<Operation>);
     const subject = projectId ?? operation.hostId;
     await this.audit.record(manager, {
       actor: caller ? actorOf(caller) : 'hub',
@@ -197,6 +190,9 @@ function errorOf(operation: Operation): CodedError {
   };
   return new CodedError(operation.error ?? fallback);
 }
+
+/** Two transactions saw a free lane, and the index let the other one through. */
+export const isLaneTaken = (error: unknown): boolean => isUnique(error, 'operations_one_a_lane');
 
 export function isUnique(error: unknown, constraint: string): boolean {
   return (

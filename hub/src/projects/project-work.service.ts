@@ -16,7 +16,7 @@ import {
   type PlacementRequest,
 } from '../hosts/placement.service.js';
 import { HubErrors } from '../hub.errors.js';
-import { OperationsService } from '../operations/operations.service.js';
+import { isLaneTaken, OperationsService } from '../operations/operations.service.js';
 import { defaultImage, homeless, imageOf, ProjectQueries } from './project.queries.js';
 
 /** Who asks for work, and under which idempotency key. */
@@ -317,9 +317,16 @@ export class ProjectWork {
     return project;
   }
 
-  /** One transaction; the workers are told after its commit. */
+  /**
+   * One transaction; the workers are told after its commit. Where other work began meanwhile it is
+   * tried once more, and then sees whose it is.
+   */
   async begin(task: (manager: EntityManager) => Promise<Operation>): Promise<Operation> {
-    const operation = await this.dataSource.transaction(task);
+    const attempt = (): Promise<Operation> => this.dataSource.transaction(task);
+    const operation = await attempt().catch((error: unknown) => {
+      if (!isLaneTaken(error)) throw error;
+      return attempt();
+    });
     this.operations.nudge();
     return operation;
   }

@@ -16,9 +16,11 @@ import {
 import { waitFor } from '@rookery/core';
 import { SnapshotView } from '@rookery/storage/contract';
 import { z } from 'zod';
+import { describeOperation } from '../src/cli/output/progress.js';
 import { table } from '../src/cli/output/table.js';
 import { runCli } from '../src/cli/program.js';
 import { backupId, HubInMemory } from './support/hub-in-memory.js';
+import { operationView } from './support/views.js';
 import { cli, TestIo, type CliOutcome } from './support/run-cli.js';
 
 describe('the command line', () => {
@@ -291,6 +293,21 @@ describe('the command line', () => {
     expect(await shown).toContain('\u001b[K');
   });
 
+  it('counts as people do, and says nothing of nothing', async () => {
+    const at = (done: number, total: number): string =>
+      describeOperation({
+        ...operationView('host.drain', null),
+        ...{ state: 'running', step: 'moving' },
+        progress: { step: 'move', done, total, unit: 'projects' },
+      });
+    expect(at(0, 0)).toBe('host.drain: move');
+    expect(at(1, 1)).toBe('host.drain: move, 1 of 1 project');
+    expect(at(0, 4)).toBe('host.drain: move, 0 of 4 projects');
+    expect((await run('host', 'drain', 'host-1')).stdout).toMatch(
+      / owns (1 project|\d+ projects)\n/,
+    );
+  });
+
   it('asks on a terminal before it destroys, and does nothing without a yes', async () => {
     const ask = async (answer: string, ...argv: string[]): Promise<number> => {
       const io = new TestIo(env);
@@ -326,7 +343,9 @@ describe('the command line', () => {
     io.raise('SIGINT');
     expect(await running).toBe(130);
     io.stderr.end();
-    expect(await shown).toMatch(/rookery op wait [0-9a-f-]{36}\nerror: .*\(CANCELED\)/);
+    const said = await shown;
+    expect(said).toMatch(/The work goes on .* rookery op wait [0-9a-f-]{36}\n$/);
+    expect(said).not.toContain('cancel');
     expect(io.listening).toBe(0);
   });
 

@@ -89,6 +89,13 @@ describe('exec and logs', () => {
   const exec = (argv: string[], stdin: string | null = ''): ReturnType<typeof cli> =>
     cli(['project', 'exec', 'hello', ...argv], { env, stdin });
 
+  it('refuses arguments that no message can carry, and says how to pass them', async () => {
+    const words = Array.from({ length: 12 }, () => 'x'.repeat(100_000));
+    const refused = await cli(['project', 'exec', 'hello', '--', 'echo', ...words], { env });
+    expect(refused).toMatchObject({ exit: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^error: [^\n]*standard input[^\n]* \(COMMAND_TOO_LONG\)\n$/);
+  });
+
   it('passes stdin, stdout, stderr and the exit status through', async () => {
     const done = await exec(['--', 'sh', '-c', 'cat; echo oops >&2; exit 7'], 'hello there\n');
     expect(done).toEqual({ exit: 7, stdout: 'hello there\n', stderr: 'oops\n' });

@@ -31,7 +31,7 @@ export {
   type NetworkClaim,
   type NetworkHolder,
 } from './network-claims.js';
-export { formatBytes, GiB, KiB, MiB, parseBytes, TiB } from './units.js';
+export { counted, formatBytes, GiB, KiB, MiB, parseBytes, TiB } from './units.js';
 export { Reverter } from './reverter.js';
 export { KeyedLock, SingleFlight } from './keyed-lock.js';
 export { Clock, SystemClock } from './clock.js';

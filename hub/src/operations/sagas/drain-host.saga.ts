@@ -1,4 +1,4 @@
-import { CodedError, toCodedError } from '@rookery/core';
+import { CodedError, counted, toCodedError } from '@rookery/core';
 import { saga, step, StepWaits, type SagaTypes, type StepContext } from '@rookery/move';
 import { HubErrors } from '../../hub.errors.js';
 import type { ChildOperations, ChildView } from './children.js';
@@ -6,7 +6,10 @@ import type { ChildOperations, ChildView } from './children.js';
 export interface Types extends SagaTypes {
   readonly ports: { readonly children: ChildOperations };
   readonly input: { readonly hostId: string; readonly parallel: number };
-  readonly state: { readonly refused?: Readonly<Record<string, string>> };
+  readonly state: {
+    readonly refused?: Readonly<Record<string, string>>;
+    readonly moved?: number;
+  };
   readonly result: { readonly hostId: string; readonly moved: number };
 }
 type Context = StepContext<Types>;
@@ -21,7 +24,7 @@ export const drainHost = saga<Types>(
   [step('moving', { do: moveAll, undo: cancelMoves })],
   {
     start: () => ({}),
-    result: (_state, input) => ({ hostId: input.hostId, moved: 0 }),
+    result: ({ moved = 0 }, { hostId }) => ({ hostId, moved }),
   },
 );
 
@@ -36,7 +39,10 @@ async function moveAll(context: Context): Promise<void> {
     const tried = new Set([...begun.map((child) => child.projectId), ...Object.keys(refused)]);
     const next = left.filter((projectId) => !tried.has(projectId));
     show(context, begun, left.length);
-    if (active.length === 0 && next.length === 0) break;
+    if (active.length === 0 && next.length === 0) {
+      await context.save({ refused, moved: begun.filter(hasSucceeded).length });
+      break;
+    }
     let waitsFor = active.length;
     for (const projectId of next.slice(0, Math.max(0, parallel - active.length))) {
       const refusal = await tryToBegin(context, projectId);
@@ -44,7 +50,7 @@ async function moveAll(context: Context): Promise<void> {
       else refused[projectId] = refusal;
     }
     await context.save({ refused });
-    if (waitsFor > 0) throw new StepWaits(`${waitsFor} moves`);
+    if (waitsFor > 0) throw new StepWaits(counted(waitsFor, 'move'));
   }
   await refuseLeftovers(context, refused);
 }
@@ -69,12 +75,14 @@ async function refuseLeftovers(
   if (left.length === 0) return;
   const failed = (await children.list(context.operationId)).find((child) => child.error);
   const reason = failed?.error?.message ?? Object.values(refused)[0] ?? 'new ones arrived';
-  throw HubErrors.DRAIN_INCOMPLETE({ failed: left.length, reason });
+  throw HubErrors.DRAIN_INCOMPLETE({ left: counted(left.length, 'project'), reason });
 }
 
+const hasSucceeded = (child: ChildView): boolean => child.state === 'succeeded';
+
 function show(context: Context, begun: readonly ChildView[], left: number): void {
-  const done = begun.filter((child) => child.state === 'succeeded').length;
-  context.progress({ step: 'move', done, total: done + left, unit: 'steps' });
+  const done = begun.filter(hasSucceeded).length;
+  context.progress({ step: 'move', done, total: done + left, unit: 'projects' });
 }
 
 /** What has not begun to change its owner goes back; the rest goes on to its end. */

@@ -1,5 +1,5 @@
 import { BackupErrors } from '@rookery/backup';
-import { CodedError } from '@rookery/core';
+import { CodedError, counted } from '@rookery/core';
 import type { Fence, ProjectListener } from '@rookery/core/contract';
 import { never, saga, step, type PlacementAuthority, type StepContext } from '@rookery/move';
 import { specOf } from '../../projects/project.queries.js';
@@ -126,7 +126,7 @@ async function refuseLosing({ input, ports, signal }: Context): Promise<void> {
   if (!found) return;
   refuseLockedOf(found.snapshots);
   if (discard === true) return;
-  const reason = `its host still has it, with ${found.snapshots.length} snapshots, and it goes to another`;
+  const reason = `its host still has it, with ${counted(found.snapshots.length, 'snapshot')}, and it goes to another`;
   throw BackupErrors.RESTORE_NEEDS_DISCARD({ projectId, reason });
 }
 

@@ -34,6 +34,10 @@ export const CliErrors = catalogue('cli', {
     message:
       'No context is in use. Choose one: `rookery context use NAME`, or --context NAME ({names}).',
   },
+  WORK_GOES_ON: {
+    status: 409,
+    message: 'The work goes on without this command. Follow it: rookery op wait {operationId}',
+  },
   CONFIRMATION_REFUSED: { status: 409, message: 'Nothing was done.' },
   CREDENTIALS_INVALID: {
     status: 500,
@@ -54,6 +58,11 @@ export const CliErrors = catalogue('cli', {
   JETSTREAM_MISSING: {
     status: 503,
     message: 'There is no persistence (JetStream) here. Name a --project, or serve with --store.',
+  },
+  COMMAND_TOO_LONG: {
+    status: 413,
+    message:
+      'The command with its variables takes more than {limitBytes} bytes. Pass what is long on standard input or in a file.',
   },
   OUTPUT_TOO_LARGE: {
     status: 413,

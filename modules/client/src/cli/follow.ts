@@ -1,5 +1,6 @@
 import type { OperationView, ProjectView, Started } from '../contract/views.js';
 import type { RookeryClient } from '../sdk/rookery-client.js';
+import { CliErrors } from './cli.errors.js';
 import type { CommandResult, CommandRun } from './run.js';
 
 /**
@@ -11,9 +12,7 @@ export async function follow(
   client: RookeryClient,
   operation: OperationView,
 ): Promise<OperationView> {
-  run.onInterruptSay(
-    `The work goes on without this command. Follow it: rookery op wait ${operation.id}`,
-  );
+  run.onInterruptSay(CliErrors.WORK_GOES_ON({ operationId: operation.id }));
   const ended = await client.waitForOperation(operation.id, {
     signal: run.signal,
     onProgress: (view) => run.progress.operation(view),

@@ -36,7 +36,7 @@ export class CommandRun {
   readonly progress: ProgressView;
   private readonly canceler = new AbortController();
   private connected: RookeryClient | undefined;
-  private interruptHint: string | undefined;
+  private interruptHint: CodedError | undefined;
 
   constructor(
     readonly io: CliIo,
@@ -65,8 +65,8 @@ export class CommandRun {
     return this.connected;
   }
 
-  /** Said when Ctrl-C ends a command whose work goes on elsewhere. */
-  onInterruptSay(hint: string | undefined): void {
+  /** Said in place of CANCELED when Ctrl-C ends a command whose work goes on elsewhere. */
+  onInterruptSay(hint: CodedError | undefined): void {
     this.interruptHint = hint;
   }
 
@@ -121,8 +121,9 @@ export class CommandRun {
   }
 
   private async interrupted(): Promise<number> {
-    if (this.interruptHint !== undefined) await writeTo(this.io.stderr, `${this.interruptHint}\n`);
-    await printError(this.io, CoreErrors.CANCELED(), this.json);
+    const hint = this.interruptHint;
+    if (hint && !this.json) await writeTo(this.io.stderr, `${hint.message}\n`);
+    else await printError(this.io, hint ?? CoreErrors.CANCELED(), this.json);
     return exitInterrupted;
   }
 }

@@ -140,7 +140,7 @@ export class ClusterSupervisor {
       ['service'],
       timeouts.leftoverMs,
     );
-    if (ended > 0) this.options.onStep(`ended ${ended} processes that an earlier run had left`);
+    if (ended > 0) this.options.onStep(`ended what an earlier run had left running (${ended})`);
   }
 
   private async startHub(): Promise<RookeryClient> {

@@ -92,6 +92,8 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
       this.accepted = resolve;
       this.refused = reject;
     });
+    // What fails while it is sent is thrown before anybody waits here.
+    accepted.catch(() => undefined);
     try {
       this.conversation.send(subject, target.body, target.headers);
       await accepted;

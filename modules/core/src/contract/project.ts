@@ -88,7 +88,7 @@ export const Progress = z.object({
   done: z.number().min(0),
   /** Absent while unknown. */
   total: z.number().min(0).optional(),
-  unit: z.enum(['bytes', 'files', 'steps']),
+  unit: z.enum(['bytes', 'files', 'steps', 'projects']),
   message: z.string().optional(),
 });
 export type Progress = z.infer<typeof Progress>;

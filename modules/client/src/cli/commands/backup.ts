@@ -250,7 +250,7 @@ async function fullBackupId(
 }
 
 const describe = (backup: BackupView): string =>
-  `${size(backup.bytes)} in ${backup.files} files, ${size(backup.bytesAdded)} new`;
+  `${size(backup.bytes)} in ${counted(backup.files, 'file')}, ${size(backup.bytesAdded)} new`;
 
 function backupTable(backups: readonly BackupView[]): string {
   return table(

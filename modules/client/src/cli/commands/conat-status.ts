@@ -4,7 +4,7 @@ import { withBroker } from '../conat/broker-options.js';
 import type { BrokerSession } from '../conat/broker-session.js';
 import { codedFailure } from '../conat/failures.js';
 import { MetricsText } from '../conat/metrics-text.js';
-import { size } from '../output/format.js';
+import { counted, size } from '../output/format.js';
 import { fields } from '../output/table.js';
 import { atLeastOne } from '../parameters.js';
 import type { CommandRun } from '../run.js';
@@ -179,10 +179,10 @@ function statusText(report: Report): string {
   return fields({
     Broker: `${server.name} (${server.version}) at ${server.url}`,
     Project: server.project ?? undefined,
-    'Round trip': `${rttMs.median} ms (${rttMs.min} to ${rttMs.max}, ${rttMs.samples} times)`,
+    'Round trip': `${rttMs.median} ms (${rttMs.min} to ${rttMs.max}, ${counted(rttMs.samples, 'sample')})`,
     'Largest message': size(server.payloadBytesMax),
     Persistence: jetStream
-      ? `${jetStream.streams} streams, ${jetStream.consumers} consumers, ${size(jetStream.fileBytes)}`
+      ? `${counted(jetStream.streams, 'stream')}, ${counted(jetStream.consumers, 'consumer')}, ${size(jetStream.fileBytes)}`
       : 'none that you may see',
     ...(metrics ? metricsLines(metrics) : { Metrics: report.metricsProblem ?? undefined }),
   });
@@ -196,14 +196,14 @@ function metricsLines(metrics: ReturnType<typeof metricsView>): Record<string, s
     Subscriptions: String(metrics.subscriptions),
     Messages: `${metrics.messagesIn} in, ${metrics.messagesOut} out`,
     Bytes: `${size(metrics.bytesIn)} in, ${size(metrics.bytesOut)} out, ${size(metrics.keptBytes)} waiting`,
-    Refused: `${metrics.violations} violations, ${metrics.slowConsumers} slow consumers`,
+    Refused: `${counted(metrics.violations, 'violation')}, ${counted(metrics.slowConsumers, 'slow consumer')}`,
     'Clients answer in': metrics.clientRttMs === null ? undefined : `${metrics.clientRttMs} ms`,
     Stores: stores
       ? `${stores.accounts} served, ${stores.openFiles} open, ${stores.fenced} fenced, ` +
         `${stores.quarantined} damaged`
       : undefined,
     Commits: stores
-      ? `${stores.commits} for ${stores.publishes} messages` +
+      ? `${stores.commits} for ${counted(stores.publishes, 'message')}` +
         (stores.commitMs === null ? '' : `, ${stores.commitMs} ms each`)
       : undefined,
   };

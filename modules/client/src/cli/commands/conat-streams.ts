@@ -7,7 +7,7 @@ import { usageError } from '../cli.errors.js';
 import { brokerAction } from '../conat/action.js';
 import { withBroker } from '../conat/broker-options.js';
 import { storedText, storedView, streamText } from '../conat/stored-view.js';
-import { size } from '../output/format.js';
+import { counted, size } from '../output/format.js';
 import { table } from '../output/table.js';
 import { atLeastOne, bytes, duration } from '../parameters.js';
 import { collect } from '../resolve.js';
@@ -143,7 +143,7 @@ function addRemove(stream: Command, cli: Cli): void {
         const manager = await session.manager();
         const { state } = await manager.streams.info(name);
         await run.confirm(
-          `Delete the stream ${name} with ${state.messages} messages?`,
+          `Delete the stream ${name} with ${counted(state.messages, 'message')}?`,
           session.target,
         );
         await manager.streams.delete(name);
@@ -182,7 +182,7 @@ function addPurge(stream: Command, cli: Cli): void {
           ...(seq !== undefined && { seq }),
           ...(keep !== undefined && { keep }),
         } as Parameters<typeof manager.streams.purge>[1]);
-        return { json: { stream: name, purged }, text: `${purged} messages are deleted` };
+        return { json: { stream: name, purged }, text: `${counted(purged, 'message')} deleted` };
       }),
     );
 }

@@ -1,6 +1,6 @@
 import type { HostView } from '../../contract/views.js';
 import { follow, startedResult } from '../follow.js';
-import { relativeTime, shortId, size } from '../output/format.js';
+import { counted, relativeTime, shortId, size } from '../output/format.js';
 import { fields, table } from '../output/table.js';
 import { atLeastOne } from '../parameters.js';
 import type { CommandModule } from '../cli.js';
@@ -81,7 +81,10 @@ export const hostCommands: CommandModule = (program, cli) => {
         if (!options.wait) return startedResult(started);
         await follow(run, client, started.operation);
         const drained = await client.getHost({ hostId: id });
-        return { json: drained, text: `${drained.name} owns ${drained.projects} projects` };
+        return {
+          json: drained,
+          text: `${drained.name} owns ${counted(drained.projects, 'project')}`,
+        };
       }),
     );
 

@@ -1,6 +1,6 @@
 import { usageError } from '../cli.errors.js';
 import type { CommandModule } from '../cli.js';
-import { relativeTime } from '../output/format.js';
+import { counted, relativeTime } from '../output/format.js';
 import { table } from '../output/table.js';
 import { collect } from '../resolve.js';
 import { examples } from './examples.js';
@@ -65,7 +65,7 @@ export const sessionCommands: CommandModule = (program, cli) => {
         const { ended } = await client.endSessions({ accountId: account });
         return {
           json: { ended },
-          text: `signed out of ${ended} ${ended === 1 ? 'browser' : 'browsers'}`,
+          text: `signed out of ${counted(ended, 'browser')}`,
         };
       }),
     );

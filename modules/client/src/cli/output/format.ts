@@ -1,5 +1,7 @@
 import { formatBytes } from '@rookery/core';
 
+export { counted } from '@rookery/core';
+
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
 const dayMs = 24 * hourMs;
@@ -36,7 +38,3 @@ export const yesNo = (value: boolean): string => (value ? 'yes' : 'no');
 /** Takes terminal control characters out of what other people named. */
 export const printable = (text: string): string =>
   text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
-
-/** `1 backup`, `2 backups`. */
-export const counted = (count: number, noun: string): string =>
-  `${count} ${noun}${count === 1 ? '' : 's'}`;

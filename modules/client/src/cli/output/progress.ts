@@ -53,7 +53,9 @@ function describeAmount(progress: NonNullable<OperationView['progress']>): strin
   const [done, of] = [progress.done, total ?? 0].map((value) =>
     unit === 'bytes' ? formatBytes(Math.round(value)) : String(value),
   );
-  const name = unit === 'bytes' ? '' : ` ${unit}`;
+  const name = unit === 'bytes' ? '' : ` ${total === 1 ? unit.replace(/s$/, '') : unit}`;
+  // Nothing of nothing says nothing.
+  if (total === 0) return '';
   if (total === undefined) return progress.done > 0 ? `, ${done}${name}` : '';
   return `, ${done} of ${of}${name}`;
 }

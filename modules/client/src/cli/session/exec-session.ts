@@ -1,4 +1,6 @@
+import { CodedError } from '@rookery/core';
 import type { ExecCall, RookeryClient } from '../../sdk/rookery-client.js';
+import { CliErrors } from '../cli.errors.js';
 import type { CliIo, InputStream, OutputStream, TerminalSize } from '../io.js';
 import type { CommandResult } from '../run.js';
 import { collectText, pipeOut } from './streams.js';
@@ -29,7 +31,7 @@ export async function passThroughExec(
   tty: boolean,
 ): Promise<number> {
   const { projectId, env, ...rest } = plan;
-  const call = await client.exec(projectId, {
+  const call = await openExec(client, projectId, {
     ...rest,
     env: tty ? { TERM: io.env['TERM'] ?? 'xterm', ...env } : env,
     ...(tty && { tty: sizeOf(io.stdout) }),
@@ -70,7 +72,7 @@ export async function captureExec(
   signal: AbortSignal,
 ): Promise<CommandResult> {
   const { projectId, ...request } = plan;
-  const call = await client.exec(projectId, request, { signal });
+  const call = await openExec(client, projectId, request, { signal });
   try {
     if (io.stdin.isTTY) call.stdin.end();
     else feed(io.stdin, call);
@@ -94,6 +96,20 @@ function feed(stdin: InputStream, call: ExecCall): void {
   call.stdin.on('error', () => stdin.unpipe(call.stdin));
   if (stdin.readableEnded || stdin.destroyed) call.stdin.end();
   else stdin.pipe(call.stdin);
+}
+
+/** @throws COMMAND_TOO_LONG for what no message carries */
+async function openExec(
+  client: RookeryClient,
+  ...call: Parameters<RookeryClient['exec']>
+): Promise<ExecCall> {
+  try {
+    return await client.exec(...call);
+  } catch (error) {
+    if (!CodedError.is(error, 'SERVICE_MESSAGE_TOO_LARGE')) throw error;
+    const limitBytes = error.details['limitBytes'] ?? '';
+    throw CliErrors.COMMAND_TOO_LONG({ limitBytes }, { cause: error });
+  }
 }
 
 function forwardSignals(io: CliIo, call: ExecCall): (() => void)[] {
