@@ -4,8 +4,8 @@ import {
   chown,
   copyFile,
   mkdir,
-  readdir,
   readFile,
+  readdir,
   stat,
   writeFile,
 } from 'node:fs/promises';
@@ -164,8 +164,17 @@ describe('two projects on one host', () => {
     await host.driver.start(one.spec);
     expect(await rootOnHost(one.id)).toBe(before);
     expect(await host.driver.known()).toContain(one.id);
-    await host.driver.forget(one.id, { graceMs: 0 });
-    expect(await host.driver.known()).not.toContain(one.id);
+    const logs = join(host.folder, 'state/logs');
+    // An earlier release has kept logs of projects that are long gone.
+    const gone = newId();
+    await writeFile(join(logs, `${gone}.log`), 'old');
+    expect(await host.driver.known()).toContain(gone);
+    expect(await readdir(logs)).toContain(`${one.id}.log`);
+    for (const id of [one.id, gone]) await host.driver.forget(id, { graceMs: 0 });
+    const known = await host.driver.known();
+    for (const id of [one.id, gone]) expect(known).not.toContain(id);
+    const kept = await readdir(logs);
+    for (const id of [one.id, gone]) expect(kept).not.toContain(`${id}.log`);
     one = await started();
     expect(await rootOnHost(one.id)).toBe(before);
   });

@@ -11,13 +11,15 @@ interface Surroundings {
   readonly gateway: string;
 }
 
+const logSuffix = '.log';
+
 /** Where the files of each project's container lie; only the host's root gets that far. */
 export class ContainerFolders {
   constructor(private readonly folders: Folders) {}
 
   async open(): Promise<void> {
     const { stateDir, runDir, rootDir } = this.folders;
-    for (const path of [stateDir, join(stateDir, 'logs'), runDir, this.projects]) {
+    for (const path of [stateDir, this.logs, runDir, this.projects]) {
       await closedFolder(path);
     }
     await mkdir(rootDir, { recursive: true, mode: 0o755 });
@@ -59,7 +61,19 @@ export class ContainerFolders {
   }
 
   log(id: ProjectId): string {
-    return join(this.folders.stateDir, 'logs', `${id}.log`);
+    return join(this.logs, `${id}${logSuffix}`);
+  }
+
+  /** Projects of which a log is kept; it outlives their containers. */
+  async logged(): Promise<ProjectId[]> {
+    const files = await readdir(this.logs).catch(() => []);
+    return files.flatMap((file) =>
+      file.endsWith(logSuffix) ? file.slice(0, -logSuffix.length) : [],
+    );
+  }
+
+  private get logs(): string {
+    return join(this.folders.stateDir, 'logs');
   }
 
   /** The configuration that a container was made from. */

@@ -227,7 +227,8 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   async known(): Promise<ProjectId[]> {
-    return [...new Set([...(await this.onMachine()), ...this.ids.known()])];
+    const logged = await this.folders.logged();
+    return [...new Set([...(await this.onMachine()), ...this.ids.known(), ...logged])];
   }
 
   /** Projects of which there is a container, a mount, a file or a link. */
@@ -244,6 +245,8 @@ export class PodmanDriver extends ContainerDriver {
     await this.locks.run(id, async () => {
       await this.removeContainer(id, options.graceMs);
       await this.ids.release(id);
+      // Last: as long as it is there, the project is known and forgotten again.
+      await rm(this.folders.log(id), { force: true });
     });
   }
 
