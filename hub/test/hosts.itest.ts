@@ -211,6 +211,29 @@ describe('reports', () => {
     });
   });
 
+  it('end a problem when the project runs again, and leave the reason why one does not', async () => {
+    const { id: recovers } = await hub.createProject({ host: 'h1', start: true });
+    const { id: stays } = await hub.createProject({ host: 'h1' });
+    const problem = {
+      code: 'OOM',
+      message: 'It ran out of memory.',
+      status: 500,
+      retryable: false,
+    };
+    host.projects.get(stays)!.state = 'stopped';
+    await hub.app.get(DataSource).query(
+      `UPDATE projects SET state_set_at = NULL, error = $2,
+         state = CASE WHEN id = $3 THEN 'error' ELSE 'stopped' END WHERE id = ANY($1)`,
+      [[recovers, stays], JSON.stringify(problem), recovers],
+    );
+    await waitFor('it runs', async () => (await hub.project(recovers)).state === 'running', {
+      timeoutMs: 5000,
+    });
+    expect(await hub.project(recovers)).toMatchObject({ error: null });
+    await host.heartbeat();
+    expect(await hub.project(stays)).toMatchObject({ state: 'stopped', error: problem });
+  });
+
   it('are refused to a generation that a host has left behind', async () => {
     const { id } = await hub.createProject({ host: 'h1' });
     host.projects.get(id)!.generation = 9;

@@ -233,7 +233,11 @@ const heardProjects = `
     coalesce(s.used, q.disk_used_bytes) AS used,
     coalesce(s.digest, q.image_digest) AS digest,
     CASE WHEN t.settled THEN s.state ELSE q.state END AS state,
-    CASE WHEN t.settled AND s.error IS NOT NULL THEN s.error ELSE q.error END AS error) AS n
+    CASE WHEN NOT t.settled THEN q.error
+      WHEN s.error IS NOT NULL THEN s.error
+      -- It has recovered. What does not run keeps the reason, which the hub may have set.
+      WHEN s.state = 'running' OR (q.state = 'error' AND s.state <> 'error') THEN NULL
+      ELSE q.error END AS error) AS n
   WHERE q.host_id = $1 AND q.deleted_at IS NULL
     AND (q.disk_used_bytes, q.image_digest, q.state, q.error)
       IS DISTINCT FROM (n.used, n.digest, n.state, n.error)`;

@@ -111,6 +111,9 @@ describe('the command line', () => {
     await json(OperationView, 'op', 'show', first.slice(0, 8));
     await json(OperationView, 'op', 'wait', first);
     await json(OperationView, 'op', 'cancel', first);
+    await json(OperationView, 'op', 'retry', first);
+    const resolved = await json(OperationView, 'op', 'resolve', first, '--as', 'failed');
+    expect(resolved.leaves).toHaveLength(1);
     await json(z.array(z.object({ action: z.string() })), 'audit');
     await json(z.array(z.object({ email: z.string() })), 'share', 'list', 'web');
     const account = '00000000-0000-4000-8000-000000000009';
@@ -224,6 +227,7 @@ describe('the command line', () => {
     [['project', 'url', 'x', '70000'], 'see rookery project url --help'],
     [['project', 'exec', 'x', 'ls', '-l'], 'see rookery project exec --help'],
     [['op', 'list', '--state', 'odd'], 'see rookery op list --help'],
+    [['op', 'resolve', 'x'], 'see rookery op resolve --help'],
     [['completion', 'tcsh'], 'see rookery completion --help'],
   ])('exits 2 with a hint for wrong usage: %j', async (argv, hint) => {
     const { exit, stdout, stderr } = await run(...argv);
