@@ -54,6 +54,14 @@ const saga: Place = {
     {
       file: 'modules/move/src/saga/saga.run.ts',
       tests: sagaTests,
+      equivalent: [
+        { was: 'true', text: 'false', on: 'once: true', why: 'a signal aborts once' },
+        { was: 'keeper', on: 'await keeper', why: 'what it waits for has been told to end' },
+        {
+          ...{ was: 'failure', text: 'false', on: 'new Stuck(failure)' },
+          why: 'forward only, no failure is returned but thrown',
+        },
+      ],
     },
     ...['saga.executor', 'saga', 'progress-sink'].map((name) => {
       return { file: `modules/move/src/saga/${name}.ts`, tests: sagaTests };
@@ -156,15 +164,24 @@ const tail: Place = {
   ],
 };
 
-const edgeTests = ['permissions', 'rooted', 'lengths', 'jetstream-access', 'protocol'].map(
-  (name) => `modules/conat/test/${name}.test.ts`,
-);
+const edgeTests = [
+  'subject-space',
+  'permissions',
+  'rooted',
+  'lengths',
+  'jetstream-access',
+  'protocol',
+].map((name) => `modules/conat/test/${name}.test.ts`);
 
 const edge: Place = {
   name: 'edge',
   what: "between a client's subjects and the broker's: nothing of others can be named or heard",
   files: [
-    ...['subject-space', 'reply-aliases', 'kv-alias'].map((name) => {
+    {
+      file: 'modules/conat/src/edge/subject-space.ts',
+      tests: ['subject-space', 'rooted'].map((name) => `modules/conat/test/${name}.test.ts`),
+    },
+    ...['reply-aliases', 'kv-alias'].map((name) => {
       return { file: `modules/conat/src/edge/${name}.ts`, tests: edgeTests };
     }),
     {
@@ -199,7 +216,13 @@ const permissions: Place = {
       tests: ['permission-check', 'permissions'].map(
         (test) => `modules/conat/test/${test}.test.ts`,
       ),
-      equivalent: onlyQuicker,
+      equivalent: [
+        ...onlyQuicker,
+        {
+          ...{ was: 'this.grants.get(reply)?.until ?? 0', why: 'nothing is no later than a time' },
+          text: '(this.grants.get(reply)?.until)',
+        },
+      ],
     },
     {
       file: 'hub/src/projects/project.queries.ts',
