@@ -40,6 +40,14 @@ describe('the subject space of a project', () => {
     expect(space.replyToClient(broker, 0)).toBe(client);
   });
 
+  it('remembers no more than it may, however much the client says', () => {
+    const sizes = ['a', 'b', 'c', 'c', 'd', 'e'].map((subject) => {
+      space.toBroker(subject);
+      return space.size;
+    });
+    expect(sizes).toEqual([1, 2, 1, 1, 2, 1]);
+  });
+
   it('takes acknowledgements and flow control in their long form, for this project alone', () => {
     const long = [`$JS.ACK._.p.${seven}`, `$JS.ACK._.p.${seven}.token`, '$JS.FC._.p.s.c.x'];
     for (const subject of long) expect(space.toBroker(subject)).toBe(subject);

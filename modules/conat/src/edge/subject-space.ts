@@ -62,6 +62,11 @@ export class RootedSpace {
     this.inbox = region(inboxRoot, toBinary(inboxPrefixOf(identityName)));
   }
 
+  /** How many subjects are remembered. */
+  get size(): number {
+    return this.said.size;
+  }
+
   /** Where a message goes that the client publishes, or its reply subject. */
   toBroker(subject: string): string {
     const first = subject.charCodeAt(0);
