@@ -60,6 +60,15 @@ describe('the reconciler of containers', () => {
       (await list()).map((one) => (one.projectId === id ? { ...one, ...more } : one));
   }
 
+  /** Each change of a record takes a while, as on a disk. */
+  function slowStore(): void {
+    const change = store.change.bind(store);
+    store.change = async (...args) => {
+      await new Promise(setImmediate);
+      return change(...args);
+    };
+  }
+
   it('runs once for all who ask at the same time, and anew for those who ask later', async () => {
     const list = jest.spyOn(store, 'list');
     const [one, other] = [reconciler.run(), reconciler.run()];
@@ -73,6 +82,7 @@ describe('the reconciler of containers', () => {
     const id = await running();
     await store.change(id, (_, save) => save({ desiredState: 'stopped' }));
     const stop = jest.spyOn(driver as ContainerDriver, 'stop');
+    slowStore();
     expect(await kinds()).toEqual(['stop']);
     expect(stop.mock.calls).toEqual([[id, { graceMs: 10 * second }]]);
     expect(await record(id)).toMatchObject({ state: 'stopped', startedAt: null });
@@ -83,6 +93,7 @@ describe('the reconciler of containers', () => {
     seen(adopted, { address: '10.0.0.9', linkIndex: 4 });
     await driver.stop(settled);
     await store.change(settled, (_, save) => save({ desiredState: 'stopped' }));
+    slowStore();
     expect((await kinds()).sort()).toEqual(['adopt', 'settle']);
     expect(await record(adopted)).toMatchObject({ address: '10.0.0.9', linkIndex: 4 });
     expect(await record(settled)).toMatchObject({ state: 'stopped', address: null });
@@ -93,15 +104,21 @@ describe('the reconciler of containers', () => {
     const ids = await Promise.all(Array.from({ length: 9 }, running));
     for (const id of ids) driver.die(id);
     let [now, most] = [0, 0];
+    let open!: () => void;
+    const gate = new Promise<void>((resolve) => (open = resolve));
     const start = driver.start.bind(driver);
     driver.start = async (input) => {
       now += 1;
       most = Math.max(most, now);
+      await gate;
       await new Promise(setImmediate);
       now -= 1;
       return start(input);
     };
-    expect(await kinds()).toHaveLength(9);
+    const done = kinds();
+    await waitFor('four are started', () => now === 4, { timeoutMs: 5000, everyMs: 1 });
+    open();
+    expect(await done).toHaveLength(9);
     expect(most).toBe(4);
   });
 
@@ -257,6 +274,10 @@ describe('the reconciler of containers', () => {
     it('forgets a way of which only half is known', async () => {
       const [linked, addressed] = [await running(), await running()];
       for (const id of [linked, addressed]) driver.die(id);
+      // One that leaves while the list is gone through.
+      const [list, left] = [store.list.bind(store), await record(await running())];
+      await store.remove(left.projectId);
+      store.list = async () => [left, ...(await list())];
       await store.change(linked, (_, save) => save({ address: null, linkIndex: 7 }));
       await store.change(addressed, (_, save) => save({ address: '10.0.0.1', linkIndex: null }));
       await reconciler.sweep();
