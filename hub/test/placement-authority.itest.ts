@@ -261,6 +261,37 @@ describe('a commit beside another transaction', () => {
   });
 });
 
+/** Postgres ends a transaction of which a statement failed with a silent ROLLBACK. */
+describe('a write that fails', () => {
+  const changes = {
+    commit: () => authority.commit(commitOf(rows)),
+    state: () => authority.setState(rows.moveId, 2, 'activating'),
+    undo: () => authority.beginUndo(rows.moveId, 2),
+  };
+
+  it.each([
+    ['commit', 'projects'],
+    ['commit', 'project_moves'],
+    ['commit', 'audit_log'],
+    ['state', 'projects'],
+    ['state', 'project_moves'],
+    ['undo', 'projects'],
+    ['undo', 'project_moves'],
+  ] as const)('fails the %s, and changes nothing: to %s', async (change, table) => {
+    const before = [await projectOf(rows), await moveOf(rows)];
+    await dataSource.query(`CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql
+      AS $$ BEGIN RAISE EXCEPTION 'this write fails'; END $$`);
+    await dataSource.query(`CREATE TRIGGER broken BEFORE INSERT OR UPDATE ON ${table}
+      FOR EACH ROW EXECUTE FUNCTION broken()`);
+    try {
+      await expect(changes[change]()).rejects.toThrow('this write fails');
+    } finally {
+      await dataSource.query(`DROP TRIGGER broken ON ${table}`);
+    }
+    expect([await projectOf(rows), await moveOf(rows)]).toEqual(before);
+  });
+});
+
 describe('an undo', () => {
   it('bars the commit for good, and shows', async () => {
     expect(await authority.beginUndo(rows.moveId, 2)).toBe('undoing');
