@@ -207,7 +207,7 @@ describe('a run of a saga', () => {
       const pauses: number[] = [];
       const clock = new (class extends SystemClock {
         override async delay(ms: number, signal?: AbortSignal): Promise<void> {
-          if (ms > 1000) return super.delay(ms, signal);
+          if (ms === 20_000) return super.delay(ms, signal);
           pauses.push(ms);
         }
       })();
@@ -221,7 +221,14 @@ describe('a run of a saga', () => {
       expect(pauses.splice(0)).toEqual([10, 15, 15, 100, 200, 300]);
       store.save = () => Promise.reject(new Error('the database is away'));
       expect(await run({ clock, ...policies })).toEqual({ status: 'interrupted' });
-      expect(pauses).toEqual([100, 200, 300]);
+      expect(pauses.splice(0)).toEqual([100, 200, 300]);
+      store.create(newSagaRecord(three, { operationId, input: {} }));
+      store.save = MemorySagaStore.prototype.save.bind(store);
+      // Without policies, the usual ones.
+      const usual = { clock, retry: undefined, mustRetry: undefined } as object;
+      expect(await run(usual)).toMatchObject({ status: 'stuck' });
+      expect(pauses.slice(0, 5)).toEqual([200, 400, 800, 1600, 500]);
+      expect(pauses).toHaveLength(4 + 7);
     });
 
     it('after a pause that a cancel ends, and a stop', async () => {

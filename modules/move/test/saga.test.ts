@@ -128,6 +128,32 @@ describe('SagaExecutor', () => {
     expect(ledger.committed).toBe(false);
   });
 
+  it.each(['failed', 'canceled'] as const)(
+    'says again that an operation %s, and why',
+    async (status) => {
+      const { store, operationId, ledger, executor } = bench();
+      const lease = store.claim(operationId);
+      const record = { ...(await store.load(operationId))!, attempt: lease.attempt, status };
+      const error = boom('WHY').toJSON();
+      await store.save({ ...record, error });
+      expect(await executor.run(transfer, { ledger }, lease)).toEqual({ status, error });
+      await store.save(record);
+      expect(await executor.run(transfer, { ledger }, lease)).toMatchObject({
+        ...{ status, error: { code: 'INTERNAL' } },
+      });
+      expect(ledger.attempt).toBe(0);
+    },
+  );
+
+  it('lets an operation be canceled from its first step on, unless that is the commit', () => {
+    const options = { start: () => ({}), result: () => 0 };
+    const isCancelable = (from: number): boolean => {
+      const rest = saga<LedgerTypes>('rest', transfer.steps.slice(from), options);
+      return newSagaRecord(rest, { operationId: newId(), input: { name: 'x' } }).cancelable;
+    };
+    expect([0, 2, 3].map(isCancelable)).toEqual([true, true, false]);
+  });
+
   it('refuses an operation that nobody knows, and a step that it does not have', async () => {
     const { store, operationId, ledger, executor } = bench();
     const lease = store.claim(operationId);
