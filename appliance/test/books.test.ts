@@ -86,6 +86,22 @@ describe('the host’s books', () => {
     await books.admit(fence());
   });
 
+  it('refuse writers while an archiving has shut them out, also after a restart', async () => {
+    const archive = fence();
+    const shut = { shutOutBy: archive.operationId };
+    await books.change(id, (_row, save) => save({ ...shut, state: 'stopped' }));
+    await reopen();
+    await expect(books.admit(fence())).rejects.toMatchObject({ code: 'PROJECT_BUSY_ARCHIVING' });
+    await books.admit(archive);
+    // A move or a restore begins only when the archiving has come to nothing.
+    await moves.fenceForMove(id, move);
+    expect(await books.get(id)).toMatchObject({ shutOutBy: null, fencedBy: move });
+    await moves.unfence(id, move);
+    await books.change(id, (_row, save) => save(shut));
+    await backups.beginRestore(fence({ generation: 2 }), spec);
+    expect(await books.get(id)).toMatchObject({ shutOutBy: null });
+  });
+
   it('refuse older attempts of one operation and other generations', async () => {
     const operationId = newId();
     await books.admit(fence({ operationId, attempt: 2 }));

@@ -373,6 +373,28 @@ describe('the archive', () => {
     expect(a.projects.get(id)?.state).toBe('running');
   });
 
+  it('keeps writers out from before the backup to the end, and lets them in when it comes to nothing', async () => {
+    const { id } = await onA();
+    const backups = () => a.calls.filter((method) => method === 'backup.run').length;
+    const before = backups();
+    let release = a.hold('backup.run');
+    a.verifies = false;
+    const { operation } = await post(`/projects/${id}/archive`);
+    await waitFor('the backup begins', () => backups() > before, { timeoutMs: 5000 });
+    expect(a.projects.get(id)).toMatchObject({ state: 'stopped', shutOut: true });
+    release();
+    expect((await hub.ended(operation.id)).error?.code).toBe('BACKUP_UNVERIFIED');
+    expect(a.projects.get(id)).toMatchObject({ state: 'running', shutOut: false });
+    a.verifies = true;
+    release = a.hold('projects.delete');
+    const again = await post(`/projects/${id}/archive`);
+    const isArchived = async () => (await hub.project(id)).state === 'archived';
+    await waitFor('the archive', isArchived, { timeoutMs: 5000 });
+    expect(a.projects.get(id)).toMatchObject({ state: 'stopped', shutOut: true });
+    release();
+    await hub.succeeded(again);
+  });
+
   it.each(['none', 'before', 'after'] as const)(
     'frees the disk and brings the project back (fault at the deletion: %s)',
     async (when) => {

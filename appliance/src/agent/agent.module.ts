@@ -41,7 +41,7 @@ import { HostWriters } from './host-writers.js';
 import { MetricsController } from './metrics.controller.js';
 import { moveModule, PortsModule, runnerModule } from './ports.module.js';
 import { RunnerControl } from './runner-control.js';
-import { closingStores, fenced, noBackups, offer, Services } from './serving.js';
+import { closingStores, fenced, noBackups, offer, Services, shuttingOut } from './serving.js';
 import { snapshotHandlers } from './snapshot.handlers.js';
 import { BACKUP_DRIVER, BACKUPS, IDENTITY, LOGGER } from './tokens.js';
 
@@ -70,7 +70,7 @@ const providers: Provider[] = [
     provide: Services,
     inject: [
       ...[RunnerService, StorageDriver, BACKUPS, MoveSourceService, MoveDestinationService],
-      ...[ProjectBooks, ProjectAccounts, HostWriters, AccessSync],
+      ...[ProjectBooks, ProjectAccounts, HostWriters, AccessSync, RunnerControl],
     ],
     useFactory: (
       runner: RunnerService,
@@ -82,13 +82,14 @@ const providers: Provider[] = [
       accounts: ProjectAccounts,
       writers: HostWriters,
       access: AccessSync,
+      control: RunnerControl,
     ) => {
       const gates = { books, writers };
       const snapshots = snapshotHandlers(storage, runner);
       const served =
         backups && (storage.capabilities.snapshots ? backups : closingStores(backups, accounts));
       return new Services([
-        offer(hostProjects, createRunnerHandlers(runner)),
+        offer(hostProjects, shuttingOut(createRunnerHandlers(runner), control)),
         offer(
           hostSnapshots,
           fenced(snapshots, ['create', 'setLocked', 'delete', 'restore'], gates),

@@ -1,5 +1,5 @@
+import type { CodedError } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
-import { RunnerErrors } from '@rookery/runner';
 
 interface Writer {
   readonly abort: AbortController;
@@ -7,8 +7,8 @@ interface Writer {
 }
 
 /**
- * Work on this host's side that writes to projects: snapshots, restores, backups. A move's fence
- * refuses new work by the books; this ends what was under way before the fence.
+ * Work on this host's side that writes to projects: snapshots, restores, backups. A move's fence,
+ * and an archiving's, refuses new work by the books; this ends what was under way before the fence.
  */
 export class HostWriters {
   private readonly running = new Map<ProjectId, Set<Writer>>();
@@ -32,9 +32,9 @@ export class HostWriters {
   }
 
   /** Aborts what can be aborted and waits for all of it. */
-  async end(projectId: ProjectId): Promise<void> {
+  async end(projectId: ProjectId, reason: CodedError): Promise<void> {
     const writers = [...(this.running.get(projectId) ?? [])];
-    for (const { abort } of writers) abort.abort(RunnerErrors.PROJECT_BUSY_MOVING({ projectId }));
+    for (const { abort } of writers) abort.abort(reason);
     await Promise.allSettled(writers.map(({ done }) => done));
   }
 }

@@ -1,4 +1,5 @@
-import type { RunnerService } from '@rookery/runner';
+import type { CodedError } from '@rookery/core';
+import { RunnerErrors, type RunnerService } from '@rookery/runner';
 import type { ProjectId } from '@rookery/core/contract';
 import type { ProjectStores } from '../books/backup-projects.js';
 import type { ContainerControl } from '../books/move-projects.js';
@@ -20,9 +21,14 @@ export class RunnerControl implements ContainerControl {
     return this.runner.ensureRunning(projectId);
   }
 
-  async endWriters(projectId: ProjectId): Promise<void> {
+  endWriters(projectId: ProjectId): Promise<void> {
+    return this.shutOut(projectId, RunnerErrors.PROJECT_BUSY_MOVING({ projectId }));
+  }
+
+  /** New writers are refused already; ends those that came before, for this reason. */
+  async shutOut(projectId: ProjectId, reason: CodedError): Promise<void> {
     this.runner.endSessions(projectId);
-    await this.writers.end(projectId);
+    await this.writers.end(projectId, reason);
     await this.stores.settle(projectId);
     // Whatever start, stop or repair was under way is over when this turn comes.
     await this.runner.runtime.exclusively(projectId, async () => undefined);

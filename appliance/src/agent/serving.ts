@@ -5,7 +5,10 @@ import type { hostSnapshots } from '@rookery/storage/contract';
 import { HostErrors } from '../host.errors.js';
 import type { ProjectAccounts } from '../books/project-accounts.js';
 import type { ProjectBooks } from '../books/project-books.js';
+import { RunnerErrors } from '@rookery/runner';
+import type { hostProjects } from '@rookery/runner/contract';
 import type { HostWriters } from './host-writers.js';
+import type { RunnerControl } from './runner-control.js';
 
 /** A contract with its handlers, ready to be served on a connection. */
 export type ServiceOnOffer = (
@@ -76,6 +79,24 @@ function withSignal(context: CallContext, signal: AbortSignal): CallContext {
   if (!('progress' in context)) return { params, caller, signal };
   const job = context as JobContext;
   return { params, caller, signal, progress: (step) => job.progress(step) } as JobContext;
+}
+
+/** Whoever shuts the writers out of a project waits for those that came before. */
+export function shuttingOut(
+  projects: Handlers<typeof hostProjects>,
+  control: Pick<RunnerControl, 'shutOut'>,
+): Handlers<typeof hostProjects> {
+  return {
+    ...projects,
+    stop: async (input, context) => {
+      const view = await projects.stop(input, context);
+      const { projectId } = input.fence;
+      if (input.writers === 'shut-out') {
+        await control.shutOut(projectId, RunnerErrors.PROJECT_BUSY_ARCHIVING({ projectId }));
+      }
+      return view;
+    },
+  };
 }
 
 /**

@@ -41,7 +41,7 @@ export class BookedBackupProjects extends BackupProjects {
       // A row that was not there before is marked by generation -1 until it is adopted.
       const fresh = row ? {} : { spec, generation: -1, desiredState: 'stopped' as const };
       attempts.note(known);
-      save({ ...fresh, restoringBy: operationId });
+      save({ ...fresh, restoringBy: operationId, shutOutBy: null });
     });
     // What a restore replaces must not be written to meanwhile.
     await this.stores.settle(projectId);

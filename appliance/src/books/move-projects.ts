@@ -41,7 +41,7 @@ export class BookedHostProjects extends HostProjects {
       if (!row) throw MoveErrors.MOVE_NOT_OWNER({ projectId });
       if (row.fencedBy === moveId) return;
       if (row.fencedBy !== null || row.restoringBy !== null) throw MoveErrors.PROJECT_MOVING();
-      save({ fencedBy: moveId });
+      save({ fencedBy: moveId, shutOutBy: null });
     });
     // New writers are refused from here on; those that came before are waited for.
     await this.containers.endWriters(projectId);
@@ -90,6 +90,7 @@ export class BookedHostProjects extends HostProjects {
         error: null,
         fencedBy: null,
         restoringBy: null,
+        shutOutBy: null,
         // Requests go on waiting until the project runs here: `release` follows.
         ingressState: 'held',
       });

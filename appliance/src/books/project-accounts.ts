@@ -17,7 +17,8 @@ const fileName = 'conat.sqlite';
 const isHere = (row: ProjectRow | undefined): row is ProjectRow =>
   row !== undefined && row.generation >= 0 && row.ingressState !== 'moved';
 
-const isClosed = (row: ProjectRow): boolean => row.fencedBy !== null || row.restoringBy !== null;
+const isClosed = (row: ProjectRow): boolean =>
+  row.fencedBy !== null || row.restoringBy !== null || row.shutOutBy !== null;
 
 /** Persistence follows the books: whose store is served, closed for a move or restore, or gone. */
 export class ProjectAccounts extends AccountDirectory {

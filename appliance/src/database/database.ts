@@ -22,6 +22,7 @@ import { Links1700000000004 } from './migrations/0004-links.js';
 import { BackupRepository1700000000006 } from './migrations/0006-backup-repository.js';
 import { Listeners1700000000007 } from './migrations/0007-listeners.js';
 import { Volume1700000000008 } from './migrations/0008-volume.js';
+import { ShutOut1700000000009 } from './migrations/0009-shut-out.js';
 
 /** Another process of this host reads only: what holds the file is a backup or a person's tool. */
 const busyTimeoutMs = 5_000;
@@ -61,6 +62,7 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
       BackupRepository1700000000006,
       Listeners1700000000007,
       Volume1700000000008,
+      ShutOut1700000000009,
     ],
     prepareDatabase: (opened: SqliteDatabase) => {
       opened.pragma('journal_mode = WAL');

@@ -24,6 +24,8 @@ export interface FakeProject {
   /** What a test put there: moves, clones and backups must carry it. */
   content: string;
   fenced: boolean;
+  /** For the archive: nobody else writes. */
+  shutOut: boolean;
   snapshots: Map<string, { content: string; locked: boolean; createdAt: string }>;
 }
 
@@ -268,6 +270,7 @@ export class FakeHost {
   private put(fence: Fence, spec: ProjectSpec, content: string): FakeProject {
     const project: FakeProject = {
       ...{ generation: fence.generation, state: 'created', spec, content, fenced: false },
+      shutOut: false,
       snapshots: new Map(),
     };
     this.projects.set(fence.projectId, project);
@@ -297,9 +300,11 @@ export class FakeHost {
       Object.assign(project, { state: 'running', spec });
       return this.view(fence.projectId);
     },
-    stop: async ({ fence }) => {
+    stop: async ({ fence, writers }) => {
       this.fence(fence);
-      this.need(fence.projectId).state = 'stopped';
+      const project = this.need(fence.projectId);
+      project.state = 'stopped';
+      if (writers !== undefined) project.shutOut = writers === 'shut-out';
       return this.view(fence.projectId);
     },
     delete: async ({ fence }) => {

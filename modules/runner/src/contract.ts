@@ -67,6 +67,11 @@ export const hostProjects = service(
         graceMs: z.int().min(0).max(300_000).default(10_000),
         /** The caller starts it again: until then requests wait (for a bounded time). */
         startsAgain: z.boolean().default(false),
+        /**
+         * `shut-out`: afterwards nobody writes to it but this operation, until that says `let-in`,
+         * another operation has the project for itself, or the project is taken away.
+         */
+        writers: z.enum(['shut-out', 'let-in']).optional(),
       }),
       HostProjectView,
     ),

@@ -20,7 +20,7 @@ export class FenceGuard {
    * The project is here at exactly this generation, the call was not overtaken, and neither a move
    * nor a restore has shut out writers. Notes the attempt, durably.
    * @throws PROJECT_NOT_HERE, STALE_GENERATION, STALE_ATTEMPT, PROJECT_BUSY_MOVING,
-   * PROJECT_BUSY_RESTORING
+   * PROJECT_BUSY_RESTORING, PROJECT_BUSY_ARCHIVING
    */
   async admit(fence: Fence, admission: Admission, change?: ProjectChange): Promise<ProjectRecord> {
     const { projectId } = fence;
@@ -28,9 +28,9 @@ export class FenceGuard {
       if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId });
       refuseOtherGeneration(record, fence);
       const known = admitAttempt(attempts.known, fence, admission);
-      refuseBusy(record);
+      const opened = openTo(record, fence, admission);
       attempts.note(known);
-      return change ? save(change) : record;
+      return change || opened ? save({ ...opened, ...change }) : record;
     });
   }
 
@@ -43,9 +43,9 @@ export class FenceGuard {
     return this.store.change(projectId, (record, save, attempts) => {
       if (record && record.generation >= generation) refuseOtherGeneration(record, fence);
       const known = admitAttempt(attempts.known, fence, { exclusive: true });
-      if (record) refuseBusy(record);
+      const opened = record && openTo(record, fence, { exclusive: true });
       attempts.note(known);
-      return save({ ...change, generation });
+      return save({ ...opened, ...change, generation });
     });
   }
 
@@ -59,9 +59,9 @@ export class FenceGuard {
       if (!record) throw RunnerErrors.PROJECT_NOT_HERE({ projectId });
       if (record.generation >= fence.generation) refuseOtherGeneration(record, fence);
       const known = admitAttempt(attempts.known, fence, { exclusive: true });
-      refuseBusy(record);
+      const opened = openTo(record, fence, { exclusive: true });
       attempts.note(known);
-      return save(change);
+      return save({ ...opened, ...change });
     });
   }
 }
@@ -72,9 +72,25 @@ function refuseOtherGeneration(record: ProjectRecord, fence: Fence): void {
   throw CoreErrors.STALE_GENERATION({ given: fence.generation, current: record.generation });
 }
 
-/** @throws PROJECT_BUSY_MOVING, PROJECT_BUSY_RESTORING */
+/**
+ * Who shut the others out has the project for itself. Another such operation begins only when that
+ * one has ended, however it ended: what it left shut is open again.
+ * @returns what is to be written with the admission
+ */
+function openTo(
+  record: ProjectRecord,
+  fence: Fence,
+  { exclusive }: Admission,
+): ProjectChange | undefined {
+  const isOwn = record.shutOutBy === fence.operationId;
+  refuseBusy(isOwn || exclusive ? { ...record, shutOutBy: null } : record);
+  return record.shutOutBy === null || isOwn ? undefined : { shutOutBy: null };
+}
+
+/** @throws PROJECT_BUSY_MOVING, PROJECT_BUSY_RESTORING, PROJECT_BUSY_ARCHIVING */
 export function refuseBusy(record: ProjectRecord): void {
   const { projectId } = record;
   if (record.fencedBy !== null) throw RunnerErrors.PROJECT_BUSY_MOVING({ projectId });
   if (record.restoringBy !== null) throw RunnerErrors.PROJECT_BUSY_RESTORING({ projectId });
+  if (record.shutOutBy !== null) throw RunnerErrors.PROJECT_BUSY_ARCHIVING({ projectId });
 }

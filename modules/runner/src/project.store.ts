@@ -30,6 +30,8 @@ export interface ProjectRecord {
   readonly fencedBy: string | null;
   /** The restore that fills its volume. */
   readonly restoringBy: string | null;
+  /** The operation that has shut out every other writer, to take the project away as it is. */
+  readonly shutOutBy: string | null;
 }
 
 /** Who was let in to the project, in the transaction that asks. */
@@ -78,4 +80,5 @@ export const emptyRecord = {
   error: null,
   fencedBy: null,
   restoringBy: null,
+  shutOutBy: null,
 } as const;

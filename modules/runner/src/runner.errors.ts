@@ -54,6 +54,12 @@ export const RunnerErrors = catalogue('runner', {
     message: 'The project {projectId} is being restored. Try again when that has ended.',
     retryable: true,
   },
+  PROJECT_BUSY_ARCHIVING: {
+    status: 409,
+    message:
+      'The project {projectId} is being archived. Rehydrate it when that has ended, or try again if it comes to nothing.',
+    retryable: true,
+  },
   PROJECT_NOT_STOPPED: {
     status: 409,
     message: 'The project {projectId} is {state}. Stop it first.',

@@ -14,7 +14,8 @@ export function createRunnerHandlers(service: RunnerService): Handlers<typeof ho
     create: ({ fence, spec }, context) => service.create(fence, spec, reporter(context)),
     start: ({ fence, spec, listeners }, context) =>
       service.start(fence, spec, reporter(context), listeners),
-    stop: ({ fence, graceMs, startsAgain }) => service.stop(fence, graceMs, { startsAgain }),
+    stop: ({ fence, graceMs, startsAgain, writers }) =>
+      service.stop(fence, graceMs, { startsAgain, writers }),
     delete: async ({ fence }) => {
       await service.delete(fence);
       return {};

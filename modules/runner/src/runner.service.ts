@@ -29,6 +29,7 @@ export interface RunnerParts {
   readonly extras?: ContainerExtras | undefined;
 }
 
+type Writers = 'shut-out' | 'let-in';
 type Report = ((progress: Progress) => void) | undefined;
 
 /** What the hub orders here comes from operations that have the project for themselves. */
@@ -87,14 +88,21 @@ export class RunnerService {
     return toView(await this.runtime.start(fence.projectId, { onProgress }));
   }
 
-  /** @param options.startsAgain the caller starts it again; until then requests wait. */
+  /**
+   * @param options.startsAgain the caller starts it again; until then requests wait.
+   * @param options.writers whether other operations may write to it afterwards; absent: as before.
+   */
   async stop(
     fence: Fence,
     graceMs: number,
-    options: { readonly startsAgain?: boolean } = {},
+    options: { readonly startsAgain?: boolean; readonly writers?: Writers | undefined } = {},
   ): Promise<HostProjectView> {
     const startsAgainBy = options.startsAgain === true ? this.clock.now() + startsAgainMsMax : null;
-    await this.guard.admit(fence, alone, { desiredState: 'stopped', startsAgainBy });
+    await this.guard.admit(fence, alone, {
+      ...{ desiredState: 'stopped', startsAgainBy },
+      ...(options.writers === 'shut-out' && { shutOutBy: fence.operationId }),
+      ...(options.writers === 'let-in' && { shutOutBy: null }),
+    });
     return toView(await this.runtime.stop(fence.projectId, graceMs));
   }
 

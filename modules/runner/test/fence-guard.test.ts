@@ -129,3 +129,32 @@ describe('the fence, for a call that takes a project away', () => {
     }
   });
 });
+
+describe('the fence, after an operation has shut out all others', () => {
+  const archive = fence({ claim: 3 });
+
+  beforeEach(() => store.change(projectId, (_, save) => save({ shutOutBy: archive.operationId })));
+
+  it('lets in that operation alone, of those that may run beside others', async () => {
+    const beside = { exclusive: false };
+    const other = guard.admit(fence({ claim: 9 }), beside);
+    await expect(other).rejects.toMatchObject(code('PROJECT_BUSY_ARCHIVING'));
+    const own = await guard.admit(archive, beside, { state: 'stopped' });
+    expect(own).toMatchObject({ shutOutBy: archive.operationId, state: 'stopped' });
+    await guard.admitRemoval({ ...archive, generation: 6 }, {});
+    expect(await store.get(projectId)).toMatchObject({ shutOutBy: archive.operationId });
+  });
+
+  it.each([
+    ['works on it', (call: Fence) => guard.admit(call, alone)],
+    ['brings it', (call: Fence) => guard.admitNew(call, { spec })],
+    ['takes it away', (call: Fence) => guard.admitRemoval(call, {})],
+  ])('is open again to a later one that has the project for itself and %s', async (_, call) => {
+    await guard.admit(archive, alone);
+    const stale = call(fence({ claim: 2 }));
+    await expect(stale).rejects.toMatchObject(code('STALE_ATTEMPT'));
+    expect(await store.get(projectId)).toMatchObject({ shutOutBy: archive.operationId });
+    await call(fence({ claim: 4 }));
+    expect(await store.get(projectId)).toMatchObject({ shutOutBy: null });
+  });
+});

@@ -272,6 +272,20 @@ describe('the fence', () => {
     }
   });
 
+  it('lets nobody write to what was stopped to be archived, until the same operation says so', async () => {
+    const id = await running();
+    const fence = fenceOf(id);
+    await service.stop(fence, 0, { writers: 'shut-out' });
+    const refusal = { code: 'PROJECT_BUSY_ARCHIVING', retryable: true };
+    await expect(service.runtime.start(id)).rejects.toMatchObject(refusal);
+    const clone = service.clone(fenceOf(newId()), { projectId: id }, spec);
+    await expect(clone).rejects.toMatchObject(refusal);
+    const input = { projectId: id, command: ['true'], env: {} };
+    await expect(service.exec(input)).rejects.toMatchObject(refusal);
+    await service.stop(fence, 0, { writers: 'let-in' });
+    expect(await service.start(fence, spec)).toMatchObject({ state: 'running' });
+  });
+
   it('refuses a start that was waiting when the move shut writers out', async () => {
     const id = await running();
     let release!: () => void;

@@ -60,6 +60,10 @@ export class ProjectRow implements ProjectRecord {
   @Column('text', { nullable: true })
   restoringBy!: string | null;
 
+  /** The operation that has shut out every other writer. */
+  @Column('text', { nullable: true })
+  shutOutBy!: string | null;
+
   /** `held`: requests wait; `moved`: they learn the new address. */
   @Column('text')
   ingressState!: 'open' | 'held' | 'moved';

@@ -1,7 +1,9 @@
+import { CodedError } from '@rookery/core';
 import { never, nothing, saga, step, type StepContext } from '@rookery/move';
 import { HubErrors } from '../../hub.errors.js';
 import { backUp } from './backup.saga.js';
 import {
+  fenceFor,
   jobOptions,
   placed,
   refuseLockedOf,
@@ -41,6 +43,8 @@ export const archiveProject = saga<Types>(
         if (context.input.wasRunning) await startProject(context);
       },
     }),
+    // A message that is stored after the backup was made would be acknowledged and lost.
+    step('fencing', { do: (context) => fenceWriters(context, 'shut-out'), undo: letWritersIn }),
     step('backing-up', {
       do: async (context) => {
         const { backupId, verified } = await backUp(context, ['archive'], { verify: true });
@@ -59,7 +63,25 @@ export const archiveProject = saga<Types>(
   },
 );
 
+/** The project stands still already; its message store and what works beside it do not. */
+async function fenceWriters(context: Context, writers: 'shut-out' | 'let-in'): Promise<void> {
+  const project = await placed(context);
+  await context.ports.hosts
+    .projects(project.hostId)
+    .stop({ fence: fenceFor(context, project), writers }, jobOptions(context));
+}
+
+async function letWritersIn(context: Context): Promise<void> {
+  try {
+    await fenceWriters(context, 'let-in');
+  } catch (error) {
+    // What is not there is not fenced.
+    if (!CodedError.is(error, 'PROJECT_NOT_HERE')) throw error;
+  }
+}
+
 async function verifyListed(context: Context): Promise<void> {
+  await refuseLocked(context);
   const project = await placed(context);
   const { backups } = await context.ports.hosts
     .backups(project.hostId)
