@@ -11,6 +11,7 @@ import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { AccessTokenMinter, newId, newSecret } from '@rookery/core';
 import type {
   CallContext,
+  CodedErrorView,
   Fence,
   ServiceClient,
   ServiceContract,
@@ -30,6 +31,8 @@ export class FakeHub {
   /** Projects that belong to another host than the first. */
   readonly owners = new Map<string, string>();
   readonly heartbeats: Heartbeat[] = [];
+  /** What hosts said that keeps them from serving. */
+  readonly troubles: CodedErrorView[] = [];
   /** Every project that any host has ever reported. */
   readonly reported = new Set<string>();
   readonly hosts: RegisteredHost[] = [];
@@ -77,6 +80,10 @@ export class FakeHub {
           heartbeatEveryMs: 200,
           accessRevision: this.access.revision,
         };
+      },
+      trouble: async ({ error }: { error: CodedErrorView }) => {
+        this.troubles.push(error);
+        return {};
       },
       projects: async ({ projects }: { projects: ProjectReport[] }, { params }: CallContext) => {
         this.note(projects);

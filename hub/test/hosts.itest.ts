@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { HostView } from '@rookery/client/contract';
 import { ConatClient, createServiceClient } from '@rookery/conat';
 import { hostReports } from '@rookery/conat/contract';
 import { CodedError, createLogger, GiB, waitFor } from '@rookery/core';
@@ -40,6 +41,31 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
   }
   throw new Error('it succeeded');
 }
+
+describe('a host that cannot serve', () => {
+  it('is shown with its own reason, until it serves again', async () => {
+    const silent = new FakeHost({
+      ...{ name: 'silent', hubUrl: hub.url, joinToken: await hub.joinToken() },
+    });
+    await silent.register();
+    const error = { code: 'VOLUME_ABSENT', message: 'mount it', status: 503, retryable: false };
+    await silent.sayTrouble(error);
+    const show = () => hub.ok<HostView>('GET', `/hosts/${silent.hostId}`);
+    const { trouble } = await show();
+    expect(trouble).toMatchObject(error);
+    expect(Math.abs(Date.parse(trouble!.at) - Date.now())).toBeLessThan(60_000);
+    const { items } = await hub.ok<{ items: HostView[] }>('GET', '/hosts');
+    expect(items.find(({ id }) => id === silent.hostId)?.trouble).toMatchObject(error);
+    // Nobody says it of another.
+    await expect(silent.sayTrouble(error, host.hostId)).rejects.toThrow();
+    expect((await hub.ok<HostView>('GET', `/hosts/${host.hostId}`)).trouble).toBeNull();
+    await silent.connect();
+    closing.push(() => silent.disconnect());
+    expect((await show()).trouble).toBeNull();
+    await silent.disconnect();
+    await hub.ok('DELETE', `/hosts/${silent.hostId}`);
+  });
+});
 
 describe('joining', () => {
   it('uses a token up; repeated with the same keys it is the same host', async () => {

@@ -170,8 +170,8 @@ const tellBackups = (driver: BackupDriver, backups: BackupService | undefined) =
   repository: () => {
     const last = backups?.lastRepository;
     if (!last) return undefined;
-    const { error: _error, ...told } = last;
-    return told;
+    const { error, ...told } = last;
+    return { ...told, ...(error && { error: { code: error.code, message: error.message } }) };
   },
 });
 

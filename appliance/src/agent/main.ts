@@ -10,9 +10,9 @@ import {
 } from '@rookery/core';
 import { gatewayOf } from '@rookery/runner';
 import { ProjectDoor } from '../access/project-door.js';
-import { CONFIG, configFromEnvironment, type HostConfig } from '../config/config.js';
+import { CONFIG, type HostConfig } from '../config/config.js';
 import { AgentModule } from './agent.module.js';
-import { sayWhyUnready } from './unready.js';
+import { endUnready } from './unready.js';
 
 /** The host's control: storage, containers, backups, moves, and the broker for its projects. */
 try {
@@ -29,12 +29,7 @@ try {
 } catch (error) {
   const coded = toCodedError(error);
   createLogger('agent').fatal({ err: error, code: coded.code }, coded.message);
-  // What a disk that comes back mends: tried again for ever, and told meanwhile.
-  if (coded.code === 'VOLUME_ABSENT' || coded.code === 'VOLUME_FOREIGN') {
-    onSupervisorGone(() => process.exit(0));
-    const { agentPort, listen } = configFromEnvironment();
-    await sayWhyUnready(coded, { port: agentPort, host: listen });
-  }
+  if (coded.code !== 'INVALID_CONFIG') await endUnready(coded);
   // A wrong setting does not get better by trying again.
   process.exit(CodedError.is(error, 'INVALID_CONFIG') ? exitUnrecoverable : 1);
 }

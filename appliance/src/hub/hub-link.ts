@@ -235,4 +235,4 @@ export class HubLink {
   }
 }
 
-const conatUrl = (hubUrl: string): string => `${hubUrl.replace(/^http/, 'ws')}/conat`;
+export const conatUrl = (hubUrl: string): string => `${hubUrl.replace(/^http/, 'ws')}/conat`;

@@ -35,7 +35,10 @@ export class HostRegistry {
 
   readonly reports: Handlers<typeof hostReports>;
 
-  private readonly heartbeats: Pick<Handlers<typeof hostReports>, 'heartbeat' | 'projects'> = {
+  private readonly heartbeats: Pick<
+    Handlers<typeof hostReports>,
+    'heartbeat' | 'trouble' | 'projects'
+  > = {
     heartbeat: async (input, context) => {
       const hostId = context.params['hostId'] ?? '';
       refuseOthers(context, identityNames.host(hostId), hostId);
@@ -47,6 +50,15 @@ export class HostRegistry {
         heartbeatEveryMs: Math.min(heartbeatMs.max, Math.max(heartbeatMs.min, everyMs)),
         accessRevision: await this.access.revision(),
       };
+    },
+    trouble: async ({ error }, context) => {
+      const hostId = context.params['hostId'] ?? '';
+      refuseOthers(context, identityNames.host(hostId), hostId);
+      const trouble = { ...error, at: new Date().toISOString() };
+      await this.dataSource.query('UPDATE project_hosts SET trouble = $2 WHERE id = $1', [
+        ...[hostId, JSON.stringify(trouble)],
+      ]);
+      return {};
     },
     projects: async ({ projects }, context) => {
       const hostId = context.params['hostId'] ?? '';
@@ -155,7 +167,7 @@ export class HostRegistry {
       const { version, capabilities, capacity, images } = input;
       const [rows] = await manager.query<[unknown[], number]>(
         `UPDATE project_hosts SET last_seen = now(), version = $2, capabilities = $3,
-           capacity = $4, images = $5
+           capacity = $4, images = $5, trouble = NULL
          WHERE id = $1 AND status = 'active' RETURNING id`,
         [hostId, version, ...[capabilities, capacity, images].map((each) => JSON.stringify(each))],
       );

@@ -196,6 +196,7 @@ function toView(row: ProjectHost, figure: Figures): z.input<typeof HostView> {
   return {
     ...{ id, name, region, schedulable, publicUrl, version, capabilities, capacity },
     status: figure.online ? 'online' : 'offline',
+    trouble: row.trouble,
     projects: figure.projects,
     owed: figure.owed,
     lastSeenAt: row.lastSeen?.toISOString() ?? null,

@@ -5,6 +5,7 @@ import { ConatClient, createServiceClient, joiningIdentityName, serve } from '@r
 import { hostAccess, hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
 import { CoreErrors, createLogger, GiB } from '@rookery/core';
 import type {
+  CodedErrorView,
   Fence,
   Handlers,
   ProjectSpec,
@@ -134,14 +135,28 @@ export class FakeHost {
     }
   }
 
-  async connect(): Promise<void> {
-    const client = await ConatClient.connect({
+  /** Cannot serve, and says why. */
+  async sayTrouble(error: CodedErrorView, hostId = this.hostId): Promise<void> {
+    const client = await this.dial();
+    try {
+      await createServiceClient(client, hostReports, { hostId }).trouble({ error });
+    } finally {
+      await client.close();
+    }
+  }
+
+  private dial(): Promise<ConatClient> {
+    return ConatClient.connect({
       servers: `${this.options.hubUrl}/conat`,
       identity: identityNames.host(this.hostId),
       credentials: { nkeySeed: new TextDecoder().decode(this.identity.getSeed()) },
       connectTimeoutMs: 5000,
       logger: this.log,
     });
+  }
+
+  async connect(): Promise<void> {
+    const client = await this.dial();
     this.client = client;
     const params = { hostId: this.hostId };
     const on = <C extends ServiceContract>(contract: C, handlers: Handlers<C>) =>

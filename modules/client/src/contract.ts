@@ -7,6 +7,7 @@ export {
   AuditView,
   BackupView,
   CollaboratorView,
+  HostTrouble,
   HostView,
   MoveView,
   OperationView,

@@ -178,6 +178,21 @@ describe('the command line', () => {
     expect(stop?.input).toMatchObject({ graceMs: 3000 });
   });
 
+  it('says why a host cannot serve, and what is wrong with its repository', async () => {
+    const [one, two] = hub.hosts as [HostView, HostView];
+    const error = { code: 'VOLUME_ABSENT', message: 'The disk is not mounted.', status: 503 };
+    const at = new Date().toISOString();
+    Object.assign(one, { status: 'offline', trouble: { ...error, retryable: false, at } });
+    const missing = { code: 'REPOSITORY_MISSING', message: 'Nothing lies there.' };
+    two.capabilities.backupRepository = { name: '/backups', state: 'missing', error: missing };
+    expect((await run('host', 'list')).stdout).toMatch(/host-1 +offline \(VOLUME_ABSENT\)/);
+    const { stdout } = await run('host', 'show', 'host-1');
+    expect(stdout).toMatch(/Trouble: +The disk is not mounted\. \(just now\)/);
+    const other = (await run('host', 'show', 'host-2')).stdout;
+    expect(other).toContain('/backups (missing: Nothing lies there.)');
+    expect(other).not.toContain('Trouble');
+  });
+
   it('finds projects by id, name and the beginning of an id, and refuses to guess', async () => {
     const one = hub.add('same');
     const two = hub.add('same');

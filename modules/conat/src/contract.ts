@@ -39,6 +39,8 @@ export const HostCapabilities = z.object({
       state: z.enum(['ok', 'missing', 'changed', 'unreachable']),
       id: z.string().optional(),
       knownId: z.string().optional(),
+      /** Why it is not `ok`. */
+      error: z.object({ code: z.string(), message: z.string() }).optional(),
     })
     .optional(),
   /** Absent: a host of an earlier release, whose projects share their user ids. */
@@ -138,6 +140,11 @@ export const hostReports = service(
       }),
       { timeoutMs: 10_000, idempotent: true },
     ),
+
+    /** Said instead of heartbeats by a host that cannot serve. The next heartbeat takes it back. */
+    trouble: call(z.object({ error: CodedErrorView }), z.object({}), {
+      ...{ timeoutMs: 10_000, idempotent: true },
+    }),
 
     /** The next page of a report that one heartbeat does not hold. */
     projects: call(

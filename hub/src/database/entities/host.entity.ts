@@ -1,4 +1,5 @@
 import type { HostCapabilities, HostCapacity } from '@rookery/conat/contract';
+import type { HostTrouble } from '@rookery/client/contract';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 
 @Entity('project_hosts')
@@ -17,6 +18,8 @@ export class ProjectHost {
   @Column('jsonb') capacity!: HostCapacity;
   @Column('jsonb') images!: string[];
   @Column('timestamptz', { nullable: true }) lastSeen!: Date | null;
+  /** Why it cannot serve, by its own word. */
+  @Column('jsonb', { nullable: true }) trouble!: HostTrouble | null;
   /** What an operator owns. */
   @Column('boolean') schedulable!: boolean;
   @Column('text') trust!: 'trusted' | 'untrusted';

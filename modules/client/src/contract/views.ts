@@ -136,12 +136,18 @@ export const PlacementView = z.object({
 });
 export type PlacementView = z.infer<typeof PlacementView>;
 
+/** Why a host cannot serve, by its own word, and when it said so last. */
+export const HostTrouble = CodedErrorView.extend({ at: Time });
+export type HostTrouble = z.infer<typeof HostTrouble>;
+
 export const HostView = z.object({
   id: HostId,
   name: z.string(),
   region: z.string(),
   /** `offline`: not heard of for a while; takes no placements. */
   status: z.enum(['online', 'offline']),
+  /** Null: it serves, or it cannot even say what keeps it from that. */
+  trouble: HostTrouble.nullable().default(null),
   schedulable: z.boolean(),
   publicUrl: z.string(),
   version: z.string(),

@@ -8,6 +8,7 @@ export const hostView = (name: string): HostView => ({
   name,
   region: 'default',
   status: 'online',
+  trouble: null,
   schedulable: true,
   publicUrl: 'http://127.0.0.1:7710',
   version: '0.1.0',

@@ -120,6 +120,10 @@ Moves to it end and their projects go on where they were. A project that it owne
 archived if it has a backup: "rookery project rehydrate" brings the newest one back.
 `;
 
+/** What keeps it from serving is said with its status. */
+const statusOf = ({ status, trouble }: HostView): string =>
+  trouble ? `${status} (${trouble.code})` : status;
+
 const placements = (host: HostView): string => (host.schedulable ? 'yes' : 'cordoned');
 
 function hostTable(hosts: readonly HostView[]): string {
@@ -128,7 +132,7 @@ function hostTable(hosts: readonly HostView[]): string {
     hosts.map((one) => [
       shortId(one.id),
       one.name,
-      one.status,
+      statusOf(one),
       placements(one),
       String(one.projects),
       size(one.capacity.diskFreeBytes),
@@ -140,7 +144,8 @@ function hostTable(hosts: readonly HostView[]): string {
 
 function backupsOf({ capabilities }: HostView): string {
   const { backupDrivers, backupRepository: repository } = capabilities;
-  const where = repository && `${repository.name} (${repository.state})`;
+  const reason = repository?.error ? `: ${repository.error.message}` : '';
+  const where = repository && `${repository.name} (${repository.state}${reason})`;
   return [...backupDrivers, ...(where === undefined ? [] : [where])].join(', ') || '-';
 }
 
@@ -150,7 +155,10 @@ function hostFields(host: HostView): string {
     Id: host.id,
     Name: host.name,
     Region: host.region,
-    Status: host.status,
+    Status: statusOf(host),
+    ...(host.trouble && {
+      Trouble: `${host.trouble.message} (${relativeTime(host.trouble.at)})`,
+    }),
     Placements: placements(host),
     Projects: `${host.projects}, ${capacity.projectsRunning} running`,
     Disk: `${size(capacity.diskFreeBytes)} free of ${size(capacity.diskBytes)}`,
