@@ -1,3 +1,4 @@
+import * as jest from '@jest/globals';
 import {
   mkdir,
   mkdtemp,
@@ -10,11 +11,12 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { SystemExec, waitFor } from '@rookery/core';
 import { ResticDriver, RusticDriver } from '@rookery/backup';
 import { backupDriverConformance } from '@rookery/backup/testing';
 import type { BackupDriver } from '@rookery/backup';
+
+const { afterAll, beforeAll, describe, expect, it } = jest;
 
 const repositoryIn = async (folder: string) => {
   const passwordFile = join(folder, 'password');
@@ -23,7 +25,7 @@ const repositoryIn = async (folder: string) => {
 };
 const subject = (driver: BackupDriver) => ({ driver, dispose: async () => undefined });
 
-backupDriverConformance('restic', async (folder) =>
+backupDriverConformance('restic', jest, async (folder) =>
   subject(new ResticDriver(await repositoryIn(folder))),
 );
 
@@ -79,7 +81,7 @@ describe('a repository of restic', () => {
 
 const nowhere = { repository: '/none', passwordFile: '/none', workFolder: '/none' };
 if (await new RusticDriver(nowhere).available()) {
-  backupDriverConformance('rustic', async (folder) =>
+  backupDriverConformance('rustic', jest, async (folder) =>
     subject(new RusticDriver(await repositoryIn(folder))),
   );
 

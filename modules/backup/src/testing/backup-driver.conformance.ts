@@ -1,8 +1,8 @@
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Progress } from '@rookery/core/contract';
+import type { TestKit } from '@rookery/core/testing';
 import type { BackupDriver } from '../backup.driver.js';
 
 export interface BackupDriverSubject {
@@ -13,6 +13,7 @@ export interface BackupDriverSubject {
 /** What every backup driver must do; called by each driver's test with a factory. */
 export function backupDriverConformance(
   name: string,
+  { afterAll, beforeAll, describe, expect, it }: TestKit,
   make: (folder: string) => Promise<BackupDriverSubject>,
 ): void {
   describe(`backup driver ${name}`, () => {

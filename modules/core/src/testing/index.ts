@@ -1,4 +1,5 @@
 export { FaultyExec, type ExecFault } from './faulty-exec.js';
 export { withFileSizeMax } from './file-size-limit.js';
 export { diffManifests, manifestOf, type ManifestEntry, type ManifestOptions } from './manifest.js';
+export type { TestKit } from './test-kit.js';
 export { readXattrs, writeXattr } from '../xattrs.js';

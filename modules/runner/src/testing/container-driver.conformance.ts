@@ -1,21 +1,8 @@
+import type { TestKit } from '@rookery/core/testing';
 import type { Readable } from 'node:stream';
 import { MiB, newId, waitFor } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
 import type { ContainerDriver, ContainerSpec, ExecSession } from '../container.driver.js';
-
-/** jest's globals, handed in: the package itself does not depend on jest. */
-export interface TestKit {
-  readonly describe: (name: string, body: () => void) => void;
-  readonly it: (name: string, body: () => Promise<void>) => void;
-  readonly expect: (value: unknown) => {
-    toBe(expected: unknown): void;
-    toEqual(expected: unknown): void;
-    toMatchObject(expected: object): void;
-    toContain(expected: unknown): void;
-    toBeGreaterThan(expected: number): void;
-    rejects: { toMatchObject(expected: object): Promise<void> };
-  };
-}
 
 export interface ConformanceSetup {
   /** The driver under test, open. */
@@ -26,7 +13,7 @@ export interface ConformanceSetup {
 
 /** What every container driver must do, the memory one included. */
 export function containerDriverConformance(
-  { describe, it, expect }: TestKit,
+  { describe, it, expect }: Pick<TestKit, 'describe' | 'it' | 'expect'>,
   { driver, specOf }: ConformanceSetup,
 ): void {
   const started = async (generation = 1): Promise<ContainerSpec> => {

@@ -2,7 +2,6 @@ export {
   containerDriverConformance,
   outcome,
   type ConformanceSetup,
-  type TestKit,
 } from './container-driver.conformance.js';
 export { MemoryImageStore } from './memory-image.store.js';
 export { MemoryProjectStore } from './memory-project.store.js';

@@ -6,11 +6,7 @@ export {
   withLoopbackVolume,
   type TestVolume,
 } from './loopback.js';
-export {
-  storageDriverConformance,
-  type ConformanceOptions,
-  type JestKit,
-} from './storage-driver.conformance.js';
+export { storageDriverConformance, type ConformanceOptions } from './storage-driver.conformance.js';
 // Parts that are tested by themselves, with tables.
 export { planStorageRepairs, type StorageActual } from '../btrfs/reconcile-plan.js';
 export { SendStreamGuard } from '../btrfs/send-stream-guard.js';

@@ -1,15 +1,16 @@
 import { imagesConform, reconcileConforms } from './conformance/images.js';
 import { pathStagingsConform, snapshotsConform } from './conformance/snapshots.js';
 import { streamsConform } from './conformance/streams.js';
-import { ConformanceSuite, type ConformanceOptions, type JestKit } from './conformance/suite.js';
+import type { TestKit } from '@rookery/core/testing';
+import { ConformanceSuite, type ConformanceOptions } from './conformance/suite.js';
 import { picturesConform, quotaConforms, volumesConform } from './conformance/volumes.js';
 
-export type { ConformanceOptions, JestKit };
+export type { ConformanceOptions };
 
 /** What every storage driver must do; parts that it says it cannot must fail with their code. */
 export function storageDriverConformance(
   name: string,
-  jest: JestKit,
+  jest: TestKit,
   options: ConformanceOptions,
 ): void {
   jest.describe(`${name} as a StorageDriver`, () => {

@@ -1,13 +1,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MiB, newId } from '@rookery/core';
+import type { TestKit } from '@rookery/core/testing';
 import type { StorageDesired, StorageDriver } from '../../storage.driver.js';
-
-/** What of jest the suite needs; handed in, since `@jest/globals` only loads inside jest. */
-export type JestKit = Pick<
-  typeof import('@jest/globals'),
-  'describe' | 'it' | 'expect' | 'beforeAll' | 'afterAll'
->;
 
 export interface ConformanceOptions {
   /** A fresh driver on an empty volume, not opened; `reconcileGraceMs` 0. */
@@ -26,7 +21,7 @@ export class ConformanceSuite {
   private opened: { driver: StorageDriver; dispose: () => Promise<void> } | undefined;
 
   constructor(
-    readonly jest: JestKit,
+    readonly jest: TestKit,
     readonly options: ConformanceOptions,
   ) {}
 
