@@ -52,6 +52,10 @@ export const ConatErrors = catalogue('conat', {
     retryable: true,
   },
   SERVICE_FORBIDDEN: { status: 403, message: 'You may not ask {subject}.' },
+  CONAT_CONFIG_INVALID: {
+    status: 400,
+    message: 'The configuration {path} cannot be used: {reason}. Correct it and start again.',
+  },
   CONAT_LISTEN_FAILED: {
     status: 500,
     message: 'The message broker cannot listen on {address}: {reason}',

@@ -23,6 +23,12 @@ export {
 } from './gateway/standalone.js';
 export { brokerMetrics, brokerMetricsType, brokerRegistry } from './metrics/broker-registry.js';
 export { mayReadMetrics } from './metrics/metrics-access.js';
+export {
+  UsersAuthenticator,
+  type ServerUser,
+  type UsersOptions,
+} from './auth/users-authenticator.js';
+export { readServerConfig, type ServerConfig } from './server-config/server-config.js';
 export { StandaloneAuthenticator } from './auth/standalone-authenticator.js';
 export { Authenticator, ConnectOptions, type ConnectRequest } from './auth/authenticator.js';
 export type { ConatIdentity, ConatPermissions, ReplyRules, SubjectRules } from './auth/identity.js';

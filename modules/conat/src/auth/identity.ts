@@ -26,9 +26,10 @@ export interface ConatPermissions {
   readonly responses?: ReplyRules;
   /**
    * `own` (default): `_INBOX.<identity name>.>` and nobody else's. `all` is for the hub's own
-   * processes, which are trusted with everything.
+   * processes, which are trusted with everything. `listed` makes them subjects like others, and any
+   * reply subject may be named: what nats-server does.
    */
-  readonly inboxes?: 'own' | 'all';
+  readonly inboxes?: 'own' | 'all' | 'listed';
 }
 
 /** Who a connection is. */

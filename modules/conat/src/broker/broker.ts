@@ -17,6 +17,7 @@ import type {
   BrokerClient,
   Connection,
   ConnectionHost,
+  ConnectionView,
   Speaker,
   Subscription,
   Transport,
@@ -44,6 +45,20 @@ export interface BrokerOptions {
   /** What joins it with other brokers; whoever made it starts and closes it. Default: nothing. */
   readonly fabric?: Fabric;
 }
+
+/** What a broker says of itself. */
+export interface BrokerFacts {
+  readonly id: string;
+  readonly name: string;
+  /** The nats-server that it is like. */
+  readonly version: string;
+  readonly runtime: string;
+  readonly authRequired: boolean;
+  readonly draining: boolean;
+}
+
+/** What nats-server was built with; nats-core of Python wants one to be named. */
+const runtime = `node${process.versions.node}`;
 
 export type RevocationReason = 'revoked' | 'expired';
 
@@ -146,6 +161,24 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   /** Names of the identities that are connected now. */
   identityNames(): string[] {
     return this.registry.identityNames();
+  }
+
+  /** All connections as they are now. */
+  connections(): ConnectionView[] {
+    return this.registry.all().map((connection) => connection.view());
+  }
+
+  /** What INFO says to everybody. */
+  facts(): BrokerFacts {
+    const { authenticator, name = 'conat' } = this.options;
+    return {
+      id: this.serverId,
+      name,
+      version: likeNatsServer,
+      runtime,
+      authRequired: authenticator.required,
+      draining: this.draining !== null,
+    };
   }
 
   /** Adds to what INFO says, as `{ api_lvl: 2 }`; clients that are connected are told at once. */
@@ -390,13 +423,13 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
       server_id: this.serverId,
       server_name: this.options.name ?? 'conat',
       version: likeNatsServer,
-      // What nats-server was built with; nats-core of Python wants one to be named.
-      go: `node${process.versions.node}`,
+      go: runtime,
       proto: 1,
       host: connection.transport.local?.host ?? '0.0.0.0',
       port: connection.transport.local?.port ?? 0,
       headers: true,
       ...(this.options.authenticator.required ? { auth_required: true } : {}),
+      ...(connection.transport.tlsRequired ? { tls_required: true } : {}),
       max_payload: this.limits.payloadBytesMax,
       client_id: connection.id,
       client_ip: connection.peer,

@@ -61,6 +61,11 @@ export class ConnectionTraffic {
     if (before) this.subscriptions = before.subscriptions;
   }
 
+  /** What it listens on, in its own words. */
+  subjects(): string[] {
+    return [...this.subscriptions.values()].map(({ part, subject }) => part?.subject ?? subject);
+  }
+
   get subscriptionCount(): number {
     return this.subscriptions.size;
   }

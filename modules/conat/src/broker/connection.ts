@@ -6,7 +6,14 @@ import type { TracedListener } from './message-trace.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
 import { ConnectionTraffic, type TrafficConnection } from './connection-traffic.js';
 import type { IdentityRates } from './token-bucket.js';
-import type { ConnectionHost, Speaker, Subscription, Transport, UnheardOp } from './ports.js';
+import type {
+  ConnectionHost,
+  ConnectionView,
+  Speaker,
+  Subscription,
+  Transport,
+  UnheardOp,
+} from './ports.js';
 import { ReadingBrake } from './reading-brake.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
 import { TokenBucket } from './token-bucket.js';
@@ -33,6 +40,13 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   /** Those of them that wait for the fabric. */
   private pingsUnsettled = 0;
   private refusals = 0;
+  private readonly sinceMs = Date.now();
+  private lastActiveMs = this.sinceMs;
+  private roundTripMs: number | null = null;
+  private messagesIn = 0;
+  private bytesIn = 0;
+  private messagesOut = 0;
+  private bytesOut = 0;
   /** The answer to CONNECT (INFO behind the first PONG) was given. */
   private greeted = false;
   private rates: IdentityRates | null = null;
@@ -92,6 +106,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   receive(chunk: Buffer): void {
     if (this.state === 'closed') return;
     this.broker.metrics.bytesIn += chunk.length;
+    this.lastActiveMs = this.broker.nowMs();
     if (
       this.state !== 'ready' &&
       this.parser.carriedBytes + chunk.length > this.broker.limits.preAuthBytesMax
@@ -157,6 +172,8 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     if (op.subject.length > this.shortSubject || op.reply.length > this.shortSubject) {
       if (!this.checkLength(op)) return;
     }
+    this.messagesIn += 1;
+    this.bytesIn += op.totalBytes;
     this.traffic!.publish(op);
     const { publishes, requests } = this.rates!;
     if (publishes.spend()) this.slowDown(publishes);
@@ -206,7 +223,10 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   pong(): void {
     if (!this.admitted()) return;
-    if (this.pingsOut === 1) this.broker.metrics.onRoundTrip?.(performance.now() - this.pingedAt);
+    if (this.pingsOut === 1) {
+      this.roundTripMs = performance.now() - this.pingedAt;
+      this.broker.metrics.onRoundTrip?.(this.roundTripMs);
+    }
     this.pingsOut = 0;
     this.spendOperation();
   }
@@ -227,7 +247,28 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   // What the broker asks for.
 
   deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean {
-    return this.state === 'ready' && this.traffic!.deliver(subscription, op, from);
+    if (this.state !== 'ready' || !this.traffic!.deliver(subscription, op, from)) return false;
+    this.messagesOut += 1;
+    this.bytesOut += op.totalBytes;
+    return true;
+  }
+
+  view(): ConnectionView {
+    const { options, transport, sinceMs, lastActiveMs, roundTripMs } = this;
+    const { messagesIn, bytesIn, messagesOut, bytesOut } = this;
+    return {
+      id: this.id,
+      transport: transport.kind,
+      address: transport.peer,
+      port: transport.peerPort ?? 0,
+      identity: this.identity?.name ?? '',
+      name: options.name,
+      lang: options.lang,
+      version: options.version,
+      ...{ sinceMs, lastActiveMs, roundTripMs, messagesIn, bytesIn, messagesOut, bytesOut },
+      pendingBytes: this.writer.length + transport.bufferedBytes,
+      subscriptions: this.traffic?.subjects() ?? [],
+    };
   }
 
   isHeard(subscription: Subscription, subject: string): boolean {

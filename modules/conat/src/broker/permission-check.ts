@@ -19,6 +19,8 @@ export class PermissionCheck {
   private readonly noQueue: PatternSet;
   private readonly noAnswer: PatternSet;
   private readonly inboxPrefix: string;
+  /** They are subjects like others. */
+  private readonly listedInboxes: boolean;
   private lastAllowed: string | null = null;
   private readonly verdicts = new Map<string, boolean>();
   readonly allInboxes: boolean;
@@ -37,6 +39,7 @@ export class PermissionCheck {
     this.noAnswer = new PatternSet(permissions.responses?.except ?? []);
     this.inboxPrefix = toBinary(inboxPrefixOf(identityName));
     this.allInboxes = permissions.inboxes === 'all';
+    this.listedInboxes = permissions.inboxes === 'listed';
     this.responses = permissions.responses;
   }
 
@@ -55,7 +58,7 @@ export class PermissionCheck {
   }
 
   private isAllowed(subject: string): boolean {
-    if (subject.startsWith(inboxRoot)) return this.allInboxes || this.isOwnInbox(subject);
+    if (this.isApart(subject)) return this.allInboxes || this.isOwnInbox(subject);
     let verdict = this.verdicts.get(subject);
     if (verdict === undefined) {
       const tokens = subject.split('.');
@@ -73,28 +76,34 @@ export class PermissionCheck {
    * one's own inbox or a subject that one could publish to oneself.
    */
   mayAskReplyTo(reply: string): boolean {
-    return this.allInboxes || this.isOwnInbox(reply) || this.mayPublish(reply);
+    if (this.allInboxes || this.listedInboxes) return true;
+    return this.isOwnInbox(reply) || this.mayPublish(reply);
   }
 
   subscribeVerdict(subject: string, tokens: readonly string[], queue: string): SubscribeVerdict {
     if (queue !== '' && this.noQueue.size > 0 && this.noQueue.overlaps(tokens)) return 'none';
-    if (subject.startsWith(inboxRoot)) {
+    if (this.isApart(subject)) {
       return this.allInboxes || this.isOwnInbox(subject) ? 'all' : 'none';
     }
     if (!this.subscribeAllow.covers(tokens) || this.subscribeDeny.covers(tokens)) return 'none';
-    const reachesInboxes = !this.allInboxes && (tokens[0] === '>' || tokens[0] === '*');
+    const areApart = !this.allInboxes && !this.listedInboxes;
+    const reachesInboxes = areApart && (tokens[0] === '>' || tokens[0] === '*');
     return reachesInboxes || this.subscribeDeny.overlaps(tokens) ? 'filtered' : 'all';
   }
 
   /** For a filtered subscription: may this one message pass? */
   mayHear(subject: string): boolean {
-    if (subject.startsWith(inboxRoot)) return this.allInboxes || this.isOwnInbox(subject);
+    if (this.isApart(subject)) return this.allInboxes || this.isOwnInbox(subject);
     return this.subscribeDeny.size === 0 || !this.subscribeDeny.overlaps(subject.split('.'));
   }
 
   /** May the reply subject of a message on this subject be answered? */
   mayAnswer(subject: string): boolean {
     return this.noAnswer.size === 0 || !this.noAnswer.overlaps(subject.split('.'));
+  }
+
+  private isApart(subject: string): boolean {
+    return !this.listedInboxes && subject.startsWith(inboxRoot);
   }
 
   private isOwnInbox(subject: string): boolean {

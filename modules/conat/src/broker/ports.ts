@@ -12,6 +12,10 @@ export interface Transport {
   readonly kind: TransportKind;
   /** Address of the other side, for limits and logs. */
   readonly peer: string;
+  /** Its port there, where there is one. */
+  readonly peerPort?: number;
+  /** INFO goes out as it is, then both sides begin TLS. */
+  readonly tlsRequired?: boolean;
   /** Where it came in; told to the client in INFO. */
   readonly local?: { readonly host: string; readonly port: number };
   /** Bytes accepted by `send` and not yet given to the operating system. */
@@ -91,6 +95,31 @@ export interface Subscription {
   lastHead: Buffer | null;
 }
 
+/** A connection for who looks at the broker. */
+export interface ConnectionView {
+  readonly id: number;
+  readonly transport: TransportKind;
+  readonly address: string;
+  readonly port: number;
+  /** The identity; '' before it is known. */
+  readonly identity: string;
+  /** What the client says of itself. */
+  readonly name: string;
+  readonly lang: string;
+  readonly version: string;
+  readonly sinceMs: number;
+  readonly lastActiveMs: number;
+  /** Of the last PING; null before the first. */
+  readonly roundTripMs: number | null;
+  readonly pendingBytes: number;
+  readonly messagesIn: number;
+  readonly bytesIn: number;
+  readonly messagesOut: number;
+  readonly bytesOut: number;
+  /** In the client's words. */
+  readonly subscriptions: readonly string[];
+}
+
 /** A client as the broker sees it. */
 export interface BrokerClient extends Connection, Listener, Speaker {
   readonly id: number;
@@ -101,6 +130,7 @@ export interface BrokerClient extends Connection, Listener, Speaker {
   readonly takesInfo: boolean;
   /** Bytes that this connection keeps: input that is not whole, output that was not taken. */
   readonly keptBytes: number;
+  view(): ConnectionView;
   write(text: string): void;
   flush(): void;
   setPermissions(permissions: ConatPermissions): void;

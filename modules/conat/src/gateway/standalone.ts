@@ -1,69 +1,124 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { Reverter } from '@rookery/core';
 import type { Broker } from '../broker/broker.js';
 import type { JetStream } from '../jetstream/jetstream.js';
 import { brokerMetrics, brokerMetricsType } from '../metrics/broker-registry.js';
-import { listenOn, TcpListener, type TcpAddress, type TcpOptions } from './tcp-listener.js';
+import { MonitoringServer } from '../monitoring/monitoring-server.js';
+import {
+  listenOn,
+  TcpListener,
+  type TcpAddress,
+  type TcpOptions,
+  type TlsOptions,
+} from './tcp-listener.js';
 import { UpgradeDispatcher } from './upgrade-dispatcher.js';
 import { brokerWebSocketServer, upgradeTo } from './websocket-transport.js';
 
 export interface StandaloneOptions {
   readonly broker: Broker;
   readonly host?: string;
-  /** 0: a free one. */
-  readonly port?: number;
+  /** 0: a free one; null: nobody comes over WebSocket. */
+  readonly port?: number | null;
   /** Where WebSocket clients connect; default `/conat`. */
   readonly path?: string;
+  /** Encrypts the WebSocket door. */
+  readonly tls?: TlsOptions;
   /** Its persistence, closed with it. */
-  readonly jetStream?: Pick<JetStream, 'close'>;
+  readonly jetStream?: JetStream;
+  /** Where that keeps streams; shown by the monitoring pages. */
+  readonly storeDir?: string;
   /** Also listen for NATS over TCP. */
-  readonly tcp?: TcpOptions;
+  readonly tcp?: TcpOptions & { readonly tls?: TlsOptions };
+  /** Also serve nats-server's monitoring pages; see MonitoringServer. */
+  readonly monitoring?: { readonly host: string; readonly port: number };
 }
 
 /** A broker with doors of its own. */
 export interface StandaloneServer {
   readonly broker: Broker;
+  /** 0 without a WebSocket door. */
   readonly port: number;
-  /** `ws://<host>:<port><path>` */
+  /** `ws://<host>:<port><path>`; '' without a WebSocket door. */
   readonly url: string;
   readonly tcp: TcpAddress | undefined;
+  /** `http://<host>:<port>`, where `/varz` and the others are. */
+  readonly monitoring: string | undefined;
   /** Takes nobody new, drains the broker, then closes the doors. */
   close(drainDeadlineMs?: number): Promise<void>;
 }
 
+interface Door {
+  readonly url: string;
+  readonly port: number;
+  close(): Promise<void>;
+}
+
 /**
  * Serves a broker without an app: WebSocket at `path`, `/metrics`, `/healthz`, and NATS over TCP
- * when asked for.
+ * and monitoring pages when asked for.
  */
 export async function serveBroker(options: StandaloneOptions): Promise<StandaloneServer> {
-  const { broker, host = '127.0.0.1', port = 0, path = '/conat' } = options;
+  const { broker } = options;
+  const startedAtMs = Date.now();
   await using undo = new Reverter();
-  const sockets = brokerWebSocketServer(broker);
-  const dispatcher = new UpgradeDispatcher();
-  dispatcher.register(path, upgradeTo(sockets));
-  const server = createServer((request, response) => void answer(broker, request, response));
-  dispatcher.attach(server);
-  await listenOn(server, port, host);
-  undo.add(() => closeServer(server));
-  const listener = options.tcp && new TcpListener(broker, options.tcp);
+  const door = options.port === null ? null : await openWebSocketDoor(options);
+  undo.add(() => door?.close());
+  const listener = options.tcp && new TcpListener(broker, options.tcp, options.tcp.tls);
   const tcp = await listener?.listen();
+  undo.add(() => listener?.stopAccepting());
+  const { monitoring: at, jetStream = null, storeDir } = options;
+  const pages =
+    at &&
+    new MonitoringServer(() => ({
+      ...{ broker, jetStream, startedAtMs, tcp, http: at },
+      tlsRequired: options.tcp?.tls !== undefined,
+      ...(storeDir !== undefined && { storeDir }),
+    })).server;
+  if (pages) await listenOn(pages, at.port, at.host);
   undo.success();
-  const bound = (server.address() as AddressInfo).port;
   return {
     broker,
-    port: bound,
-    url: `ws://${host.includes(':') ? `[${host}]` : host}:${bound}${path}`,
+    port: door?.port ?? 0,
+    url: door?.url ?? '',
     tcp,
+    monitoring: pages && `http://${inUrl(at.host)}:${(pages.address() as AddressInfo).port}`,
     close: async (drainDeadlineMs) => {
       listener?.stopAccepting();
       await broker.drain(drainDeadlineMs);
-      for (const socket of sockets.clients) socket.terminate();
-      await closeServer(server);
+      await door?.close();
+      listener?.cut();
+      if (pages) await closeServer(pages);
       await options.jetStream?.close();
     },
   };
 }
+
+async function openWebSocketDoor(options: StandaloneOptions): Promise<Door> {
+  const { broker, host = '127.0.0.1', path = '/conat', tls } = options;
+  const sockets = brokerWebSocketServer(broker);
+  const dispatcher = new UpgradeDispatcher();
+  dispatcher.register(path, upgradeTo(sockets));
+  const respond = (request: IncomingMessage, response: ServerResponse): void =>
+    void answer(broker, request, response);
+  const server = tls
+    ? createTlsServer({ cert: tls.cert, key: tls.key }, respond)
+    : createServer(respond);
+  dispatcher.attach(server);
+  await listenOn(server, options.port ?? 0, host);
+  const { port } = server.address() as AddressInfo;
+  return {
+    port,
+    url: `${tls ? 'wss' : 'ws'}://${inUrl(host)}:${port}${path}`,
+    close: async () => {
+      for (const socket of sockets.clients) socket.terminate();
+      await closeServer(server);
+    },
+  };
+}
+
+const inUrl = (host: string): string => (host.includes(':') ? `[${host}]` : host);
 
 async function answer(
   broker: Broker,

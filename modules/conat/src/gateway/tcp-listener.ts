@@ -1,8 +1,9 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createSecureContext, TLSSocket, type SecureContext } from 'node:tls';
 import { z } from 'zod';
 import type { Broker } from '../broker/broker.js';
 import { ConatErrors } from '../conat.errors.js';
-import type { Transport } from '../broker/ports.js';
+import type { Connection, Transport } from '../broker/ports.js';
 import { closeDeadlineMs } from './websocket-transport.js';
 
 /** Where NATS clients connect without a WebSocket. */
@@ -13,21 +14,34 @@ export const TcpOptions = z.object({
 });
 export type TcpOptions = z.output<typeof TcpOptions>;
 
+/** PEM texts. */
+export interface TlsOptions {
+  readonly cert: string;
+  readonly key: string;
+  /** TLS begins at once, not behind INFO. */
+  readonly handshakeFirst?: boolean;
+}
+
 export interface TcpAddress {
   readonly host: string;
   readonly port: number;
 }
 
-/** The broker's door for clients that speak NATS over plain TCP; off unless an app asks for it. */
+/** The broker's door for clients that speak NATS over TCP; off unless an app asks for it. */
 export class TcpListener {
   private server: Server | undefined;
   private listening: TcpAddress | undefined;
   private readonly sockets = new Set<Socket>();
+  private readonly secure: SecureContext | undefined;
 
+  /** @throws when the certificate or the key cannot be read */
   constructor(
     private readonly broker: Broker,
     private readonly options: TcpOptions,
-  ) {}
+    private readonly tls?: TlsOptions,
+  ) {
+    if (tls) this.secure = createSecureContext({ cert: tls.cert, key: tls.key });
+  }
 
   /** Undefined while it does not listen. */
   get address(): TcpAddress | undefined {
@@ -59,30 +73,76 @@ export class TcpListener {
   private accept(socket: Socket): void {
     this.sockets.add(socket);
     socket.on('close', () => this.sockets.delete(socket));
-    const connection = this.broker.accept(tcpTransport(socket, this.listening));
-    socket.on('data', (chunk) => connection.receive(chunk));
-    socket.on('close', () => connection.lost());
+    if (!this.secure) {
+      const transport = tcpTransport(() => socket, socket, this.listening, false);
+      follow(socket, this.broker.accept(transport));
+    } else if (this.tls?.handshakeFirst) {
+      const secured = this.encrypt(socket);
+      const transport = tcpTransport(() => secured, socket, this.listening, true);
+      follow(secured, this.broker.accept(transport));
+    } else this.acceptThenEncrypt(socket);
+  }
+
+  /** As nats-server: INFO goes out as it is and says that TLS follows. */
+  private acceptThenEncrypt(socket: Socket): void {
+    let stream: Socket = socket;
+    const transport = tcpTransport(() => stream, socket, this.listening, true);
+    const greeting: Transport = {
+      ...transport,
+      get bufferedBytes() {
+        return stream.writableLength;
+      },
+      send: (frame, taken) => {
+        stream.write(frame, taken);
+        if (stream !== socket) return;
+        stream = this.encrypt(socket);
+        follow(stream, connection);
+      },
+    };
+    const connection = this.broker.accept(greeting);
     socket.on('error', () => connection.lost());
+    socket.on('close', () => connection.lost());
+  }
+
+  private encrypt(socket: Socket): TLSSocket {
+    return new TLSSocket(socket, { isServer: true, secureContext: this.secure! });
   }
 }
 
-function tcpTransport(socket: Socket, local: TcpAddress | undefined): Transport {
+function follow(socket: Socket, connection: Connection): void {
+  socket.on('data', (chunk) => connection.receive(chunk));
+  socket.on('close', () => connection.lost());
+  socket.on('error', () => {
+    connection.lost();
+    socket.destroy();
+  });
+}
+
+/** @param stream what is written to, which TLS may replace */
+function tcpTransport(
+  stream: () => Socket,
+  socket: Socket,
+  local: TcpAddress | undefined,
+  tlsRequired: boolean,
+): Transport {
   return {
     kind: 'tcp',
     peer: socket.remoteAddress ?? 'unknown',
+    peerPort: socket.remotePort ?? 0,
     ...(local && { local }),
+    ...(tlsRequired && { tlsRequired }),
     get bufferedBytes() {
-      return socket.writableLength;
+      return stream().writableLength;
     },
-    send: (frame, taken) => void socket.write(frame, taken),
-    pause: () => void socket.pause(),
-    resume: () => void socket.resume(),
+    send: (frame, taken) => void stream().write(frame, taken),
+    pause: () => void stream().pause(),
+    resume: () => void stream().resume(),
     close: (_code, _reason, how) => {
       if (how === 'at once') {
         socket.destroy();
         return;
       }
-      socket.end();
+      stream().end();
       const timer = setTimeout(() => socket.destroy(), closeDeadlineMs);
       timer.unref();
       socket.once('close', () => clearTimeout(timer));

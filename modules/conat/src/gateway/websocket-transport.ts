@@ -29,6 +29,7 @@ export function acceptWebSocket(broker: Broker, socket: WebSocket, request: Inco
     kind: 'websocket',
     ...(localPort !== undefined && { local: { host: localAddress ?? '0.0.0.0', port: localPort } }),
     peer: request.socket.remoteAddress ?? 'unknown',
+    peerPort: request.socket.remotePort ?? 0,
     get bufferedBytes() {
       return socket.bufferedAmount;
     },

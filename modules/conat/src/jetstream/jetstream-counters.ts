@@ -15,6 +15,10 @@ export class JetStreamCounters {
   readonly commits: RunnerCounts = noCounts();
   openAccounts = 0;
 
+  get requests(): number {
+    return this.inputs.api;
+  }
+
   input(input: EngineInput): void {
     this.inputs[input.kind] += 1;
   }

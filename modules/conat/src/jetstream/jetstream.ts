@@ -131,6 +131,10 @@ export class JetStream implements RunnerListener {
     return this.byId.has(id);
   }
 
+  accounts(): JetStreamAccount[] {
+    return [...this.byId.values()].map(({ account }) => account);
+  }
+
   status(): AccountStatus[] {
     return [...this.byId.values()].map((door) => door.status());
   }

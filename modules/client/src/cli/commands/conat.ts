@@ -1,9 +1,13 @@
+import { Option } from 'commander';
 import {
   Broker,
   JetStream,
+  readServerConfig,
   RootAccountDirectory,
   serveBroker,
   StandaloneAuthenticator,
+  UsersAuthenticator,
+  type StandaloneOptions,
   type StandaloneServer,
 } from '@rookery/conat';
 import type { CommandModule } from '../cli.js';
@@ -23,10 +27,13 @@ interface ServeOptions extends GlobalOptions {
   readonly name: string;
   readonly maxPayload?: number;
   readonly maxConnections: number;
-  readonly drain: number;
+  readonly drain?: number;
+  readonly httpPort?: number;
+  readonly config?: string;
 }
 
 const portDefault = 4280;
+const drainSecondsDefault = 2;
 const loopback = new Set(['127.0.0.1', '::1', 'localhost']);
 
 /** Messaging: a broker on its own, without a hub. The rest of the group needs a broker. */
@@ -46,29 +53,45 @@ export const conatCommands: CommandModule = (program, cli) => {
     .option('--name <name>', 'name of the server, shown to clients', 'conat')
     .option('--max-payload <size>', 'largest message (default: 1M)', bytes)
     .option('--max-connections <number>', 'connections at a time', atLeastOne, 65_536)
-    .option('--drain <seconds>', 'how long clients may take to leave at the end', count, 2)
+    .option('--http-port <port>', 'pages for dashboards: /varz, /connz, /jsz, /healthz', portOrAny)
+    .addOption(
+      new Option(
+        '--config <file>',
+        'settings, users and TLS in a file of nats-server’s form',
+      ).conflicts(
+        ['host', 'port', 'tcpPort', 'store', 'tokenFile', 'allowAll', 'name', 'maxPayload'].concat([
+          'maxConnections',
+          'httpPort',
+        ]),
+      ),
+    )
+    .option('--drain <seconds>', 'how long clients may take to leave (default: 2)', count)
     .addHelpText(
       'after',
       `
 Clients connect to ws://<host>:<port>/conat, or to nats://<host>:<tcp-port>, with the token as
-token or password. One of --token, --token-file and --allow-all is needed.
+token or password. One of --token, --token-file, --allow-all and --config is needed.
+A setting in the file that is not supported is refused by its name.
 ${examples(
   'rookery conat serve --allow-all --tcp-port 4222',
   'rookery conat serve --allow-all --store /var/lib/conat',
+  'rookery conat serve --config /etc/nats-server.conf',
   'rookery conat serve --host 0.0.0.0 --token-file /etc/rookery/conat-token',
   'nats --server nats://127.0.0.1:4222 sub ">"',
 )}`,
     )
     .action(
       cli.action<ServeOptions>(async (run, _, options) => {
-        const token = await tokenOf(options);
-        const serve = serving(options, token);
-        const jetStream = await persistence(serve.broker, options.store);
-        const server = await serveBroker(serve);
-        if (token === undefined && !loopback.has(options.host)) {
-          run.progress.step(`everybody who reaches ${options.host} may read and write everything`);
+        const { serve, host, drainMs } =
+          options.config === undefined
+            ? await fromOptions(options)
+            : fromFile(options, options.config, run.io.env);
+        const jetStream = await persistence(serve.broker, serve.storeDir);
+        const server = await serveBroker({ ...serve, ...(jetStream && { jetStream }) });
+        if (!serve.broker.facts().authRequired && !loopback.has(host)) {
+          run.progress.step(`everybody who reaches ${host} may read and write everything`);
         }
-        await untilStopped(run, server, options.drain * 1_000);
+        await untilStopped(run, server, drainMs);
         await jetStream?.close();
         return { json: null, silent: true };
       }),
@@ -78,7 +101,9 @@ ${examples(
 async function tokenOf(options: ServeOptions): Promise<string | undefined> {
   const { token, tokenFile, allowAll = false } = options;
   const given = [token, tokenFile, allowAll || undefined].filter((one) => one !== undefined);
-  if (given.length !== 1) throw usageError('give one of --token, --token-file and --allow-all');
+  if (given.length !== 1) {
+    throw usageError('give one of --token, --token-file, --allow-all and --config');
+  }
   if (allowAll) return undefined;
   const text = token ?? (await readSecret(tokenFile!));
   if (text === '') throw usageError('the token is empty');
@@ -93,13 +118,17 @@ async function persistence(broker: Broker, folder?: string): Promise<JetStream |
   return jetStream;
 }
 
-function serving(
-  options: ServeOptions,
-  token: string | undefined,
-): Parameters<typeof serveBroker>[0] {
-  const { host, maxPayload, maxConnections } = options;
+interface Serving {
+  readonly serve: StandaloneOptions;
+  /** Where it listens for everybody to reach it. */
+  readonly host: string;
+  readonly drainMs: number;
+}
+
+async function fromOptions(options: ServeOptions): Promise<Serving> {
+  const { host, port, tcpPort, httpPort, maxPayload, maxConnections, store } = options;
   const broker = new Broker({
-    authenticator: new StandaloneAuthenticator(token),
+    authenticator: new StandaloneAuthenticator(await tokenOf(options)),
     name: options.name,
     limits: {
       ...(maxPayload !== undefined && { payloadBytesMax: maxPayload }),
@@ -110,23 +139,53 @@ function serving(
     },
   });
   return {
-    broker,
+    serve: {
+      ...{ broker, host, port },
+      ...(store !== undefined && { storeDir: store }),
+      ...(tcpPort !== undefined && { tcp: { host, port: tcpPort } }),
+      ...(httpPort !== undefined && { monitoring: { host, port: httpPort } }),
+    },
     host,
-    port: options.port,
-    ...(options.tcpPort !== undefined && { tcp: { host, port: options.tcpPort } }),
+    drainMs: (options.drain ?? drainSecondsDefault) * 1_000,
+  };
+}
+
+/** As nats-server with this file: over TCP, and over WebSocket when it says so. */
+function fromFile(options: ServeOptions, file: string, env: NodeJS.ProcessEnv): Serving {
+  if (options.token !== undefined) throw usageError('who may come in is said by --config alone');
+  const config = readServerConfig(file, env);
+  const { tcp, webSocket, monitoring, storeDir, limits } = config;
+  const broker = new Broker({
+    authenticator: new UsersAuthenticator(config.users),
+    name: config.name ?? options.name,
+    limits,
+  });
+  return {
+    serve: {
+      ...{ broker, tcp },
+      ...(webSocket ?? { port: null }),
+      ...(storeDir !== null && { storeDir }),
+      ...(monitoring && { monitoring }),
+    },
+    host: tcp.host,
+    drainMs:
+      options.drain === undefined
+        ? (config.drainMs ?? drainSecondsDefault * 1_000)
+        : options.drain * 1_000,
   };
 }
 
 function started(server: StandaloneServer): { json: unknown; text: string } {
-  const { url, tcp } = server;
+  const { url, tcp, monitoring } = server;
   const nats = tcp && `nats://${tcp.host}:${tcp.port}`;
-  const metrics = url.replace(/^ws(.*)\/conat$/, 'http$1/metrics');
+  const metrics = url === '' ? null : url.replace(/^ws(.*)\/conat$/, 'http$1/metrics');
   return {
-    json: { url, nats: nats ?? null, metrics },
+    json: { url: url || null, nats: nats ?? null, metrics, monitoring: monitoring ?? null },
     text: [
-      `WebSocket  ${url}`,
+      ...(url ? [`WebSocket  ${url}`] : []),
       ...(nats ? [`NATS       ${nats}`] : []),
-      `Metrics    ${metrics}`,
+      ...(metrics ? [`Metrics    ${metrics}`] : []),
+      ...(monitoring ? [`Monitoring ${monitoring}`] : []),
       'Ctrl-C stops.',
     ].join('\n'),
   };

@@ -1,0 +1,74 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connz, QueryError } from './connz.js';
+import { jsz } from './jsz.js';
+import { varz, type Monitored } from './varz.js';
+
+const jsonType = 'application/json';
+
+/** The state of the server in nats-server's words, and the status that goes with it. */
+function healthz({ broker, jetStream }: Pick<Monitored, 'broker' | 'jetStream'>): {
+  status: number;
+  body: object;
+} {
+  const unavailable = (error: string): { status: number; body: object } => ({
+    status: 503,
+    body: { status: 'unavailable', status_code: 503, error },
+  });
+  if (broker.facts().draining) return unavailable('the server is shutting down');
+  const damaged = jetStream?.status().find(({ state }) => state === 'quarantined');
+  if (damaged) return unavailable(`JetStream account '${damaged.id}' was put aside: damaged`);
+  return { status: 200, body: { status: 'ok' } };
+}
+
+/**
+ * Pages for dashboards made for nats-server: `/varz`, `/connz`, `/jsz`, `/healthz`. They tell
+ * addresses and names of clients to whoever asks, so they listen only where an operator says.
+ */
+export class MonitoringServer {
+  readonly server: Server;
+  private readonly requests: Record<string, number> = {
+    '/': 0,
+    '/varz': 0,
+    '/connz': 0,
+    '/jsz': 0,
+    '/healthz': 0,
+  };
+
+  constructor(private readonly monitored: () => Monitored) {
+    this.server = createServer((request, response) => {
+      this.answer(request, response).catch((error: unknown) => {
+        const status = error instanceof QueryError ? 400 : 500;
+        response.writeHead(status, { 'content-type': 'text/plain' });
+        response.end(`${error instanceof Error ? error.message : 'failed'}\n`);
+      });
+    });
+  }
+
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost');
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      response.writeHead(405, { allow: 'GET, HEAD' }).end();
+      return;
+    }
+    if (!Object.hasOwn(this.requests, pathname)) {
+      response.writeHead(404, { 'content-type': 'text/plain' }).end('404 page not found\n');
+      return;
+    }
+    this.requests[pathname] = this.requests[pathname]! + 1;
+    const { status, body } = await this.page(pathname, searchParams);
+    response.writeHead(status, { 'content-type': jsonType });
+    response.end(JSON.stringify(body, null, 2));
+  }
+
+  private async page(
+    path: string,
+    query: URLSearchParams,
+  ): Promise<{ status: number; body: object }> {
+    const monitored = this.monitored();
+    if (path === '/varz') return { status: 200, body: varz(monitored, { ...this.requests }) };
+    if (path === '/connz') return { status: 200, body: connz(monitored, query) };
+    if (path === '/jsz') return { status: 200, body: await jsz(monitored, query) };
+    if (path === '/healthz') return healthz(monitored);
+    return { status: 200, body: { pages: Object.keys(this.requests).slice(1) } };
+  }
+}

@@ -1,0 +1,104 @@
+import { availableParallelism } from 'node:os';
+import type { Broker } from '../broker/broker.js';
+import type { JetStream } from '../jetstream/jetstream.js';
+
+const nsPerMs = 1e6;
+
+/** What the pages are about. */
+export interface Monitored {
+  readonly broker: Broker;
+  readonly jetStream: JetStream | null;
+  readonly startedAtMs: number;
+  /** Where streams are kept. */
+  readonly storeDir?: string;
+  readonly tlsRequired: boolean;
+  readonly tcp: { readonly host: string; readonly port: number } | undefined;
+  readonly http: { readonly host: string; readonly port: number };
+}
+
+/** How long, as nats-server writes it: `2d3h4m5s`. */
+export function uptime(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1_000));
+  const parts = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3_600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'm'],
+    [seconds % 60, 's'],
+  ] as const;
+  const from = parts.findIndex(([count]) => count > 0);
+  return from < 0
+    ? '0s'
+    : parts
+        .slice(from)
+        .map(([count, unit]) => `${count}${unit}`)
+        .join('');
+}
+
+/** `/varz`: the server, its limits and its counters. */
+export function varz(monitored: Monitored, requests: Readonly<Record<string, number>>): object {
+  const { broker, startedAtMs, tcp, http } = monitored;
+  const { limits, metrics } = broker;
+  const facts = broker.facts();
+  const nowMs = Date.now();
+  const opened = Object.values(metrics.connectionsOpened).reduce((sum, count) => sum + count, 0);
+  return {
+    server_id: facts.id,
+    server_name: facts.name,
+    version: facts.version,
+    proto: 1,
+    go: facts.runtime,
+    host: tcp?.host ?? http.host,
+    port: tcp?.port ?? 0,
+    ...(facts.authRequired && { auth_required: true }),
+    ...(monitored.tlsRequired && { tls_required: true }),
+    max_connections: limits.connectionsMax,
+    max_subscriptions: limits.subscriptionsPerConnectionMax,
+    ping_interval: limits.pingEveryMs * nsPerMs,
+    ping_max: limits.pingsOutMax,
+    http_host: http.host,
+    http_port: http.port,
+    http_base_path: '',
+    https_port: 0,
+    auth_timeout: limits.authTimeoutMs / 1_000,
+    max_control_line: limits.controlLineBytesMax,
+    max_payload: limits.payloadBytesMax,
+    max_pending: limits.pendingBytesMax,
+    cluster: {},
+    gateway: {},
+    leaf: {},
+    mqtt: {},
+    websocket: {},
+    jetstream: jetStreamOf(monitored),
+    start: new Date(startedAtMs).toISOString(),
+    now: new Date(nowMs).toISOString(),
+    uptime: uptime(nowMs - startedAtMs),
+    mem: process.memoryUsage.rss(),
+    cores: availableParallelism(),
+    gomaxprocs: availableParallelism(),
+    cpu: cpuPercent(),
+    connections: broker.connectionCount,
+    total_connections: opened,
+    routes: 0,
+    remotes: 0,
+    leafnodes: 0,
+    in_msgs: metrics.messagesIn,
+    out_msgs: metrics.messagesOut,
+    in_bytes: metrics.bytesIn,
+    out_bytes: metrics.bytesOut,
+    slow_consumers: metrics.slowConsumers,
+    subscriptions: broker.subscriptionCount,
+    http_req_stats: requests,
+    config_load_time: new Date(startedAtMs).toISOString(),
+  };
+}
+
+function jetStreamOf({ jetStream, storeDir }: Monitored): object {
+  if (!jetStream) return {};
+  return { config: { max_memory: -1, max_storage: -1, store_dir: storeDir ?? '' } };
+}
+
+/** Of one core, since the process began. */
+function cpuPercent(): number {
+  const { user, system } = process.cpuUsage();
+  return Math.round((user + system) / (process.uptime() * 1e4)) || 0;
+}
