@@ -9,12 +9,12 @@ import {
   type Exec,
 } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
+import { copyTree } from './copy-tree.js';
 import { homePath, type PathStagings } from './path-staging.js';
 import { spaceErrorOf } from './space.js';
 import { StorageErrors } from './storage.errors.js';
 
 const folder = constants.O_RDONLY | constants.O_DIRECTORY;
-const copyTimeoutMs = 60 * 60_000;
 
 interface SnapshotPath {
   readonly projectId: ProjectId;
@@ -48,9 +48,7 @@ async function copyPath(exec: Exec, stagings: PathStagings, options: SnapshotPat
     // By our pid: the child has no copy of the descriptor.
     const from = `/proc/${process.pid}/fd/${source}/${basename(path)}`;
     const to = join(staging.folder, 'item');
-    await exec.run(['cp', '-a', '--reflink=auto', '--sparse=auto', '-T', '--', from, to], {
-      timeoutMs: copyTimeoutMs,
-    });
+    await copyTree(exec, from, to);
     await staging.place('item', path, { like: options.snapshotHome });
   } finally {
     closeSync(source);
