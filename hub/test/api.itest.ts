@@ -278,6 +278,25 @@ describe('what makes no sense', () => {
     expect(answer.headers.get('allow')?.split(', ').sort()).toEqual(['DELETE', 'GET', 'PATCH']);
   });
 
+  it('is refused in one form, whether the API or the way to a project says so', async () => {
+    const token = { authorization: `Bearer ${hub.admin.token}` };
+    const problemAt = async (path: string) =>
+      (await (await fetch(`${hub.url}${path}`, { headers: token })).json()) as Record<
+        string,
+        string
+      >;
+    const problems = [
+      await problemAt(`${apiPrefix}/projects/${noId}`),
+      await problemAt(`/${noId}/port/80/`),
+    ];
+    expect(new Set(problems.map(({ code }) => code)).size).toBe(2);
+    for (const { code = '', type, title, status, detail } of problems) {
+      expect(type).toBe(`urn:rookery:error:${code.toLowerCase()}`);
+      expect(title).toBe(code.toLowerCase().replaceAll('_', ' '));
+      expect([typeof status, typeof detail]).toEqual(['number', 'string']);
+    }
+  });
+
   it('is refused: JSON that is none, a path that is none', async () => {
     const response = await fetch(`${hub.url}${apiPrefix}/projects`, {
       method: 'POST',
