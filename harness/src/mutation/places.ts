@@ -43,6 +43,7 @@ const saga: Place = {
     {
       file: 'modules/move/src/move-project.saga.ts',
       tests: moveTests,
+      equivalent: [{ was: 'state.bytes ?? 0', why: 'the steps before have counted them' }],
     },
     {
       file: 'modules/move/src/saga/saga.lease.ts',
@@ -110,6 +111,9 @@ const placement: Place = {
     {
       file: 'hub/src/operations/postgres-placement-authority.ts',
       tests: ['hub/test/placement-authority.itest.ts'],
+      equivalent: [
+        { was: '<', text: '<=', on: 'const forward', why: 'nobody sets the state undoing by hand' },
+      ],
     },
     {
       file: 'hub/src/hosts/host-registry.service.ts',

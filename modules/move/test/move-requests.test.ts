@@ -35,6 +35,10 @@ describe('what a move asks of its hosts', () => {
   it('names the image that the source has, and that it must be sent', async () => {
     const busy = new BusyWorld();
     await busy.start();
+    // The hub has not heard of it yet.
+    const { imageDigest: _, ...spec } = busy.spec;
+    const load = busy.authority.loadMove.bind(busy.authority);
+    busy.authority.loadMove = async (moveId) => ({ ...(await load(moveId)), spec });
     const prepare = jest.spyOn(busy.to.destination, 'prepare');
     const copy = jest.spyOn(busy.from.source, 'copy');
     const activate = jest.spyOn(busy.to.destination, 'activate');
