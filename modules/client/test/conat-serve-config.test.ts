@@ -186,7 +186,10 @@ describe('rookery conat serve --config', () => {
       connections: 2,
       max_connections: 2,
       auth_required: true,
-      jetstream: { config: { store_dir: join(folder, 'streams') } },
+      jetstream: {
+        config: { store_dir: join(folder, 'streams') },
+        stats: { accounts: 1, storage: 3 * (30 + 'orders.x'.length + 'hello'.length) },
+      },
       http_req_stats: { '/varz': 1, '/healthz': 1 },
     });
     const { connections } = (await page('/connz?subs=1&sort=msgs_from')) as {

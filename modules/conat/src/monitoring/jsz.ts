@@ -57,7 +57,7 @@ class ApiAsker {
 }
 
 /** `/jsz`: streams and consumers. `accounts`, `streams`, `consumers`, `config` and `acc` as there. */
-export async function jsz(monitored: Monitored, query: URLSearchParams): Promise<object> {
+export async function jsz(monitored: Monitored, query: URLSearchParams): Promise<Json> {
   const { broker, jetStream, storeDir } = monitored;
   const head = { server_id: broker.facts().id, now: new Date().toISOString() };
   if (!jetStream) return { ...head, disabled: true, ...noTotals(), ...counts([]) };

@@ -65,7 +65,10 @@ export class MonitoringServer {
     query: URLSearchParams,
   ): Promise<{ status: number; body: object }> {
     const monitored = this.monitored();
-    if (path === '/varz') return { status: 200, body: varz(monitored, { ...this.requests }) };
+    if (path === '/varz') {
+      const stats = await jsz(monitored, new URLSearchParams());
+      return { status: 200, body: varz(monitored, { ...this.requests }, stats) };
+    }
     if (path === '/connz') return { status: 200, body: connz(monitored, query) };
     if (path === '/jsz') return { status: 200, body: await jsz(monitored, query) };
     if (path === '/healthz') return healthz(monitored);

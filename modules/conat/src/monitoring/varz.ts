@@ -16,6 +16,9 @@ export interface Monitored {
   readonly http: { readonly host: string; readonly port: number };
 }
 
+/** What `/jsz` says in all. */
+export type JetStreamStats = Readonly<Record<string, unknown>>;
+
 /** How long, as nats-server writes it: `2d3h4m5s`. */
 export function uptime(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1_000));
@@ -35,7 +38,11 @@ export function uptime(ms: number): string {
 }
 
 /** `/varz`: the server, its limits and its counters. */
-export function varz(monitored: Monitored, requests: Readonly<Record<string, number>>): object {
+export function varz(
+  monitored: Monitored,
+  requests: Readonly<Record<string, number>>,
+  stats: JetStreamStats,
+): object {
   const { broker, startedAtMs, tcp, http } = monitored;
   const { limits, metrics } = broker;
   const facts = broker.facts();
@@ -68,7 +75,7 @@ export function varz(monitored: Monitored, requests: Readonly<Record<string, num
     leaf: {},
     mqtt: {},
     websocket: {},
-    jetstream: jetStreamOf(monitored),
+    jetstream: jetStreamOf(monitored, stats),
     start: new Date(startedAtMs).toISOString(),
     now: new Date(nowMs).toISOString(),
     uptime: uptime(nowMs - startedAtMs),
@@ -86,15 +93,20 @@ export function varz(monitored: Monitored, requests: Readonly<Record<string, num
     in_bytes: metrics.bytesIn,
     out_bytes: metrics.bytesOut,
     slow_consumers: metrics.slowConsumers,
+    slow_consumer_stats: { clients: metrics.slowConsumers, routes: 0, gateways: 0, leafs: 0 },
     subscriptions: broker.subscriptionCount,
     http_req_stats: requests,
     config_load_time: new Date(startedAtMs).toISOString(),
   };
 }
 
-function jetStreamOf({ jetStream, storeDir }: Monitored): object {
+function jetStreamOf({ jetStream, storeDir }: Monitored, stats: JetStreamStats): object {
   if (!jetStream) return {};
-  return { config: { max_memory: -1, max_storage: -1, store_dir: storeDir ?? '' } };
+  const { memory, storage, reserved_memory, reserved_storage, accounts, ha_assets, api } = stats;
+  return {
+    config: { max_memory: -1, max_storage: -1, store_dir: storeDir ?? '' },
+    stats: { memory, storage, reserved_memory, reserved_storage, accounts, ha_assets, api },
+  };
 }
 
 /** Of one core, since the process began. */
