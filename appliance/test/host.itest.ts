@@ -160,6 +160,51 @@ describe('a host', () => {
     await expect(stale).rejects.toMatchObject({ code: 'STALE_GENERATION' });
   });
 
+  it('starts a project that is full, with a root filesystem that it can write', async () => {
+    const full = newId();
+    hub.owned.set(full, 1);
+    const small = { ...spec, quota: { ...spec.quota, diskBytes: 64 * 1024 * 1024 } };
+    const run = async (script: string): Promise<{ exit: number; stdout: string }> => {
+      const call = await projects().exec({ projectId: full, command: ['sh', '-c', script] });
+      call.stdin.end();
+      let stdout = '';
+      call.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+      return { exit: (await call.result).exit, stdout };
+    };
+    const restart = async (): Promise<void> => {
+      await projects().stop({ fence: hub.fence(full), graceMs: 0 });
+      await projects().start({ fence: hub.fence(full), spec: small });
+    };
+    const piece = (name: string, bytes: number): string =>
+      `dd if=/dev/urandom of=$HOME/${name} bs=${bytes} count=2000 conv=fsync 2>/dev/null; sync`;
+    const pieces = [2 ** 20, 2 ** 16, 2 ** 12].map((bytes) => piece(`fill-${bytes}`, bytes));
+    // Long links take up metadata fast; in the end not even a folder can be made.
+    const until = (command: string): string =>
+      `n=0; while [ $n -lt 999 ] && ${command}-$n 2>/dev/null; do n=$((n+1)); done; sync`;
+    const links = until('ln -s $(printf %03800d 0) ~/l');
+    const fill = [...pieces, links, until('mkdir ~/d')].join('\n');
+    await projects().create({ fence: hub.fence(full), spec: small });
+    await projects().start({ fence: hub.fence(full), spec: small });
+    const snapshots = hub.service(hostSnapshots);
+    await snapshots.create({ fence: hub.fence(full), name: 'first' });
+    await run(fill);
+    expect((await run('mkdir ~/more')).exit).not.toBe(0);
+    await restart();
+    const root = await run('awk \'$2 == "/" { print $4 }\' /proc/mounts');
+    expect(root.stdout.split(',')).toContain('rw');
+    // From the image, as after any other start.
+    expect((await run('grep -c /etc/passwd /proc/mounts')).stdout.trim()).toBe('0');
+
+    await projects().stop({ fence: hub.fence(full), graceMs: 0 });
+    await snapshots.restore({ fence: hub.fence(full), name: 'first' });
+    await projects().start({ fence: hub.fence(full), spec: small });
+    expect((await run('ls ~')).stdout).toBe('');
+    const { usedBytes = 0 } = await snapshots.usage({ projectId: full });
+    expect(usedBytes).toBeLessThan(small.quota.diskBytes + 2 * 1024 * 1024);
+    await projects().delete({ fence: hub.fence(full) });
+    hub.owned.delete(full);
+  });
+
   it('backs up, and restores as new and in place', async () => {
     const backups = hub.service(hostBackups);
     const refused = backups.run({ fence: hub.fence(id), spec });

@@ -223,6 +223,18 @@ describe('the command line', () => {
     });
   });
 
+  it('says that a project that was moved does not start', async () => {
+    hub.add('web');
+    const startError = { code: 'QUOTA_EXCEEDED', message: 'It is full.', status: 507 };
+    hub.nextEnd = { state: 'succeeded', result: { startError } };
+    const { exit, stdout, stderr } = await run('project', 'move', 'web');
+    expect({ exit, stdout }).toEqual({
+      exit: 0,
+      stdout: 'web is stopped on host-2, and does not run\n',
+    });
+    expect(stderr).toContain('web did not start again: It is full. (QUOTA_EXCEEDED)\n');
+  });
+
   it('fails when the work it waited for fails', async () => {
     hub.add('web');
     hub.nextEnd = {

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { toCodedError, type CodedErrorJson } from '@rookery/core';
+import { toCodedError, type CodedError, type CodedErrorJson } from '@rookery/core';
 import type {
   MoveId,
   ProjectId,
@@ -85,21 +85,35 @@ export abstract class TransferSender {
   ): Promise<TransferResult>;
 }
 
+/** Retryable, and yet a project's own content or image may be the cause, each time anew. */
+const perhapsItsOwn = [
+  'CONTAINER_START_FAILED',
+  'IMAGE_PULL_FAILED',
+  'REGISTRY_UNREACHABLE',
+  'NETWORK_FULL',
+];
+
+/** Whether a start failed for a reason that trying again and again need not remove. */
+export const isStartFault = (error: CodedError): boolean =>
+  !error.retryable || perhapsItsOwn.includes(error.code);
+
 /**
  * Starts what is wanted running. A project may be unable to start for reasons of its own; that must
  * not hold up a move, forward or back: it is where it belongs, and its host shows the error.
- * @returns what the start said; retryable errors are thrown
+ * @returns what the start said; errors that say nothing about the project are thrown
  */
 export async function startIfItCan(
   projects: HostProjects,
   projectId: ProjectId,
 ): Promise<CodedErrorJson | undefined> {
-  try {
-    await projects.startContainer(projectId);
-    return undefined;
-  } catch (thrown) {
-    const error = toCodedError(thrown);
-    if (error.retryable) throw error;
-    return error.toJSON();
+  for (let last = false; ; last = true) {
+    try {
+      await projects.startContainer(projectId);
+      return undefined;
+    } catch (thrown) {
+      const error = toCodedError(thrown);
+      if (!isStartFault(error)) throw error;
+      if (last || !error.retryable) return error.toJSON();
+    }
   }
 }

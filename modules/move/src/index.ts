@@ -42,6 +42,7 @@ export {
   TransferSender,
   type HostProject,
   type TransferResult,
+  isStartFault,
 } from './host.ports.js';
 export {
   IncomingMove,

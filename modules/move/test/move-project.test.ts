@@ -113,6 +113,17 @@ describe('moving a project', () => {
     expect(await busy.to.projects.get(busy.projectId)).toMatchObject({ desiredRunning: true });
     expect(busy.from.storage.volumes.size).toBe(0);
 
+    const each = new BusyWorld();
+    await each.start();
+    each.to.projects.onStart = () => {
+      const code = 'CONTAINER_START_FAILED';
+      throw new CodedError({ code, message: 'each time', status: 500, retryable: true });
+    };
+    expect(await run(each)).toMatchObject({
+      status: 'succeeded',
+      result: { startError: { code: 'CONTAINER_START_FAILED' } },
+    });
+
     const back = new BusyWorld();
     await back.start();
     back.from.projects.onStart = cannot;

@@ -33,6 +33,8 @@ export interface ContainerSpec {
   readonly env: Readonly<Record<string, string>>;
   /** A folder of the host that the container sees, read-only, at {@link containerRunFolder}. */
   readonly runFolder?: string;
+  /** Called when all is made and mounted, right before the first process runs. */
+  readonly beforeRun?: () => Promise<void>;
 }
 
 /** What an app has for a container, beside image and volume. */

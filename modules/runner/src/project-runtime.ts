@@ -105,22 +105,7 @@ export class ProjectRuntime {
     try {
       const { image, volume } = await this.prepare(record, options.onProgress);
       const ran = await driver.listeningPorts(id);
-      const extras = await this.parts.extras?.prepare(
-        id,
-        record.generation,
-        await driver.rootIdOf(id),
-      );
-      const status = await driver.start({
-        projectId: id,
-        generation: record.generation,
-        imagePath: image.rootPath,
-        imageRef: image.ref,
-        volume: volume.paths,
-        quota: record.spec.quota,
-        egress: record.spec.egress,
-        env: { ...image.env, ...extras?.env },
-        ...(extras?.runFolder !== undefined && { runFolder: extras.runFolder }),
-      });
+      const status = await this.startContainer(record, image, volume.paths);
       const running = await this.to(id, 'running', {
         imageRef: image.ref,
         imageDigest: image.digest,
@@ -141,6 +126,32 @@ export class ProjectRuntime {
       await this.to(id, 'error', { error: coded.toJSON(), ...noWay, startsAgainBy: null });
       throw coded;
     }
+  }
+
+  /** A full project starts too: what its start writes into it has room until its programs run. */
+  private async startContainer(
+    record: ProjectRecord,
+    image: ResolvedImage,
+    volume: ContainerVolume,
+  ): Promise<ContainerStatus> {
+    const { driver, storage } = this.parts;
+    const { projectId, generation, spec } = record;
+    const rootId = await driver.rootIdOf(projectId);
+    const extras = await this.parts.extras?.prepare(projectId, generation, rootId);
+    return storage.withRoom(projectId, (room) =>
+      driver.start({
+        projectId,
+        generation,
+        volume,
+        imagePath: image.rootPath,
+        imageRef: image.ref,
+        quota: spec.quota,
+        egress: spec.egress,
+        env: { ...image.env, ...extras?.env },
+        ...(extras?.runFolder !== undefined && { runFolder: extras.runFolder }),
+        ...(room.scarce && { beforeRun: () => room.end() }),
+      }),
+    );
   }
 
   /** Under {@link exclusively}. */

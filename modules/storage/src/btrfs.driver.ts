@@ -25,6 +25,7 @@ import {
   type StorageCapabilities,
   type StorageDesired,
   type StorageRepair,
+  type StorageRoom,
   type StorageSpace,
   type StreamSource,
   type Volume,
@@ -294,6 +295,11 @@ export class BtrfsStorageDriver extends StorageDriver {
     const { referencedBytes, limitBytes } =
       options.committed === true ? await qgroups.committedUsage(id) : await qgroups.freshUsage(id);
     return { usedBytes: referencedBytes, ...(limitBytes !== undefined && { limitBytes }) };
+  }
+
+  override withRoom<T>(id: ProjectId, task: (room: StorageRoom) => Promise<T>): Promise<T> {
+    this.require(id);
+    return this.parts.qgroups.withRoom(id, task);
   }
 
   send(source: StreamSource, options: SendOptions = {}): Readable {

@@ -29,6 +29,17 @@ export async function ensureFolder(
   await chmod(path, mode);
 }
 
+/** Whether a folder is as {@link ensureFolder} makes it. */
+export async function isFolderAs(
+  path: string,
+  mode: number,
+  owner: { uid: number; gid: number },
+): Promise<boolean> {
+  const found = await lstat(path);
+  const isOwned = found.uid === owner.uid && found.gid === owner.gid;
+  return found.isDirectory() && isOwned && (found.mode & 0o7777) === mode;
+}
+
 /**
  * One process at a time, by an advisory lock of a folder: the kernel gives a dead one's back.
  * @throws TIMEOUT

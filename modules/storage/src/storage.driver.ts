@@ -78,6 +78,14 @@ export interface PathStaging extends AsyncDisposable {
   release(): Promise<void>;
 }
 
+/** Room above its limit that a project has for a while, see `withRoom`. */
+export interface StorageRoom {
+  /** The project is at its limit or near it: whoever takes the room up, keeps it. */
+  readonly scarce: boolean;
+  /** Ends it early. Repeating does no harm. */
+  end(): Promise<void>;
+}
+
 /** What a stream carries: a user's snapshot, a frozen picture, its persistence, or an image. */
 export type StreamSource =
   | {
@@ -213,6 +221,13 @@ export abstract class StorageDriver {
     id: ProjectId,
     options?: { committed?: boolean },
   ): Promise<{ usedBytes: number; limitBytes?: number }>;
+  /**
+   * At its limit nobody can make as much as a folder in a project. Gives it a little room while the
+   * task runs, for what the host itself must write there. Here: for drivers that stop no one.
+   */
+  withRoom<T>(_id: ProjectId, task: (room: StorageRoom) => Promise<T>): Promise<T> {
+    return task({ scarce: false, end: () => Promise.resolve() });
+  }
 
   // Streams: what a move carries. The landing area belongs to one move of one project.
   abstract send(source: StreamSource, options?: SendOptions): Readable;

@@ -8,7 +8,7 @@ import {
   placed,
   refuseLockedOf,
   showFailure,
-  startProject,
+  startAgain,
   stopProject,
   type ProjectSagaTypes,
 } from './common.js';
@@ -40,7 +40,7 @@ export const archiveProject = saga<Types>(
         if (context.input.wasRunning) await stopProject(context);
       },
       undo: async (context) => {
-        if (context.input.wasRunning) await startProject(context);
+        if (context.input.wasRunning) await startAgain(context);
       },
     }),
     // A message that is stored after the backup was made would be acknowledged and lost.

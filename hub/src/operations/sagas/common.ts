@@ -1,6 +1,6 @@
-import { CodedError } from '@rookery/core';
+import { CodedError, toCodedError } from '@rookery/core';
 import type { CodedErrorView, Fence, ProjectListener } from '@rookery/core/contract';
-import type { SagaEnding, StepContext, SagaTypes } from '@rookery/move';
+import { isStartFault, type SagaEnding, type StepContext, type SagaTypes } from '@rookery/move';
 import type { Project } from '../../database/entities/project.entity.js';
 import type { HostConnections } from '../../hosts/host-connections.js';
 import { HubErrors } from '../../hub.errors.js';
@@ -84,6 +84,44 @@ export async function startProject(
   );
   await records.fromHost(context, project, view);
 }
+
+/** Of an operation that stops a project for its work and starts it again. */
+export interface StartedAgain {
+  /** Why it does not run although it ran before: the operation has done its work all the same. */
+  readonly startError?: CodedErrorView;
+}
+
+/**
+ * {@link startProject} for what stands after the work, or undoes it. What a project holds may keep
+ * it from starting; the work is done for all that, and nobody could get an operation out of that by
+ * trying again: the project shows the error.
+ */
+export async function startAgain(
+  context: ProjectContext,
+  listeners?: readonly ProjectListener[],
+): Promise<StartedAgain> {
+  for (let last = false; ; last = true) {
+    try {
+      await startProject(context, listeners);
+      return {};
+    } catch (thrown) {
+      const error = toCodedError(thrown);
+      if (!isStartFault(error) || aboutNoStart.includes(error.code)) throw thrown;
+      if (error.retryable && !last) continue;
+      const { code, message, status, retryable } = error;
+      const startError = { code, message, status, retryable };
+      const project = await placed(context);
+      await context.ports.records.change(context, project, { state: 'error', error: startError });
+      return { startError };
+    }
+  }
+}
+
+/** Not the host's word on a start: it was not asked, or asked by a worker of yesterday. */
+const aboutNoStart = [
+  ...['HOST_OFFLINE', 'TIMEOUT', 'CANCELED', 'INTERRUPTED', 'PROJECT_MOVING', 'PROJECT_ARCHIVED'],
+  ...['STALE_ATTEMPT', 'STALE_GENERATION', 'PROJECT_NOT_HERE', 'PROJECT_NOT_OWNED', 'INTERNAL'],
+];
 
 export async function createOnHost(context: ProjectContext): Promise<void> {
   const project = await placed(context);

@@ -8,10 +8,11 @@ import {
   jobOptions,
   refuseLockedOf,
   showFailure,
-  startProject,
+  startAgain,
   stopProject,
   type HubPorts,
   type ProjectSagaTypes,
+  type StartedAgain,
 } from './common.js';
 import { restoring, type BackupChoice } from './restoring.js';
 
@@ -38,16 +39,17 @@ export interface Types extends ProjectSagaTypes {
     readonly newGeneration?: number;
     /** What listened at the old owner. */
     readonly listeners?: readonly ProjectListener[];
-  };
-  readonly result: { readonly projectId: string; readonly hostId: string };
+  } & StartedAgain;
+  readonly result: { readonly projectId: string; readonly hostId: string } & StartedAgain;
 }
 type Context = StepContext<Types>;
 
 const options = {
   start: () => ({}),
-  result: (_state: object, input: Types['input']) => ({
+  result: ({ startError }: Types['state'], input: Types['input']) => ({
     projectId: input.projectId,
     hostId: input.toHostId,
+    ...(startError && { startError }),
   }),
   ended: async (context: Context, ending: 'succeeded' | 'failed' | 'canceled' | 'stuck') => {
     const state = { succeeded: 'done', failed: 'failed', canceled: 'canceled', stuck: 'stuck' };
@@ -147,7 +149,7 @@ async function stopOldOwner(context: Context): Promise<Partial<Types['state']>> 
 async function restartOldOwner(context: Context): Promise<void> {
   if (context.input.fromHostId === null || !context.input.wasRunning) return;
   try {
-    await startProject(context);
+    await startAgain(context);
   } catch (error) {
     // It was stopped because it is away, or has nothing left to start.
     if (!isGone(error)) throw error;
@@ -208,10 +210,10 @@ async function askWhetherSwapped(context: Context): Promise<'undo' | 'forward'> 
   return barCommit(context);
 }
 
-async function startHere(context: Context): Promise<void> {
+async function startHere(context: Context): Promise<StartedAgain> {
   const { wasRunning, start, moveId } = context.input;
   await context.ports.authority.setState(moveId, context.attempt, 'activating');
-  if (wasRunning || start) await startProject(context, context.state.listeners);
+  return wasRunning || start ? startAgain(context, context.state.listeners) : {};
 }
 
 async function retireOldCopy(context: Context): Promise<void> {

@@ -4,9 +4,10 @@ import {
   jobOptions,
   placed,
   showFailure,
-  startProject,
+  startAgain,
   stopProject,
   type ProjectSagaTypes,
+  type StartedAgain,
 } from './common.js';
 
 export interface Types extends ProjectSagaTypes {
@@ -17,8 +18,11 @@ export interface Types extends ProjectSagaTypes {
     readonly path?: string;
     readonly wasRunning: boolean;
   };
-  readonly state: { readonly previous?: string };
-  readonly result: { readonly projectId: string; readonly previous: string | null };
+  readonly state: { readonly previous?: string } & StartedAgain;
+  readonly result: {
+    readonly projectId: string;
+    readonly previous: string | null;
+  } & StartedAgain;
 }
 
 /** Goes back to a snapshot. A whole restore stops the project for it and starts it again. */
@@ -34,7 +38,7 @@ export const restoreSnapshot = saga<Types>(
       // Nobody asked for it to be stopped: whatever happens, it runs again.
       undo: async (context) => {
         if (context.input.wasRunning && context.input.path === undefined) {
-          await startProject(context);
+          await startAgain(context);
         }
       },
     }),
@@ -54,9 +58,8 @@ export const restoreSnapshot = saga<Types>(
     }),
     step('starting', {
       do: async (context) => {
-        if (context.input.wasRunning && context.input.path === undefined) {
-          await startProject(context);
-        }
+        const { wasRunning, path } = context.input;
+        return wasRunning && path === undefined ? startAgain(context) : {};
       },
       undo: nothing('the undo of stopping starts it'),
     }),
@@ -66,6 +69,7 @@ export const restoreSnapshot = saga<Types>(
     result: (state, input) => ({
       projectId: input.projectId,
       previous: state.previous ?? null,
+      ...(state.startError && { startError: state.startError }),
     }),
     ended: showFailure,
   },

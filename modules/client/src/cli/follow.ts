@@ -1,7 +1,11 @@
+import { z } from 'zod';
 import type { OperationView, ProjectView, Started } from '../contract/views.js';
 import type { RookeryClient } from '../sdk/rookery-client.js';
 import { CliErrors } from './cli.errors.js';
 import type { CommandResult, CommandRun } from './run.js';
+
+/** Of a move, a restore and the like that ended with a project that cannot start. */
+const StartFailure = z.object({ startError: z.object({ code: z.string(), message: z.string() }) });
 
 /**
  * Follows long work to its end with progress on stderr.
@@ -43,5 +47,17 @@ export async function finishProjectWork(
   const projectId = started.project?.id ?? ended.projectId;
   if (projectId === null) return { json: ended };
   const project = await client.getProject({ projectId });
-  return { json: project, text: options.say(project) };
+  const said = options.say(project);
+  const notStarted = startErrorOf(ended);
+  if (notStarted === undefined) return { json: project, text: said };
+  await run.warn(`${project.name} did not start again: ${notStarted}`);
+  return { json: project, text: `${said}, and does not run` };
+}
+
+/** Why a project does not run after work that has succeeded. */
+function startErrorOf({ result }: OperationView): string | undefined {
+  const found = StartFailure.safeParse(result);
+  return found.success
+    ? `${found.data.startError.message} (${found.data.startError.code})`
+    : undefined;
 }

@@ -70,6 +70,12 @@ export class CommandRun {
     this.interruptHint = hint;
   }
 
+  /** What a person should know although the command has done its work; on stderr. */
+  async warn(text: string): Promise<void> {
+    this.progress.end();
+    await writeTo(this.io.stderr, `${text}\n`);
+  }
+
   /**
    * Comes before anything is destroyed: says where, and asks a person at a terminal. Scripts (no
    * terminal, or `--json`) and `--yes` are not asked.

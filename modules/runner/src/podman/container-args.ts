@@ -53,15 +53,13 @@ const init = [
   '/opt/rookery/bin/rookery-init',
 ];
 
-/** The arguments of `podman run` for one project. */
+/** The arguments of `podman run` or `podman create` for one project, without the verb. */
 export function runArgs(
   spec: ContainerSpec,
   files: ContainerFiles,
   settings: ContainerSettings,
 ): string[] {
   return [
-    'run',
-    '--detach',
     ...['--name', settings.name],
     ...label(labels.host, settings.hostKey),
     ...label(labels.project, spec.projectId),
@@ -81,7 +79,7 @@ export function runArgs(
     ...['--log-opt', `max-size=${settings.logBytesMax}b`],
     ...['--pidfile', files.pidFile],
     ...['--cidfile', files.idFile],
-    ...['--passwd=false', '--rootfs', files.rootDir],
+    ...['--rootfs', files.rootDir],
     ...init,
   ];
 }

@@ -320,7 +320,12 @@ export class PodmanDriver extends ContainerDriver {
       tmpBytes: this.options.tmpBytes,
       logBytesMax: this.options.logBytesMax,
     });
-    await cli.run(args, { timeoutMs: startTimeoutMs, cwd: files.startFolder });
+    await cli.runContainer(args, {
+      timeoutMs: startTimeoutMs,
+      cwd: files.startFolder,
+      name: this.containerName(projectId),
+      beforeRun: spec.beforeRun,
+    });
     await detachMapped(this.commands, this.folders.mounts(projectId));
     const handle = await this.handle(spec.projectId);
     if (!handle) {

@@ -1,6 +1,7 @@
 import type { ProjectId } from '@rookery/core/contract';
 import { CodedError, formatBytes, MiB } from '@rookery/core';
 import { isProjectQgroup, qgroupOf } from '../layout.js';
+import type { StorageRoom } from '../storage.driver.js';
 import { StorageErrors } from '../storage.errors.js';
 import type { BtrfsProgram } from './btrfs-program.js';
 import {
@@ -19,6 +20,10 @@ const slackBytes = 32 * MiB;
 const nothingUsed: QgroupUsage = {
   ...{ referencedBytes: 0, exclusiveBytes: 0, limitBytes: undefined },
 };
+/** A few folders and what an overlay writes when it is mounted. */
+const roomBytes = 4 * MiB;
+/** What is written and not yet committed shows in no count: below this a project may be full. */
+const scarceBytes = 64 * MiB;
 /** Simple quotas came with Linux 6.7 and btrfs-progs 6.7. */
 const simpleSince: readonly [number, number] = [6, 7];
 
@@ -29,7 +34,7 @@ const simpleSince: readonly [number, number] = [6, 7];
 export class Qgroups {
   mode: 'simple' | 'classic' = 'simple';
   /** Groups whose limit is raised now, and what it will be again. */
-  private readonly slack = new Map<string, { users: number; limitBytes: number | undefined }>();
+  private readonly slack = new Map<string, Slack>();
 
   constructor(
     private readonly btrfs: BtrfsProgram,
@@ -189,28 +194,60 @@ export class Qgroups {
     return group === undefined ? task() : this.withGroupSlack(group, task);
   }
 
+  /** {@link withSlack} for what a host writes into a project that is about to run. */
+  async withRoom<T>(id: ProjectId, task: (room: StorageRoom) => Promise<T>): Promise<T> {
+    const group = qgroupOf(id);
+    const usage = this.read(group);
+    if (usage?.limitBytes === undefined) return task({ scarce: false, end: nothing });
+    const scarce = usage.referencedBytes + scarceBytes > usage.limitBytes;
+    const end = await this.holdSlack(group, roomBytes);
+    try {
+      return await task({ scarce, end });
+    } finally {
+      await end();
+    }
+  }
+
   private async withGroupSlack<T>(group: string, task: () => Promise<T>): Promise<T> {
+    const end = await this.holdSlack(group, slackBytes);
+    try {
+      return await task();
+    } finally {
+      await end();
+    }
+  }
+
+  /** @returns what gives the limit back, once however often it is called */
+  private async holdSlack(group: string, bytes: number): Promise<() => Promise<void>> {
     const usage = this.read(group);
     let slack = this.slack.get(group);
     if (!slack) {
-      if (usage?.limitBytes === undefined) return task();
-      slack = { users: 0, limitBytes: usage.limitBytes };
+      if (usage?.limitBytes === undefined) return nothing;
+      slack = { users: 0, bytes: 0, limitBytes: usage.limitBytes };
       this.slack.set(group, slack);
     }
-    slack.users += 1;
+    const held = slack;
+    held.users += 1;
+    held.bytes = Math.max(held.bytes, bytes);
+    let ended: Promise<void> | undefined;
+    const end = (): Promise<void> => (ended ??= this.endSlack(group, held));
     try {
       if (usage) {
-        const room = Math.max(slack.limitBytes ?? 0, usage.referencedBytes) + slackBytes;
+        const room = Math.max(held.limitBytes ?? 0, usage.referencedBytes) + held.bytes;
         await this.btrfs.limitQgroup(group, room);
       }
-      return await task();
-    } finally {
-      slack.users -= 1;
-      if (slack.users === 0) {
-        this.slack.delete(group);
-        await this.btrfs.limitQgroup(group, slack.limitBytes);
-      }
+      return end;
+    } catch (error) {
+      await end();
+      throw error;
     }
+  }
+
+  private async endSlack(group: string, slack: Slack): Promise<void> {
+    slack.users -= 1;
+    if (slack.users > 0) return;
+    this.slack.delete(group);
+    await this.btrfs.limitQgroup(group, slack.limitBytes);
   }
 
   /**
@@ -252,6 +289,15 @@ export class Qgroups {
     return withFolder(this.volume, (fd) => qgroupUsage(fd, qgroup));
   }
 }
+
+interface Slack {
+  users: number;
+  /** The most that any of them was given. */
+  bytes: number;
+  limitBytes: number | undefined;
+}
+
+const nothing = (): Promise<void> => Promise.resolve();
 
 /** `6.18.44-x` → [6, 18]. */
 function versionOf(text: string): readonly [number, number] {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
 import { Reverter } from '@rookery/core';
-import { ensureFolder, exists, namesIn } from '../files.js';
+import { ensureFolder, exists, isFolderAs, namesIn } from '../files.js';
 import { containerRootId, homeMode, privateMode, type VolumeLayout } from '../layout.js';
 import type { Sidecar, SidecarStore } from '../sidecar.js';
 import type { ActivationPlan } from '../storage.driver.js';
@@ -137,15 +137,21 @@ export class Volumes {
 
   async buildScratch(id: ProjectId, qgroup: string): Promise<void> {
     const path = this.layout.scratch(id);
-    if (!subvolumeAt(path)) await this.btrfs.createSubvolume(path, qgroup);
-    await ensureFolder(path, homeMode, { uid: containerRootId, gid: containerRootId });
+    const owner = { uid: containerRootId, gid: containerRootId };
+    if (subvolumeAt(path) && (await isFolderAs(path, homeMode, owner))) return;
+    // At its limit even another owner of a folder is refused.
+    await this.qgroups.withSlack(id, async () => {
+      if (!subvolumeAt(path)) await this.btrfs.createSubvolume(path, qgroup);
+      await ensureFolder(path, homeMode, owner);
+    });
   }
 
   /** A volume that lost its persistence or scratch (a crash, an operator) gets empty ones. */
   async ensureParts(id: ProjectId): Promise<void> {
     const qgroup = await this.qgroups.ensureGroup(id);
     await this.buildScratch(id, qgroup);
-    if (!subvolumeAt(this.layout.persistence(id))) await this.buildPersistence(id, qgroup);
+    if (subvolumeAt(this.layout.persistence(id))) return;
+    await this.qgroups.withSlack(id, () => this.buildPersistence(id, qgroup));
   }
 
   async delete(id: ProjectId): Promise<void> {
