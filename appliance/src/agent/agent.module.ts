@@ -57,14 +57,17 @@ const providers: Provider[] = [
     provide: BACKUPS,
     inject: [CONFIG, BACKUP_DRIVER, StorageDriver, BackupJournal, BackupProjects],
     useFactory: (
-      { paths }: HostConfig,
+      { paths, backupMsMax }: HostConfig,
       driver: BackupDriver | undefined,
       storage: StorageDriver,
       journal: BackupJournal,
       projects: BackupProjects,
     ) =>
       driver &&
-      new BackupService({ driver, storage, journal, projects, workFolder: paths.backupWork }),
+      new BackupService({
+        ...{ driver, storage, journal, projects, workFolder: paths.backupWork },
+        jobMsMax: backupMsMax,
+      }),
   },
   {
     provide: Services,

@@ -89,6 +89,8 @@ const HostEnvironment = z.object({
   /** Folder or address as restic understands it; absent: no backups here. */
   ROOKERY_BACKUP_REPOSITORY: z.string().min(1).optional(),
   ROOKERY_BACKUP_PASSWORD_FILE: AbsolutePath.optional(),
+  /** A backup or restore that takes longer is ended. */
+  ROOKERY_BACKUP_HOURS: z.coerce.number().min(0.1).max(240).default(12),
   /** Seconds for which people already known may go on when the hub is away. */
   ROOKERY_OFFLINE_TTL: z.coerce
     .number()
@@ -104,6 +106,10 @@ const HostEnvironment = z.object({
   ROOKERY_IMAGE_ALLOWLIST: List.optional(),
   /** Where the entry script puts what a machine lacks. */
   ROOKERY_CACHE: AbsolutePath.default('/var/cache/rookery'),
+  /** Images that no project here has used for so long are deleted when room is short. */
+  ROOKERY_IMAGE_UNUSED_HOURS: z.coerce.number().min(0).max(87_600).default(24),
+  /** Room is short when less than this part of the volume is free, in per cent. */
+  ROOKERY_IMAGE_FREE_PERCENT: z.coerce.number().min(0).max(100).default(20),
   ROOKERY_LOG_LEVEL: z
     .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info'),
@@ -134,8 +140,12 @@ export interface HostConfig {
   readonly localImages: Readonly<Record<string, string>>;
   readonly toolsDir: string;
   readonly backup: { readonly repository: string; readonly passwordFile: string } | undefined;
+  /** How long a backup or restore may take. */
+  readonly backupMsMax: number;
   readonly offlineMs: number;
   readonly imageAllowlist: readonly string[] | undefined;
+  /** Which images are deleted when nobody uses them. */
+  readonly imageCollect: { readonly unusedMs: number; readonly freePart: number };
   readonly metricsToken: string | undefined;
   readonly logLevel: string;
   readonly paths: HostPaths;
@@ -205,8 +215,13 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     localImages: parsed.ROOKERY_LOCAL_IMAGES ?? brought.localImages,
     toolsDir: parsed.ROOKERY_TOOLS_DIR ?? brought.toolsDir,
     backup: backupOf(parsed),
+    backupMsMax: parsed.ROOKERY_BACKUP_HOURS * 3_600_000,
     offlineMs: parsed.ROOKERY_OFFLINE_TTL * 1000,
     imageAllowlist: parsed.ROOKERY_IMAGE_ALLOWLIST,
+    imageCollect: {
+      unusedMs: parsed.ROOKERY_IMAGE_UNUSED_HOURS * 3_600_000,
+      freePart: parsed.ROOKERY_IMAGE_FREE_PERCENT / 100,
+    },
     metricsToken: parsed.ROOKERY_METRICS_TOKEN,
     logLevel: parsed.ROOKERY_LOG_LEVEL,
     paths: pathsIn(dataDir, parsed.ROOKERY_HOST_KEY),

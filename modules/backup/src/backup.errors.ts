@@ -17,6 +17,22 @@ export const BackupErrors = catalogue('backup', {
     message: 'The backup failed: {reason}. Nothing was added to the repository.',
     retryable: true,
   },
+  BACKUP_TIMEOUT: {
+    status: 504,
+    message:
+      'The backup or restore took longer than {limit} and was ended. Nothing was changed. Raise ROOKERY_BACKUP_HOURS of the host if that much time is needed.',
+  },
+  BACKUP_HOLES_TOO_MANY: {
+    status: 422,
+    message:
+      'The project has {files} files with holes; of those beyond {filesMax} the holes make {holes}, which would be read as zeros. Remove some of them, or put them into one archive.',
+  },
+  BACKUP_HOLES_NO_ROOM: {
+    status: 507,
+    message:
+      'For the backup the data of files with holes is copied to {folder}, which takes {needed} and has {free} free. Free space on the host, or move the project to another.',
+    retryable: true,
+  },
   BACKUP_INTERRUPTED: {
     status: 503,
     message: 'The host restarted while the backup or restore was under way. Run it again.',

@@ -11,6 +11,10 @@ export const backupOptions = z.strictObject({
   workFolder: z.string().min(1),
   /** Jobs of all projects that run at once. */
   concurrencyMax: z.int().min(1).max(100).default(2),
+  /** How long a job may run. Default 12 h. */
+  jobMsMax: z.number().positive().optional(),
+  /** After so long the next job begins beside it. Default 10 min. */
+  slotMsMax: z.number().positive().optional(),
   parts: z.strictObject({
     driver: z.instanceof(BackupDriver),
     storage: z.instanceof(StorageDriver),

@@ -75,6 +75,10 @@ export interface BackupParts {
   readonly workFolder: string;
   /** Jobs of all projects that run at once. Default 2. */
   readonly concurrencyMax?: number;
+  /** How long one may run. Default 12 h. */
+  readonly jobMsMax?: number;
+  /** After so long the next one begins beside it, until `concurrencyMax` do. Default 10 min. */
+  readonly slotMsMax?: number;
   readonly exec?: Exec;
   readonly clock?: Clock;
 }

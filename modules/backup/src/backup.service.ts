@@ -14,9 +14,17 @@ import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupParts } from './backup.ports.js';
 import { nameTag, type BackupRecord, type hostBackups, type RepositoryView } from './contract.js';
 import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
-import { survey, writeAbout } from './picture.js';
+import { aboutOf, survey, writeAbout } from './picture.js';
 import { RepositoryGate } from './repository-gate.js';
-import { finishRestore, noteOf, placePath, restoreWhole, type RestoreParts } from './restore.js';
+import {
+  finishRestore,
+  noteOf,
+  placePath,
+  restoreWhole,
+  sparseTag,
+  type RestoreParts,
+} from './restore.js';
+import { archivedPaths, archiveHoled, noArchives, planHoles } from './sparse-files.js';
 import { verifyBackup } from './verify-backup.js';
 
 const tagsMax = 20;
@@ -26,8 +34,8 @@ const Tag = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._:+@=/-]{0,99}$/, 'use letters, digits and . _ : + @ = / -')
   .refine(
-    (tag) => !/^(operation|bytes|files|name):/.test(tag),
-    'operation:, bytes:, files: and name: are kept',
+    (tag) => !/^(operation|bytes|files|name|sparse):/.test(tag),
+    'operation:, bytes:, files:, name: and sparse: are kept',
   );
 
 type Inputs = {
@@ -48,7 +56,8 @@ export class BackupService implements Handlers<typeof hostBackups> {
     const { exec = new SystemExec(), clock = new SystemClock() } = parts;
     this.parts = { ...parts, exec };
     this.repositories = new RepositoryGate(parts.driver, parts.journal);
-    this.jobs = new JobRunner(parts.journal, clock, parts.concurrencyMax ?? 2);
+    const { concurrencyMax = 2, jobMsMax = 12 * 3_600_000, slotMsMax = 10 * 60_000 } = parts;
+    this.jobs = new JobRunner(parts.journal, clock, { concurrencyMax, jobMsMax, slotMsMax });
   }
 
   readonly run = async (input: Inputs['run'], context: JobContext): Promise<BackupRecord> => {
@@ -186,23 +195,26 @@ export class BackupService implements Handlers<typeof hostBackups> {
     await using picture = await this.picture(fence);
     const { folders, live } = picture;
     progress({ step: 'survey', done: 0, unit: 'files' });
-    const { bytes, files, sparse } = await survey(exec, folders, signal);
-    const about = join(this.parts.workFolder, `about-${fence.operationId}`);
+    const { bytes, files, holed } = await survey(exec, folders, signal);
+    // What changes while it is read cannot be left to two programs.
+    const plan = planHoles(holed, live ? noArchives : undefined);
+    const [about, sparse] = ['about', 'sparse'].map((folder) =>
+      join(this.parts.workFolder, `${folder}-${fence.operationId}`),
+    ) as [string, string];
     try {
-      await writeAbout(about, {
-        ...{ version: 1, projectId: fence.projectId, spec, bytes, files },
-        ...(name !== undefined && { name }),
-        sparse: [...sparse],
-      });
+      const facts = { projectId: fence.projectId, spec, bytes, files };
+      await writeAbout(about, aboutOf({ ...facts, ...(name !== undefined && { name }) }, plan));
+      await archiveHoled(exec, folders, plan, { target: sparse, signal });
       const stored = await driver.backup({
-        folders: { ...folders, about },
+        folders: { ...folders, about, ...(plan.archivedFiles > 0 && { sparse }) },
         host,
         live,
         tags: [
           ...[...tags, operationTag, `bytes:${bytes}`, `files:${files}`],
           ...(name === undefined ? [] : [nameTag(name)]),
+          ...(plan.archivedFiles > 0 ? [`${sparseTag}${plan.archivedFiles}`] : []),
         ],
-        exclude: ['/project/.snapshots'],
+        exclude: ['/project/.snapshots', ...archivedPaths(plan)],
         onProgress: progress,
         signal,
       });
@@ -210,7 +222,7 @@ export class BackupService implements Handlers<typeof hostBackups> {
       const record = this.toRecord(stored, fence.projectId);
       return { record: { ...record, verified: input.verify === true } };
     } finally {
-      await rm(about, { recursive: true, force: true });
+      for (const path of [about, sparse]) await rm(path, { recursive: true, force: true });
     }
   }
 

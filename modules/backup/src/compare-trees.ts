@@ -1,6 +1,6 @@
 import { constants, type BigIntStats } from 'node:fs';
 import { lstat, open, readdir, readlink } from 'node:fs/promises';
-import { MiB, readXattrs } from '@rookery/core';
+import { MiB, nextData, readXattrs } from '@rookery/core';
 
 const differencesMax = 5;
 const chunkBytes = MiB;
@@ -125,13 +125,16 @@ class TreeComparison {
     await using file = await open(one.path, flags);
     await using copy = await open(other.path, flags);
     const [mine, theirs] = [Buffer.allocUnsafe(chunkBytes), Buffer.allocUnsafe(chunkBytes)];
-    for (let at = 0; ;) {
+    for (let from = 0n; ;) {
       this.options.signal.throwIfAborted();
+      // What is a hole in both is equal, however long it is.
+      const at = earlier(nextData(file.fd, from), nextData(copy.fd, from));
+      if (at === undefined) return true;
       const { bytesRead } = await file.read(mine, 0, chunkBytes, at);
       if (bytesRead === 0) return true;
       const read = await copy.read(theirs, 0, bytesRead, at);
       if (!mine.subarray(0, bytesRead).equals(theirs.subarray(0, read.bytesRead))) return false;
-      at += bytesRead;
+      from = at + BigInt(bytesRead);
       this.bytes += bytesRead;
       this.options.onCompared?.(this.bytes);
     }
@@ -140,6 +143,11 @@ class TreeComparison {
   private differ(shown: string, how: string): void {
     this.lines.push(`${shown} ${how}`);
   }
+}
+
+function earlier(one: bigint | undefined, other: bigint | undefined): bigint | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return one < other ? one : other;
 }
 
 const child = (folder: Buffer, name: string): Buffer =>

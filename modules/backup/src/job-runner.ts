@@ -2,6 +2,7 @@ import { abortedBy, CoreErrors, toCodedError, type Clock } from '@rookery/core';
 import type { Fence, JobContext, Progress } from '@rookery/core/contract';
 import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupJobKind, BackupJournal } from './backup.ports.js';
+import { JobSlots, type JobSlot } from './job-slots.js';
 
 /** What a job leaves in its row when it has succeeded. */
 export type JobOutcome = Pick<BackupJob, 'record' | 'result'>;
@@ -13,6 +14,12 @@ export interface JobTools {
   readonly earlier: BackupJob | undefined;
   /** Adds to the job's row, durably. */
   readonly note: (change: Pick<BackupJob, 'stagingId' | 'finishing'>) => Promise<void>;
+}
+
+export interface JobLimits {
+  readonly concurrencyMax: number;
+  readonly jobMsMax: number;
+  readonly slotMsMax: number;
 }
 
 type Work = (tools: JobTools) => Promise<JobOutcome>;
@@ -28,21 +35,21 @@ interface Running {
  * Runs jobs: pending → running → succeeded | failed, each change in the journal first.
  *
  * One job a project at a time; a second call of the same operation joins it, one of another is
- * refused. Of all projects at most `concurrencyMax` run, the others are pending. A job that
+ * refused. Of all projects at most `concurrencyMax` run, the others are pending; one that takes
+ * long stands in nobody's way, and one that takes too long is ended. A job that
  * succeeded answers a repeated call from its row. When every caller has gone, the job is aborted:
  * its operation comes back with a higher attempt, or was canceled.
  */
 export class JobRunner {
   private readonly running = new Map<string, Running>();
-  private readonly waiting: (() => void)[] = [];
-  private slots: number;
+  private readonly slots: JobSlots;
 
   constructor(
     private readonly journal: BackupJournal,
     private readonly clock: Clock,
-    concurrencyMax: number,
+    private readonly limits: JobLimits,
   ) {
-    this.slots = concurrencyMax;
+    this.slots = new JobSlots(limits.concurrencyMax);
   }
 
   async run(
@@ -102,8 +109,10 @@ export class JobRunner {
     kind: BackupJobKind,
     fence: Fence,
     work: Work,
-    signal: AbortSignal,
+    canceled: AbortSignal,
   ): Promise<JobOutcome> {
+    const timeout = new AbortController();
+    const signal = AbortSignal.any([canceled, timeout.signal]);
     const earlier = await this.journal.get(fence.operationId);
     if (earlier && earlier.fence.attempt > fence.attempt) {
       throw CoreErrors.STALE_ATTEMPT({ given: fence.attempt, current: earlier.fence.attempt });
@@ -123,9 +132,11 @@ export class JobRunner {
     };
     await put({});
     try {
-      await this.takeSlot(signal);
+      const slot = await this.slots.take(signal);
+      const ended = new AbortController();
       try {
         await put({ state: 'running' });
+        this.watch(slot, timeout, ended.signal);
         const progress = (step: Progress): void => {
           for (const listener of this.running.get(fence.projectId)?.listeners ?? []) {
             listener.progress(step);
@@ -135,7 +146,8 @@ export class JobRunner {
         await put({ state: 'succeeded', endedAt: this.clock.now(), ...outcome });
         return outcome;
       } finally {
-        this.giveSlot();
+        ended.abort();
+        slot.release();
       }
     } catch (error) {
       const coded = signal.aborted ? abortedBy(signal, error) : toCodedError(error);
@@ -146,30 +158,14 @@ export class JobRunner {
     }
   }
 
-  private async takeSlot(signal: AbortSignal): Promise<void> {
-    if (signal.aborted) throw abortedBy(signal);
-    if (this.slots > 0) {
-      this.slots -= 1;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const onAbort = (): void => {
-        this.waiting.splice(this.waiting.indexOf(turn), 1);
-        reject(abortedBy(signal));
-      };
-      const turn = (): void => {
-        signal.removeEventListener('abort', onAbort);
-        resolve();
-      };
-      this.waiting.push(turn);
-      signal.addEventListener('abort', onAbort, { once: true });
-    });
-  }
-
-  /** The slot goes on to whoever waits longest. */
-  private giveSlot(): void {
-    const next = this.waiting.shift();
-    if (next) next();
-    else this.slots += 1;
+  /** A job that takes long lets others begin; one that takes too long is ended. */
+  private watch(slot: JobSlot, timeout: AbortController, ended: AbortSignal): void {
+    const { slotMsMax, jobMsMax } = this.limits;
+    const after = (ms: number, then: () => void): void => {
+      this.clock.delay(ms, ended).then(then, () => undefined); // it has ended before
+    };
+    after(slotMsMax, () => slot.handOn());
+    const limit = `${Math.round(jobMsMax / 3_600_000)} h`;
+    after(jobMsMax, () => timeout.abort(BackupErrors.BACKUP_TIMEOUT({ limit })));
   }
 }

@@ -6,15 +6,20 @@ import { DisplayName, ProjectId, ProjectSpec } from '@rookery/core/contract';
 import { z } from 'zod';
 import type { BackupFolders } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
+import type { HoledFile, HolesPlan } from './sparse-files.js';
 
 /** Sparse files beyond this number are restored dense. */
 const sparseFilesMax = 10_000;
+/** More than anybody has, and what fits in memory. */
+const holedFilesMax = 200_000;
+const tooMany = { files: `more than ${holedFilesMax}`, holes: 'many bytes', filesMax: 10_000 };
 const sparseBytesMin = 64 * 1024;
 const aboutFile = 'about.json';
 
 /** Lies in every backup beside the project: enough to restore it without any other books. */
 export const AboutBackup = z.object({
-  version: z.literal(1),
+  /** 2: with archives, which older releases do not know. */
+  version: z.union([z.literal(1), z.literal(2)]),
   projectId: ProjectId,
   spec: ProjectSpec,
   name: DisplayName.optional(),
@@ -22,13 +27,16 @@ export const AboutBackup = z.object({
   files: z.int().min(0),
   /** Files with holes, `<folder>/<path>` as base64, because restic 0.14 writes holes as zeros. */
   sparse: z.array(z.base64()).max(sparseFilesMax),
+  /** Files that lie in the archive `sparse/<folder>.tar` of the backup: paths as base64. */
+  archived: z.record(z.string(), z.array(z.base64())).optional(),
 });
 export type AboutBackup = z.infer<typeof AboutBackup>;
 
 export interface Survey {
+  /** Of data: holes are not counted. */
   readonly bytes: number;
   readonly files: number;
-  readonly sparse: readonly string[];
+  readonly holed: readonly HoledFile[];
 }
 
 /** Counts files and bytes and finds files with holes. */
@@ -39,7 +47,7 @@ export async function survey(
 ): Promise<Survey> {
   let bytes = 0;
   let files = 0;
-  const sparse: string[] = [];
+  const holed: HoledFile[] = [];
   for (const [name, folder] of Object.entries(folders)) {
     const child = exec.spawn(
       [...['find', folder, '-type', 'f', '-printf', '%s %b %P\\0']],
@@ -55,18 +63,46 @@ export async function survey(
           /^(\d+) (\d+) ([^]*)$/.exec(rest.toString('latin1', from, end)) ?? [];
         from = end + 1;
         files += 1;
-        bytes += Number(size);
-        const holed = Number(size) >= sparseBytesMin && Number(blocks) * 512 + 4096 <= Number(size);
-        if (holed && sparse.length < sparseFilesMax) {
-          sparse.push(Buffer.from(`${name}/${path}`, 'latin1').toString('base64'));
-        }
+        const [whole, allocated] = [Number(size), Number(blocks) * 512];
+        const hasHoles = whole >= sparseBytesMin && allocated + 4096 <= whole;
+        const dataBytes = hasHoles ? allocated : whole;
+        bytes += dataBytes;
+        if (!hasHoles) continue;
+        if (holed.length >= holedFilesMax) throw BackupErrors.BACKUP_HOLES_TOO_MANY(tooMany);
+        holed.push({ folder: name, path, holeBytes: whole - allocated, dataBytes });
       }
       rest = rest.subarray(from);
     }
     await child.ended;
     signal?.throwIfAborted();
   }
-  return { bytes, files, sparse };
+  return { bytes, files, holed };
+}
+
+/** As the note keeps it. */
+const encoded = (latin1: string): string => Buffer.from(latin1, 'latin1').toString('base64');
+
+/** The note of a backup whose files with holes are kept as planned. */
+export function aboutOf(
+  facts: Pick<AboutBackup, 'projectId' | 'name' | 'spec' | 'bytes' | 'files'>,
+  plan: HolesPlan,
+): AboutBackup {
+  const sparse = plan.zeroed.slice(0, sparseFilesMax).map(encoded);
+  if (plan.archivedFiles === 0) return { version: 1, ...facts, sparse };
+  const archived = Object.entries(plan.archived).map(([name, paths]) => [name, paths.map(encoded)]);
+  return {
+    version: 2,
+    ...facts,
+    sparse,
+    archived: Object.fromEntries(archived) as AboutBackup['archived'],
+  };
+}
+
+/** The note's archived files as they were planned. */
+export function archivedIn({ archived = {} }: AboutBackup): Record<string, string[]> {
+  const decode = (text: string): string => Buffer.from(text, 'base64').toString('latin1');
+  const entries = Object.entries(archived).map(([name, paths]) => [name, paths.map(decode)]);
+  return Object.fromEntries(entries) as Record<string, string[]>;
 }
 
 /** A folder with the note about the backup, to be backed up along with it. */

@@ -1,6 +1,6 @@
 import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { CoreErrors, formatBytes, GiB, newId, Reverter, type Exec } from '@rookery/core';
+import { CoreErrors, formatBytes, GiB, MiB, newId, Reverter, type Exec } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
 import type { Volume } from '@rookery/storage/contract';
 import type { z } from 'zod';
@@ -9,7 +9,12 @@ import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupParts } from './backup.ports.js';
 import type { hostBackups } from './contract.js';
 import type { JobOutcome, JobTools } from './job-runner.js';
-import { digHoles, readAbout, survey, type AboutBackup } from './picture.js';
+import { archivedIn, digHoles, readAbout, survey, type AboutBackup } from './picture.js';
+import { extractHoled } from './sparse-files.js';
+
+/** Left free on the volume while a backup is restored. */
+const reserveBytesMin = 256 * MiB;
+const reservePart = 0.1;
 
 export type RestoreParts = Omit<BackupParts, 'exec'> & { readonly exec: Exec };
 type RestoreInput = z.output<(typeof hostBackups.methods.restore)['input']>;
@@ -102,15 +107,20 @@ async function refuseWithoutRoom(
   throw BackupErrors.RESTORE_NEEDS_DISCARD({ projectId, reason });
 }
 
-/** Room for the whole content while it arrives; the project's own limit is set last. */
+/**
+ * Room for the whole content while it arrives; the project's own limit is set last. Never all that
+ * the volume has: what a program writes as zeros must not take it from the other projects.
+ */
 export async function stagingVolume(
-  parts: RestoreParts,
+  { storage }: RestoreParts,
   id: ProjectId,
   quotaBytes: number,
   backup: StoredBackup,
 ): Promise<Volume> {
-  const expected = bytesOf(backup) ?? 0;
-  return parts.storage.createVolume(id, { quotaBytes: Math.max(quotaBytes, expected * 2) + GiB });
+  const wanted = Math.max(quotaBytes, (bytesOf(backup) ?? 0) * 2) + GiB;
+  const { freeBytes } = await storage.space();
+  const room = Math.max(0, freeBytes - Math.max(reserveBytesMin, freeBytes * reservePart));
+  return storage.createVolume(id, { quotaBytes: Math.floor(Math.min(wanted, room)) });
 }
 
 export async function fill(
@@ -122,14 +132,14 @@ export async function fill(
 ): Promise<AboutBackup> {
   const { driver, exec } = parts;
   const scratch = join(parts.workFolder, `restore-${newId()}`);
-  const aboutFolder = join(scratch, 'about');
-  await mkdir(aboutFolder, { recursive: true });
+  const [aboutFolder, sparse] = [join(scratch, 'about'), join(scratch, 'sparse')];
+  for (const folder of [aboutFolder, sparse]) await mkdir(folder, { recursive: true });
   try {
     const expected = bytesOf(backup);
     const project = { project: paths.root, persistence: paths.persistence };
     await driver.restore({
       id: backup.id,
-      folders: { ...project, about: aboutFolder },
+      folders: { ...project, about: aboutFolder, ...(hasArchives(backup) && { sparse }) },
       exclude: ['/project/.snapshots'],
       ...options,
       ...(expected !== undefined && { bytesExpected: expected }),
@@ -137,6 +147,9 @@ export async function fill(
       signal,
     });
     const about = await readAbout(aboutFolder, backup.id);
+    await extractHoled(exec, project, archivedIn(about), {
+      ...{ from: sparse, backupId: backup.id, signal },
+    });
     progress({ step: 'holes', done: 0, total: about.sparse.length, unit: 'files' });
     await digHoles(exec, project, about, { scratch, signal });
     return about;
@@ -188,6 +201,10 @@ export async function placePath(
       signal,
     });
     const found = posix.join('home', from);
+    if (hasArchives(backup)) {
+      const target = { project: staging.folder };
+      await extractPath(parts, { backup, target, path: found, signal });
+    }
     await lstat(join(staging.folder, found)).catch((cause: unknown) => {
       const details = { backupId: backup.id, path: from };
       throw BackupErrors.BACKUP_PATH_NOT_FOUND(details, { cause });
@@ -203,12 +220,37 @@ export async function placePath(
   }
 }
 
+/** What of the path lies in the backup's archives. */
+async function extractPath(
+  { driver, exec, workFolder }: RestoreParts,
+  wanted: { backup: StoredBackup; target: { project: string }; path: string; signal: AbortSignal },
+): Promise<void> {
+  const { backup, target, path, signal } = wanted;
+  const scratch = join(workFolder, `restore-${newId()}`);
+  const folders = { about: join(scratch, 'about'), sparse: join(scratch, 'sparse') };
+  for (const folder of Object.values(folders)) await mkdir(folder, { recursive: true });
+  try {
+    await driver.restore({ id: backup.id, folders, signal });
+    const archived = archivedIn(await readAbout(folders.about, backup.id));
+    const options = { from: folders.sparse, backupId: backup.id, signal, within: path };
+    await extractHoled(exec, target, archived, options);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
 /** @throws INVALID_INPUT for the home itself: that is a whole restore. */
 function cleanPath(path: string): string {
   const clean = posix.normalize(path).replace(/\/$/, '');
   if (clean !== '.' && clean !== '' && !clean.startsWith('..')) return clean;
   throw CoreErrors.INVALID_INPUT({ reason: `"${path}" names no file or folder under home` });
 }
+
+/** Of a backup with archives of files with holes: how many files they hold. */
+export const sparseTag = 'sparse:';
+
+const hasArchives = ({ tags }: StoredBackup): boolean =>
+  tags.some((tag) => tag.startsWith(sparseTag));
 
 function isFull(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException).code;

@@ -19,11 +19,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { BackupService, ResticDriver } from '@rookery/backup';
 import { nameOfTags, type BackupRecord } from '@rookery/backup/contract';
+import { compareTrees } from '../src/compare-trees.js';
 import { MemoryBackupJournal, MemoryBackupProjects } from '@rookery/backup/testing';
 import { MiB, newId, parseConfig, SystemExec } from '@rookery/core';
 import { ProjectSpec, type Fence, type JobContext } from '@rookery/core/contract';
 import { diffManifests, FaultyExec, manifestOf, writeXattr } from '@rookery/core/testing';
-import { BtrfsStorageDriver, StorageOptions } from '@rookery/storage';
+import { BtrfsStorageDriver, DirectoryStorageDriver, StorageOptions } from '@rookery/storage';
 import type { VolumePaths } from '@rookery/storage/contract';
 import { loopbackVolume, type TestVolume } from '@rookery/storage/testing';
 
@@ -41,6 +42,14 @@ const fenceOf = (projectId: string, more: Partial<Fence> = {}): Fence => ({
 });
 
 const quotaBytes = 256 * MiB;
+
+/** A file that holds 4 KiB in its middle and nothing else. */
+async function sparseFile(path: string, bytes: number): Promise<void> {
+  await exec.run(['truncate', '--size', String(bytes), path]);
+  const file = await open(path, 'r+');
+  await file.write(Buffer.alloc(4096, 1), 0, 4096, bytes / 2);
+  await file.close();
+}
 
 describe('backup service over restic', () => {
   let folder: string;
@@ -189,6 +198,55 @@ describe('backup service over restic', () => {
     await expect(describe(other.id)).rejects.toMatchObject({ code: 'BACKUP_NOT_FOUND' });
   });
 
+  it('keeps holes as holes, however large, within the quota all the while', async () => {
+    const { id, paths } = await project();
+    const folder = join(paths.home, 'images');
+    await mkdir(folder);
+    for (let n = 0; n < 6; n += 1) await sparseFile(join(folder, `disk ${n}\n*`), 2 ** 30);
+    await sparseFile(join(folder, 'huge'), 2 ** 62);
+    await link(join(folder, 'huge'), join(folder, 'huge-too'));
+    writeXattr(join(folder, 'huge'), 'user.color', 'blue');
+    await utimes(folder, 1_600_000_000.25, 1_600_000_000.5);
+    const fence = fenceOf(id);
+    const record = await service.run({ fence, spec, tags: [], verify: true }, context());
+    expect(record).toMatchObject({ verified: true });
+    expect(record.bytes).toBeLessThan(MiB);
+
+    const [copy, before] = [newId(), (await storage.space()).freeBytes];
+    let least = before;
+    const watched: JobContext = {
+      ...context(),
+      progress: () => void storage.space().then((now) => (least = Math.min(least, now.freeBytes))),
+    };
+    const small = { ...spec, quota: { ...spec.quota, diskBytes: 8 * MiB } };
+    const input = { fromProjectId: id, backupId: record.backupId, spec: small, replace: false };
+    await service.restore({ ...input, fence: fenceOf(copy) }, watched);
+    expect((await storage.usage(copy)).usedBytes).toBeLessThan(4 * MiB);
+    expect(before - least).toBeLessThan(64 * MiB);
+    const { home } = await pathsOf(copy);
+    const [was, now] = [await stat(folder), await stat(join(home, 'images'))];
+    expect(now.mtimeMs).toBe(was.mtimeMs);
+    const [one, two] = ['huge', 'huge-too'].map((name) => stat(join(home, 'images', name)));
+    expect((await one)?.ino).toBe((await two)?.ino);
+    expect((await one)?.size).toBe(2 ** 62);
+    const difference = await compareTrees(paths.root, (await pathsOf(copy)).root, {
+      ...{ exclude: ['.snapshots'], signal: context().signal },
+    });
+    expect(difference).toEqual([]);
+
+    await rm(folder, { recursive: true });
+    const restore = (path: string, into = path) =>
+      service.restorePath(
+        { fence: fenceOf(id), fromProjectId: id, backupId: record.backupId, path, into },
+        context(),
+      );
+    await restore('images/huge');
+    expect((await stat(join(folder, 'huge'))).size).toBe(2 ** 62);
+    await restore('images', 'again');
+    expect(await readdir(join(paths.home, 'again'))).toHaveLength(8);
+    expect((await storage.usage(id)).usedBytes).toBeLessThan(8 * MiB);
+  });
+
   it('finds the backup that a lost reply had made', async () => {
     const { id } = await project();
     const operationId = newId();
@@ -246,7 +304,7 @@ describe('backup service over restic', () => {
     const fence = fenceOf(id, { operationId, generation: 2 });
     for (const when of ['before', 'after'] as const) {
       faulty.inject({
-        matches: ([program]) => program === 'fallocate',
+        matches: (argv) => argv[0] === 'tar' && argv.includes('--extract'),
         when,
         error: new Error('the disk broke'),
       });
@@ -441,6 +499,47 @@ describe('backup service over restic', () => {
     await expect(unknown).rejects.toMatchObject({ code: 'BACKUP_NOT_FOUND' });
     const badTag = service.run({ fence: fenceOf(id), spec, tags: ['a,b'] }, context());
     await expect(badTag).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+  });
+
+  it('restores whole where projects are plain folders, without quota and snapshots', async () => {
+    const volume = join(folder, 'plain');
+    await mkdir(volume);
+    const options = parseConfig(StorageOptions, { volume, driver: 'directory', minFreeBytes: 0 });
+    const plain = new DirectoryStorageDriver(exec, options);
+    await plain.open();
+    const driver = new ResticDriver({
+      repository: join(folder, 'repository'),
+      passwordFile: join(folder, 'password'),
+      workFolder: join(folder, 'work'),
+    });
+    const workFolder = join(folder, 'work');
+    const there = new BackupService({ driver, journal, projects, workFolder, storage: plain });
+    const id = newId();
+    projects.generations.set(id, 1);
+    const { paths } = await plain.createVolume(id, { quotaBytes });
+    await writeFile(join(paths.home, 'note.txt'), 'first');
+    await sparseFile(join(paths.home, 'sparse'), 8 * MiB);
+    const before = await manifestOf(paths.root, { exclude: ['.snapshots'] });
+    const fence = fenceOf(id);
+    const { backupId } = await there.run({ fence, spec, tags: [] }, context());
+    const input = { fromProjectId: id, backupId, spec };
+
+    const copy = newId();
+    await there.restore({ ...input, fence: fenceOf(copy), replace: false }, context());
+    await same(before, (await plain.volume(copy))?.paths.root ?? '');
+    await writeFile(join(paths.home, 'note.txt'), 'second');
+    const again = { ...input, fence: fenceOf(id, { generation: 2 }), replace: true };
+    const kept = there.restore(again, context());
+    await expect(kept).rejects.toMatchObject({ code: 'RESTORE_NEEDS_DISCARD' });
+    const last = { ...again, fence: fenceOf(id, { generation: 2 }), discard: true };
+    await there.restore(last, context());
+    await same(before, paths.root);
+    // More holes than can be read as zeros, and no still picture to read around them.
+    await sparseFile(join(paths.home, 'huge'), 2 ** 43);
+    const refused = there.run({ fence: fenceOf(id, { generation: 2 }), spec, tags: [] }, context());
+    await expect(refused).rejects.toMatchObject({ code: 'BACKUP_HOLES_TOO_MANY' });
+    await there.close();
+    await plain.close();
   });
 
   it('leaves no mount behind', async () => {

@@ -69,6 +69,7 @@ export {
   ioctl,
   linkSocket,
   mkdirAt,
+  nextData,
   renameAt,
   renameExchange,
   tryFileLock,

@@ -24,6 +24,7 @@ interface Libc {
   readonly unlinkat: (dirFd: number, path: string, flags: number) => number;
   readonly ioctl: (fd: number, request: number, argument: Uint8Array) => number;
   readonly flock: (fd: number, operation: number) => number;
+  readonly lseek: (fd: number, offset: bigint, whence: number) => number | bigint;
   readonly socket: (domain: number, type: number, protocol: number) => number;
   readonly setsockopt: (
     fd: number,
@@ -61,6 +62,7 @@ function libc(): Libc {
     unlinkat: library.func('unlinkat', 'int', ['int', 'str', 'int']),
     ioctl: library.func('ioctl', 'int', ['int', 'unsigned long', 'void *']),
     flock: library.func('flock', 'int', ['int', 'int']),
+    lseek: library.func('lseek', 'int64_t', ['int', 'int64_t', 'int']),
     socket: library.func('socket', 'int', ['int', 'int', 'int']),
     setsockopt: library.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint32_t']),
   };
@@ -69,6 +71,7 @@ function libc(): Libc {
 
 const RENAME_EXCHANGE = 2;
 const AT_REMOVEDIR = 0x200;
+const SEEK_DATA = 3;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const AF_INET = 2;
@@ -154,6 +157,18 @@ export function tryFileLock(fd: number): boolean {
   if (libc().flock(fd, LOCK_EX | LOCK_NB) === 0) return true;
   const error = systemError('flock', `fd ${fd}`);
   if (error.code === 'EAGAIN') return false;
+  throw error;
+}
+
+/**
+ * Where a file's data goes on: `at` itself, or the end of the hole that it lies in. Moves the
+ * descriptor's own position. @returns undefined when there is none any more. @throws a system error
+ */
+export function nextData(fd: number, at: bigint): bigint | undefined {
+  const found = BigInt(libc().lseek(fd, at, SEEK_DATA));
+  if (found >= 0n) return found;
+  const error = systemError('lseek', `fd ${fd}`);
+  if (error.code === 'ENXIO') return undefined;
   throw error;
 }
 
