@@ -8,7 +8,7 @@ import {
 import type { BackupService } from '@rookery/backup';
 import { Clock, type Logger } from '@rookery/core';
 import { moveClaims, MoveJournal, MoveSourceService } from '@rookery/move';
-import { ContainerReconciler } from '@rookery/runner';
+import { ContainerReconciler, ImageStore } from '@rookery/runner';
 import { StorageDriver } from '@rookery/storage';
 import { ProjectBooks } from '../books/project-books.js';
 import { HostDatabase } from '../database/host-database.js';
@@ -19,6 +19,7 @@ import { BACKUPS, LOGGER } from './tokens.js';
 
 const containersEveryMs = 10_000;
 const storageEveryMs = 60_000;
+const imagesEveryMs = 60_000;
 const jobsEveryMs = 30_000;
 const repositoryEveryMs = 5 * 60_000;
 const movesEveryMs = 30_000;
@@ -36,6 +37,7 @@ export class AgentLifecycle
     @Inject(BACKUPS) private readonly backups: BackupService | undefined,
     @Inject(MoveSourceService) source: MoveSourceService,
     @Inject(ContainerReconciler) containers: ContainerReconciler,
+    @Inject(ImageStore) private readonly images: ImageStore,
     @Inject(StorageDriver) private readonly storage: StorageDriver,
     @Inject(MoveJournal) private readonly moves: MoveJournal,
     @Inject(ProjectBooks) private readonly books: ProjectBooks,
@@ -52,6 +54,10 @@ export class AgentLifecycle
       }),
       new Reconciler({
         ...{ ...shared, name: 'storage', everyMs: storageEveryMs, reconcile: storageReconciler },
+      }),
+      new Reconciler({
+        ...{ ...shared, name: 'images', everyMs: imagesEveryMs },
+        reconcile: () => this.collectImages(),
       }),
       new Reconciler({
         ...{ ...shared, name: 'jobs', everyMs: jobsEveryMs },
@@ -116,5 +122,13 @@ export class AgentLifecycle
       this.logger.info({ kind, subject }, 'the storage was set right');
     }
     await this.books.expire();
+  }
+
+  private async collectImages(): Promise<void> {
+    const { images } = await moveClaims(this.moves);
+    const rows = await this.books.list();
+    const pinned = rows.flatMap(({ imageDigest, spec }) => [imageDigest, spec.imageDigest]);
+    const inUse = [...images, ...pinned].filter((digest) => typeof digest === 'string');
+    await this.images.collect(new Set(inUse));
   }
 }

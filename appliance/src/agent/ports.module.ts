@@ -49,6 +49,7 @@ export const runnerModule = RunnerModule.forRootAsync({
         stateDir: paths.images,
         localImages: { ...config.localImages },
         ...(imageAllowlist && { allowedImages: [...imageAllowlist] }),
+        collect: config.imageCollect,
       },
       // The agent's own lifecycle does that, so that a slow start does not hold up the others.
       reconcileMs: 0,

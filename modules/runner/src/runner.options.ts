@@ -88,6 +88,18 @@ export const ImageOptions = z.object({
     .int()
     .min(MiB)
     .default(20 * GiB),
+  /** Which images are deleted when nobody uses them. */
+  collect: z
+    .object({
+      /** Only those that nobody has used for so long. */
+      unusedMs: z
+        .number()
+        .min(0)
+        .default(24 * 3_600_000),
+      /** Only while less than this part of the volume is free. */
+      freePart: z.number().min(0).max(1).default(0.2),
+    })
+    .prefault({}),
   /** Used in place of an image that cannot be had; the project then shows why. */
   fallbackImage: z.string().optional(),
   registries: z

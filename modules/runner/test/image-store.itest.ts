@@ -236,6 +236,34 @@ describe('the image store', () => {
     expect((await readdir(join(volume.volume, 'images'))).join()).not.toContain('staging');
   });
 
+  it('deletes what nobody has used for longest, one at a time and only where room is short', async () => {
+    for (const digest of await storage.listImages()) await storage.deleteImage(digest);
+    const put = async (letter: string): Promise<string> => {
+      await using staged = await storage.stageImage();
+      const digest = `sha256:${letter.repeat(64)}`;
+      await staged.commit(digest);
+      return digest;
+    };
+    const [a, b, c] = [await put('a'), await put('b'), await put('c')];
+    const short = { unusedMs: 0, freePart: 1 };
+    const roomy = await host({ collect: { unusedMs: 0, freePart: 0 } });
+    expect(await roomy.images.collect(new Set())).toBeUndefined();
+    const recent = await host({ collect: { ...short, unusedMs: 60_000 } });
+    expect(await recent.images.collect(new Set())).toBeUndefined();
+    expect(await storage.listImages()).toEqual([a, b, c]);
+
+    const records = join(folder, 'collected');
+    const used = { [a]: Date.now() - 2000, [b]: Date.now() - 3000, [c]: Date.now() - 1000 };
+    await mkdir(records, { recursive: true });
+    await writeFile(join(records, 'images.json'), JSON.stringify({ used }));
+    const one = await host({ collect: short, stateDir: records });
+    expect(await one.images.collect(new Set([b]))).toBe(a);
+    expect(await one.images.collect(new Set([b]))).toBe(c);
+    expect(await one.images.collect(new Set([b]))).toBeUndefined();
+    expect(await storage.listImages()).toEqual([b]);
+    expect(await one.images.collect(new Set())).toBe(b);
+  });
+
   it('uses the fallback image and says why', async () => {
     const tar = join(folder, 'rootfs.tar');
     const one = await host({

@@ -30,4 +30,12 @@ export abstract class ImageStore {
    * REGISTRY_UNREACHABLE, DISK_FULL
    */
   abstract ensure(image: string, options?: EnsureImageOptions): Promise<ResolvedImage>;
+
+  /**
+   * Where room is short, deletes the image that nobody has used for longest, if for long enough.
+   * One at a time: what it frees shows later. To be called now and then.
+   * @param inUse digests that projects here, or on their way here, need
+   * @returns its digest
+   */
+  abstract collect(inUse: ReadonlySet<string>): Promise<string | undefined>;
 }

@@ -71,6 +71,26 @@ export class VolumeImageStore extends ImageStore {
     }
   }
 
+  async collect(inUse: ReadonlySet<string>): Promise<string | undefined> {
+    const { unusedMs, freePart } = this.options.collect;
+    const images = await this.storage.listImages();
+    // One that nobody was seen to use begins its time now.
+    const fresh = images.filter((digest) => this.records.usedAt(digest) === undefined);
+    await this.records.touch([...fresh, ...images.filter((digest) => inUse.has(digest))]);
+    const { totalBytes, freeBytes } = await this.storage.space();
+    if (freeBytes >= totalBytes * freePart) return undefined;
+    const usedAt = (digest: string): number => this.records.usedAt(digest) ?? Infinity;
+    const before = Date.now() - unusedMs;
+    const [oldest] = images
+      .filter((digest) => !inUse.has(digest) && usedAt(digest) <= before)
+      .sort((a, b) => usedAt(a) - usedAt(b));
+    if (oldest === undefined) return undefined;
+    await this.storage.deleteImage(oldest);
+    await this.records.forget(oldest);
+    this.log.info({ digest: oldest, freeBytes }, 'an unused image was deleted');
+    return oldest;
+  }
+
   private async ensureRef(ref: ImageRef, options: EnsureImageOptions): Promise<ResolvedImage> {
     const file = this.options.localImages[ref.normalized];
     if (file === undefined) await this.assertAllowed(ref);
@@ -209,6 +229,7 @@ export class VolumeImageStore extends ImageStore {
     const text = await readFile(join(folder, 'image.json'), 'utf8');
     const { env } = ImageFile.parse(JSON.parse(text));
     await this.records.remember(ref.normalized, digest);
+    await this.records.touch([digest]);
     return { ref: ref.normalized, digest, rootPath: join(folder, 'rootfs'), env };
   }
 

@@ -9,6 +9,10 @@ export class MemoryImageStore extends ImageStore {
 
   async open(): Promise<void> {}
 
+  async collect(): Promise<undefined> {
+    return undefined;
+  }
+
   async ensure(image: string, options: EnsureImageOptions = {}): Promise<ResolvedImage> {
     const ref = parseImageRef(image).normalized;
     this.asked.push(ref);
