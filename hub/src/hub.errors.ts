@@ -127,6 +127,11 @@ export const HubErrors = catalogue('hub', {
     status: 410,
     message: 'The host {host} was lost, and with it the project, which has no backup. Delete it.',
   },
+  QUOTA_OVER_HOST: {
+    status: 409,
+    message:
+      'The host {host} cannot promise the project that much: {reasons}. Ask for less, move the project to a larger host, or raise ROOKERY_DISK_OVERCOMMIT or ROOKERY_MEMORY_OVERCOMMIT.',
+  },
   NO_HOST: { status: 409, message: 'No host can take the project. {reasons}' },
   CALLER_REFUSED: { status: 403, message: '{caller} may not speak for {subject}.' },
   JOIN_TOKEN_INVALID: {

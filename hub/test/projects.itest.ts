@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { CodedError, CoreErrors, waitFor } from '@rookery/core';
+import { CodedError, CoreErrors, GiB, waitFor } from '@rookery/core';
 import { DataSource } from 'typeorm';
 import { OperationsService, type NewOperation } from '../src/operations/operations.service.js';
 import { ProjectWork } from '../src/projects/project-work.service.js';
@@ -126,6 +126,20 @@ describe('a project', () => {
     const body = { quota: { diskBytes: 2 ** 28 } };
     expect(await hub.problem('PATCH', `/projects/${id}`, { body })).toBe('QUOTA_BELOW_USE');
     expect((await hub.project(id)).quota.diskBytes).toBe(2 ** 31);
+  });
+
+  it('is promised no more than its host can keep, at first and later', async () => {
+    const wish = (diskBytes: number, to?: string) => ({
+      body: { name: 'n', quota: { diskBytes }, ...(to !== undefined && { host: to }) },
+    });
+    // The host's volume has 200 GiB.
+    expect(await hub.problem('POST', '/projects', wish(500 * GiB))).toBe('NO_HOST');
+    expect(await hub.problem('POST', '/projects', wish(500 * GiB, 'h1'))).toBe('DESTINATION_FULL');
+    const { id } = await hub.createProject();
+    const grow = (diskBytes: number) => ({ body: { quota: { diskBytes } } });
+    expect(await hub.problem('PATCH', `/projects/${id}`, grow(500 * GiB))).toBe('QUOTA_OVER_HOST');
+    const grown = await hub.ok<Project>('PATCH', `/projects/${id}`, grow(300 * GiB));
+    expect(grown.quota.diskBytes).toBe(300 * GiB);
   });
 
   it('is held to less than its host allows, never to more, and so is its copy', async () => {
@@ -287,6 +301,31 @@ describe('snapshots', () => {
     expect(restored.result).toMatchObject({ previous: 'before-restore' });
     expect(host.projects.get(id)).toMatchObject({ content, state: 'running' });
     await hub.ok('DELETE', `${path}/one`);
+  });
+
+  it('are restored although the project cannot start, and what could not be says so', async () => {
+    const { id } = await hub.createProject({ start: true });
+    const path = `/projects/${id}/snapshots`;
+    await hub.ok('POST', path, { body: { name: 'one' } });
+    const code = 'CONTAINER_START_FAILED';
+    const error = new CodedError({ code, message: 'no', status: 500, retryable: true });
+    host.fail('projects.start', 'before', 100, error);
+    const restore = () =>
+      hub.ok<{ operation: Operation }>('POST', `${path}/one/restore`, { body: {} });
+    const restored = await hub.succeeded(await restore());
+    expect(restored.result).toMatchObject({ previous: 'before-restore', startError: { code } });
+    expect(await hub.project(id)).toMatchObject({ error: { code } });
+    host.faults = [];
+    await hub.succeeded(await act(id, 'start'));
+
+    // The same for the way back: what cannot be started again is no reason to be stuck.
+    host.fail('projects.start', 'before', 100, error);
+    const gone = CoreErrors.NOT_FOUND({ what: 'snapshot', id: 'one' });
+    host.faults.push({ method: 'snapshots.restore', when: 'before', error: gone });
+    const failed = await hub.ended((await restore()).operation.id);
+    expect(failed).toMatchObject({ state: 'failed', error: { code: 'NOT_FOUND' } });
+    host.faults = [];
+    await hub.succeeded(await act(id, 'start'));
   });
 
   it('that are not there stop no project', async () => {

@@ -65,6 +65,10 @@ const HubEnvironment = z.object({
   ROOKERY_KEEP_OPERATIONS_DAYS: keptDays,
   /** The reasons for placements likewise. */
   ROOKERY_KEEP_PLACEMENTS_DAYS: keptDays,
+  /** The quotas of a host's projects together may be so many times its disk. */
+  ROOKERY_DISK_OVERCOMMIT: z.coerce.number().min(0.1).max(1000).default(20),
+  /** The same of its memory. */
+  ROOKERY_MEMORY_OVERCOMMIT: z.coerce.number().min(0.1).max(1000).default(32),
   /** The first start writes the first administrator's token here (0600). */
   ROOKERY_BOOTSTRAP_FILE: z.string().min(1).optional(),
 });
@@ -91,6 +95,8 @@ export interface HubConfig {
   readonly hostOfflineAfterMs: number;
   readonly keepOperationsDays: number;
   readonly keepPlacementsDays: number;
+  /** How many times its disk and memory a host may promise. */
+  readonly overcommit: { readonly disk: number; readonly memory: number };
   readonly bootstrapFile: string | undefined;
 }
 
@@ -132,6 +138,10 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hub
     hostOfflineAfterMs: parsed.ROOKERY_HOST_OFFLINE_AFTER_MS,
     keepOperationsDays: parsed.ROOKERY_KEEP_OPERATIONS_DAYS,
     keepPlacementsDays: parsed.ROOKERY_KEEP_PLACEMENTS_DAYS,
+    overcommit: {
+      disk: parsed.ROOKERY_DISK_OVERCOMMIT,
+      memory: parsed.ROOKERY_MEMORY_OVERCOMMIT,
+    },
     bootstrapFile: parsed.ROOKERY_BOOTSTRAP_FILE,
   });
 }

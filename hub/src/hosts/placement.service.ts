@@ -6,8 +6,10 @@ import { type EntityManager } from 'typeorm';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import type { ProjectHost } from '../database/entities/host.entity.js';
 import { PlacementDecision, PlacementReservation } from '../database/entities/placement.entity.js';
+import type { Project } from '../database/entities/project.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import {
+  brokenPromises,
   rankHosts,
   type Candidate,
   type HostFigures,
@@ -18,8 +20,8 @@ import {
 
 const placementLock = 728_404;
 /** Quotas are limits, not use: this part of them is set aside when a project is placed. */
-const diskOvercommit = 20;
-const memoryOvercommit = 16;
+const diskShare = 20;
+const memoryShare = 16;
 const diskNeedMin = 256 * MiB;
 
 export interface PlacementRequest {
@@ -55,6 +57,8 @@ interface HostRow {
   readonly projects: number;
   readonly reserved_disk: string;
   readonly reserved_memory: string;
+  readonly promised_disk: string;
+  readonly promised_memory: string;
 }
 
 /** Chooses hosts, records why, and sets room aside: all in the transaction of what needs it. */
@@ -69,12 +73,13 @@ export class PlacementService {
    */
   async place(manager: EntityManager, request: PlacementRequest): Promise<ChosenHost> {
     await manager.query('SELECT pg_advisory_xact_lock($1)', [placementLock]);
-    const rows = await this.hosts(manager);
+    const rows = await this.hosts(manager, request.projectId);
     const need = needOf(request);
     const wanted = request.host === undefined ? undefined : findHost(rows, request.host);
     const ranked = rankHosts(
       (wanted ? [wanted] : rows.filter((row) => row.id !== request.exceptHostId)).map(figuresOf),
       need,
+      this.config.overcommit,
     );
     const best = ranked[0];
     if (wanted && best) refuseNamed(best, need);
@@ -108,7 +113,29 @@ export class PlacementService {
     return { id: row.id, name: row.name, publicUrl: row.public_url, online: row.online };
   }
 
-  private hosts(manager: EntityManager): Promise<HostRow[]> {
+  /**
+   * Whether the host of a project may promise it more than it does.
+   * @throws QUOTA_OVER_HOST
+   */
+  async refuseQuota(
+    manager: EntityManager,
+    { id, hostId, runQuota }: Pick<Project, 'id' | 'hostId' | 'runQuota'>,
+    wanted: Quota,
+  ): Promise<void> {
+    const row = (await this.hosts(manager, id)).find((each) => each.id === hostId);
+    if (!row) return;
+    // What it has already is no new promise.
+    const grown = {
+      diskBytes: wanted.diskBytes > runQuota.diskBytes ? wanted.diskBytes : 0,
+      memoryBytes: wanted.memoryBytes > runQuota.memoryBytes ? wanted.memoryBytes : 0,
+    };
+    const reasons = brokenPromises(figuresOf(row), grown, this.config.overcommit);
+    if (reasons.length === 0) return;
+    throw HubErrors.QUOTA_OVER_HOST({ host: row.name, reasons: reasons.join(', ') });
+  }
+
+  /** @param exceptProjectId whose quota is no promise yet */
+  private hosts(manager: EntityManager, exceptProjectId?: string): Promise<HostRow[]> {
     return manager.query<HostRow[]>(
       `SELECT h.id, h.name, h.region, h.public_url, h.schedulable, h.capacity, h.capabilities,
          h.images,
@@ -118,20 +145,27 @@ export class PlacementService {
          (SELECT coalesce(sum(disk_bytes), 0) FROM placement_reservations r
            WHERE r.host_id = h.id) AS reserved_disk,
          (SELECT coalesce(sum(memory_bytes), 0) FROM placement_reservations r
-           WHERE r.host_id = h.id) AS reserved_memory
-       FROM project_hosts h WHERE h.status = 'active' ORDER BY h.id`,
-      [this.config.hostOfflineAfterMs],
+           WHERE r.host_id = h.id) AS reserved_memory,
+         promised.disk AS promised_disk, promised.memory AS promised_memory
+       FROM project_hosts h LEFT JOIN LATERAL (
+         SELECT coalesce(sum((p.run_quota->>'diskBytes')::numeric), 0) AS disk,
+           coalesce(sum((p.run_quota->>'memoryBytes')::numeric), 0) AS memory
+         FROM projects p
+         WHERE p.host_id = h.id AND p.deleted_at IS NULL AND p.id IS DISTINCT FROM $2::uuid
+       ) promised ON true WHERE h.status = 'active' ORDER BY h.id`,
+      [this.config.hostOfflineAfterMs, exceptProjectId ?? null],
     );
   }
 }
 
 function needOf(request: PlacementRequest): Need {
-  const share = Math.max(diskNeedMin, Math.floor(request.quota.diskBytes / diskOvercommit));
+  const share = Math.max(diskNeedMin, Math.floor(request.quota.diskBytes / diskShare));
   return {
     diskBytes: Math.max(Math.min(request.quota.diskBytes, share), request.usedBytes ?? 0),
-    memoryBytes: Math.floor(request.quota.memoryBytes / memoryOvercommit),
+    memoryBytes: Math.floor(request.quota.memoryBytes / memoryShare),
     image: request.imageDigest ?? request.image,
     region: request.region,
+    quota: request.quota,
   };
 }
 
@@ -154,6 +188,10 @@ const figuresOf = (row: HostRow): HostFigures => ({
   diskFreeBytes: row.capacity.diskFreeBytes - Number(row.reserved_disk),
   memoryBytes: row.capacity.memoryBytes,
   memoryFreeBytes: row.capacity.memoryFreeBytes - Number(row.reserved_memory),
+  promised: {
+    diskBytes: Number(row.promised_disk),
+    memoryBytes: Number(row.promised_memory),
+  },
 });
 
 /** A person named this host: say what is wrong with it. */

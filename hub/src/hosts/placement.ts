@@ -13,6 +13,20 @@ export interface HostFigures {
   readonly diskFreeBytes: number;
   readonly memoryBytes: number;
   readonly memoryFreeBytes: number;
+  /** Sums of the quotas of the projects there. */
+  readonly promised: Promised;
+}
+
+/** What quotas allow at most, whatever is used. */
+export interface Promised {
+  readonly diskBytes: number;
+  readonly memoryBytes: number;
+}
+
+/** How many times its disk and memory a host may promise. */
+export interface Overcommit {
+  readonly disk: number;
+  readonly memory: number;
 }
 
 export interface Need {
@@ -21,6 +35,8 @@ export interface Need {
   /** Digest or reference that the host may have cached. */
   readonly image: string;
   readonly region: string | undefined;
+  /** What the project's quota promises it. */
+  readonly quota: Promised;
 }
 
 export interface Candidate {
@@ -43,9 +59,13 @@ const weights = { disk: 40, memory: 30, image: 10, region: 15 } as const;
 const projectPenalty = 1;
 
 /** Judges every host; the best first, then those that cannot take the project. */
-export function rankHosts(hosts: readonly HostFigures[], need: Need): Candidate[] {
+export function rankHosts(
+  hosts: readonly HostFigures[],
+  need: Need,
+  overcommit: Overcommit,
+): Candidate[] {
   return hosts
-    .map((host) => judge(host, need))
+    .map((host) => judge(host, need, overcommit))
     .sort(
       (a, b) =>
         Number(b.eligible) - Number(a.eligible) ||
@@ -66,10 +86,13 @@ export function countReasons(candidates: readonly Candidate[]): Record<string, n
 
 /** `needs 2.0 GiB of disk, has 1.0 GiB unpromised` → `too little disk`. */
 const kindOf = (objection: string): string =>
-  objection.replace(/^needs .* of (disk|memory), .*$/, 'too little $1');
+  objection
+    .replace(/^needs .* of (disk|memory), .*$/, 'too little $1')
+    .replace(/^.* more (disk|memory) .*$/, 'too much $1 promised')
+    .replace(/^a quota of .*$/, 'too small for the quota');
 
-function judge(host: HostFigures, need: Need): Candidate {
-  const against = objections(host, need);
+function judge(host: HostFigures, need: Need, overcommit: Overcommit): Candidate {
+  const against = [...objections(host, need), ...brokenPromises(host, need.quota, overcommit)];
   const part = (free: number, whole: number): number => (whole > 0 ? Math.max(0, free) / whole : 0);
   const cached = host.images.includes(need.image);
   const near = need.region !== undefined && host.region === need.region;
@@ -102,6 +125,30 @@ function objections(host: HostFigures, need: Need): string[] {
   if (host.memoryFreeBytes < need.memoryBytes) {
     const free = formatBytes(Math.max(0, host.memoryFreeBytes));
     against.push(`needs ${formatBytes(need.memoryBytes)} of memory, has ${free} unpromised`);
+  }
+  return against;
+}
+
+/** More of its volume than this no single quota may be: it could not be kept by far. */
+const quotaPartMax = 2;
+
+/** Why a host must not promise a project that much, beside what it has promised to others. */
+export function brokenPromises(
+  host: Pick<HostFigures, 'diskBytes' | 'memoryBytes' | 'promised'>,
+  quota: Promised,
+  overcommit: Overcommit,
+): string[] {
+  const against: string[] = [];
+  if (quota.diskBytes > host.diskBytes * quotaPartMax) {
+    const [wanted, size] = [quota.diskBytes, host.diskBytes].map(formatBytes);
+    against.push(`a quota of ${wanted} on a volume of ${size}`);
+  }
+  for (const what of ['disk', 'memory'] as const) {
+    const key = `${what}Bytes` as const;
+    const left = host[key] * overcommit[what] - host.promised[key];
+    if (quota[key] <= left) continue;
+    const may = formatBytes(Math.max(0, left));
+    against.push(`may promise ${may} more ${what} (${overcommit[what]} times what it has)`);
   }
   return against;
 }

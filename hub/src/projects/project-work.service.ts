@@ -308,6 +308,11 @@ export class ProjectWork {
     }
   }
 
+  /** @throws QUOTA_OVER_HOST */
+  refuseQuota(manager: EntityManager, project: Project, wanted: Quota): Promise<void> {
+    return this.placement.refuseQuota(manager, project, wanted);
+  }
+
   /** A project that the caller may change, locked. @throws PROJECT_ARCHIVED */
   private async lock(manager: EntityManager, asking: Asking, projectId: string): Promise<Project> {
     const { project } = await this.queries.require(asking.caller, projectId, 'editor', {
