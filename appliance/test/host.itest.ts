@@ -77,6 +77,8 @@ describe('a host', () => {
     await projects().start({ fence: hub.fence(id), spec });
     await report('running');
     expect((await exec(['sh', '-c', web])).exit).toBe(0);
+    // The machine ends it before its host.
+    expect((await exec(['cat', '/proc/1/oom_score_adj'])).stdout).toBe('300\n');
     await page();
     expect(await (await get()).text()).toBe('hello\n');
   });

@@ -40,6 +40,8 @@ export const labels = {
   address: 'rookery.address',
 } as const;
 
+/** When the machine's memory is gone, a project ends before what runs and reaches all projects. */
+const oomScoreAdj = 300;
 const cpuPeriodUs = 100_000;
 const runBytes = 64 * 1024 * 1024;
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -72,6 +74,7 @@ export function runArgs(
     ...['--cgroup-parent', settings.cgroupParent],
     ...['--security-opt', `seccomp=${files.seccomp}`],
     ...['--systemd', 'false'],
+    ...['--oom-score-adj', String(oomScoreAdj)],
     ...limitArgs(spec, settings),
     ...mountArgs(spec, files, settings),
     ...['--workdir', containerHome],
