@@ -13,6 +13,11 @@ export const HostErrors = catalogue('appliance', {
     status: 409,
     message: 'The hub says that project {projectId} does not belong on this host. It was stopped.',
   },
+  COPY_NOT_HERE: {
+    status: 404,
+    message:
+      'This host holds no copy of project {projectId} beside its own projects. rookery host copies shows what it holds.',
+  },
   PROJECT_TOKEN_UNFIT: {
     status: 502,
     message: 'The hub sent a token for the programs of project {projectId} that is not one.',

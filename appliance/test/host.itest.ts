@@ -1,7 +1,10 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { openDatabase } from '../src/database/database.js';
+import { ProjectRow } from '../src/database/entities/project.entity.js';
+import { hostCopies } from '@rookery/conat/contract';
 import { hostBackups } from '@rookery/backup/contract';
 import { isProcessAlive, identifyProcess, newId, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
@@ -284,6 +287,66 @@ describe('a host', () => {
     });
     await projects().start({ fence: hub.fence(id), spec });
     await report('running');
+  });
+
+  it('shows what lies there beside its own projects, keeps it, and removes it', async () => {
+    const copies = hub.service(hostCopies);
+    const old = newId();
+    hub.owned.set(old, 1);
+    await projects().create({ fence: hub.fence(old), spec });
+    expect(await copies.list({})).toEqual({ copies: [] });
+    const own = copies.delete({ fence: hub.fence(old) });
+    await expect(own).rejects.toMatchObject({ code: 'COPY_NOT_HERE' });
+    hub.owned.delete(old);
+    const listed = async () => (await copies.list({})).copies;
+    await waitFor('it is listed', async () => (await listed()).length > 0, { timeoutMs: 10_000 });
+    expect(await listed()).toMatchObject([{ projectId: old, generation: 1, kept: false }]);
+    const counted = (count: number) =>
+      waitFor(`${count} are told`, () => hub.heartbeats.at(-1)?.copies === count, {
+        timeoutMs: 10_000,
+      });
+    await copies.keep({ projectId: old, kept: false });
+    await counted(1);
+    await copies.keep({ projectId: old, kept: true });
+    await counted(0);
+    expect(await listed()).toMatchObject([{ projectId: old, kept: true }]);
+    const newer = copies.delete({ fence: hub.fence(old, 0) });
+    await expect(newer).rejects.toMatchObject({ code: 'STALE_GENERATION' });
+    await copies.delete({ fence: hub.fence(old, 2) });
+    expect(await listed()).toEqual([]);
+    await expect(readdir(join(host.data, 'volume', `project-${old}`))).rejects.toThrow('ENOENT');
+    // A repeated call, as after a lost reply.
+    await copies.delete({ fence: hub.fence(old, 2) });
+  });
+
+  it('takes files back whose record was lost', async () => {
+    await host.stop();
+    const database = await openDatabase(join(host.data, 'books', 'host.sqlite'));
+    database.write((rows) => rows.delete(ProjectRow, { projectId: id }));
+    await database.close();
+    host.start(await host.withBackups());
+    await host.untilReady();
+    const start = () => projects().start({ fence: hub.fence(id), spec });
+    const listed = async () =>
+      hub
+        .service(hostCopies)
+        .list({})
+        .catch(() => undefined);
+    const found = await waitFor('it serves', listed, { timeoutMs: 10_000 });
+    const usedBytes = expect.any(Number);
+    expect(found).toEqual({ copies: [{ projectId: id, usedBytes, kept: false }] });
+    await expect(start()).rejects.toMatchObject({ code: 'PROJECT_NOT_HERE' });
+    const none = projects().adopt({ fence: hub.fence(newId()), spec });
+    await expect(none).rejects.toMatchObject({ code: 'NOTHING_TO_ADOPT' });
+    const adopted = await projects().adopt({ fence: hub.fence(id), spec });
+    expect(adopted).toMatchObject({ state: 'stopped', generation: 1 });
+    await start();
+    await report('running');
+    expect((await exec(['cat', 'index.html'])).stdout).toBe('hello\n');
+    expect(await hub.service(hostCopies).list({})).toEqual({ copies: [] });
+    // It is its own already.
+    const again = await projects().adopt({ fence: hub.fence(id), spec });
+    expect(again.state).toBe('running');
   });
 
   it('stops in order and leaves containers running', async () => {

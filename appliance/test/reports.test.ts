@@ -14,7 +14,7 @@ import { openDatabase } from '../src/database/database.js';
 import { ProjectRow } from '../src/database/entities/project.entity.js';
 import type { HostDatabase } from '../src/database/host-database.js';
 import { HostRecord } from '../src/hub/host-record.js';
-import { HostStatus } from '../src/hub/host-status.js';
+import { HostStatus, type ReportedPage } from '../src/hub/host-status.js';
 import { HubLink, type HubLinkParts } from '../src/hub/hub-link.js';
 import { Ownership } from '../src/hub/ownership.js';
 import { loadIdentity } from '../src/identity/identity.js';
@@ -62,6 +62,8 @@ describe('a host’s reports', () => {
     await rm(folder, { recursive: true, force: true });
   });
 
+  const copies = { count: async () => 0 };
+
   async function linkTo(): Promise<HubLink> {
     const access = new AccessSync(new AccessBook(database, clock, 60_000), clock, logger);
     const containers = new MemoryDriver();
@@ -73,7 +75,7 @@ describe('a host’s reports', () => {
       config: { hubUrl: hub.url, joinToken: hub.joinToken, hostName: 'h', region: 'r' },
       identity: await loadIdentity(join(folder, 'keys'), database),
       record: new HostRecord(database, () => undefined),
-      status: new HostStatus(storage, containers, books, undefined, clock),
+      status: new HostStatus(storage, containers, books, undefined, copies, clock),
       ownership: new Ownership(books, new SqliteMoveJournal(database), control, logger),
       tokens: { attach: () => undefined, fillMissing: async () => undefined },
       ...{ access, serve: async () => undefined, clock, logger },
@@ -109,6 +111,18 @@ describe('a host’s reports', () => {
     await waitFor('all are reported', () => hub.reported.size === projectCount, {
       timeoutMs: 10_000,
     });
+  });
+
+  it('say what each page is of, so that what is on none is known to be missing', async () => {
+    const ids = (await addProjects(projectCount)).sort();
+    const status = new HostStatus(storage, new MemoryDriver(), books, undefined, copies, clock);
+    const pages: ReportedPage[] = [];
+    for await (const page of status.reports()) pages.push(page);
+    expect(pages.length).toBeGreaterThan(1);
+    expect(pages.flatMap((page) => page.projects.map(({ projectId }) => projectId))).toEqual(ids);
+    const lasts = pages.slice(0, -1).map((page) => page.projects.at(-1)!.projectId);
+    expect(pages.map((page) => page.span.after)).toEqual([undefined, ...lasts]);
+    expect(pages.map((page) => page.span.upTo)).toEqual([...lasts, undefined]);
   });
 
   it('are of what the file system has committed: nothing is synced for them', async () => {

@@ -72,6 +72,11 @@ export const HubErrors = catalogue('hub', {
   },
   PROJECT_ARCHIVED: { status: 409, message: 'The project is archived. Rehydrate it first.' },
   PROJECT_NOT_ARCHIVED: { status: 409, message: 'The project is not archived.' },
+  PROJECT_MISSING: {
+    status: 409,
+    message:
+      'The host {host} owns the project, and reports {found} of it. If its files are still there (rookery host copies {host}), take them back: rookery host adopt {host} {projectId}. Otherwise restore a backup: rookery backup restore {projectId} latest --replace.',
+  },
   PROJECT_STATE_CHANGED: {
     status: 409,
     message: 'The project changed hands meanwhile; operation {operationId} may not go on.',
@@ -131,6 +136,20 @@ export const HubErrors = catalogue('hub', {
     status: 409,
     message:
       'The host {host} cannot promise the project that much: {reasons}. Ask for less, move the project to a larger host, or raise ROOKERY_DISK_OVERCOMMIT or ROOKERY_MEMORY_OVERCOMMIT.',
+  },
+  COPY_UNKNOWN: {
+    status: 404,
+    message: 'The host {host} holds no copy of project {projectId} beside its own projects.',
+  },
+  COPY_IS_OWNED: {
+    status: 409,
+    message:
+      'The host {host} owns project {projectId}: what lies there may be all that is left of it. Take it back with rookery host adopt {host} {projectId}, or delete the project.',
+  },
+  COPY_NOT_OWNED: {
+    status: 409,
+    message:
+      'Project {projectId} {place}, so the host {host} cannot take it back. Remove its copy with rookery host copies delete {host} {projectId}, or restore a backup.',
   },
   NO_HOST: { status: 409, message: 'No host can take the project. {reasons}' },
   CALLER_REFUSED: { status: 403, message: '{caller} may not speak for {subject}.' },

@@ -39,6 +39,7 @@ import { MetricsController } from './conat/metrics.controller.js';
 import { ProjectRoutes } from './conat/project-routes.js';
 import { SettingsModule, type HubSettings } from './config/settings.module.js';
 import { withDatabaseErrors } from './database/database-errors.js';
+import { HostCopiesApi } from './hosts/copies.api.js';
 import { HostConnections } from './hosts/host-connections.js';
 import { HostsApi } from './hosts/hosts.api.js';
 import { LostHosts } from './hosts/lost-host.service.js';
@@ -80,6 +81,7 @@ import { ProxyAccess } from './proxy/proxy-access.js';
 const api = [
   ...[AccountsApi, AuditApi, BackupsApi, CollaboratorsApi, HealthApi, HostsApi, OperationsApi],
   ...[HostBackupsApi, BackupAdoption],
+  HostCopiesApi,
   ...[ProjectsApi, ProjectWorkApi, SessionsApi, SnapshotsApi, ApiParts, IdempotencyService],
 ];
 const services = [

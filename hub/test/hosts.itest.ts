@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { HostView } from '@rookery/client/contract';
 import { ConatClient, createServiceClient } from '@rookery/conat';
 import { hostReports } from '@rookery/conat/contract';
-import { CodedError, createLogger, GiB, waitFor } from '@rookery/core';
+import { CodedError, createLogger, GiB, newId, waitFor } from '@rookery/core';
 import type { ProjectState } from '@rookery/core/contract';
 import { projectStreams } from '@rookery/runner/contract';
 import { DataSource } from 'typeorm';
@@ -271,6 +271,93 @@ describe('reports', () => {
       ...{ state: 'failed', error: { code: 'STALE_GENERATION' } },
     });
     host.projects.get(id)!.generation = 1;
+  });
+});
+
+describe('what a host lacks, and what it holds beside its own', () => {
+  const missing = (id: string) =>
+    waitFor(
+      'the hub notices',
+      async () => {
+        const project = await hub.project(id);
+        return project.error?.code === 'PROJECT_MISSING' ? project : undefined;
+      },
+      { timeoutMs: 10_000 },
+    );
+
+  it('is shown on the project and the host, and is over when the host has it again', async () => {
+    const { id } = await hub.createProject({ host: 'h1', start: true });
+    const mine = host.projects.get(id)!;
+    mine.generation = 7;
+    const lost = await missing(id);
+    expect(lost).toMatchObject({ state: 'error', desiredState: 'running' });
+    expect(lost.error?.message).toContain('generation 7 instead of 1');
+    expect(lost.error?.message).toContain(`rookery host adopt h1 ${id}`);
+    expect(await hub.ok('GET', `/hosts/${host.hostId}`)).toMatchObject({ missing: 1 });
+    mine.generation = 1;
+    await waitFor('it is back', async () => (await hub.project(id)).state === 'running', {
+      timeoutMs: 5000,
+    });
+    expect((await hub.project(id)).error).toBeNull();
+    expect(await hub.ok('GET', `/hosts/${host.hostId}`)).toMatchObject({ missing: 0 });
+  });
+
+  it('lets an administrator take the files back, which start as they should', async () => {
+    const { id } = await hub.createProject({ host: 'h1', start: true });
+    const { content } = host.projects.get(id)!;
+    host.projects.delete(id);
+    await missing(id);
+    const adopt = () =>
+      hub.ok<{ operation: Operation }>('POST', `/hosts/${host.hostId}/copies/${id}/adopt`, {
+        body: {},
+      });
+    expect(await hub.ended((await adopt()).operation.id)).toMatchObject({
+      ...{ state: 'failed', error: { code: 'NOTHING_TO_ADOPT' } },
+    });
+    host.copies.set(id, content);
+    await hub.succeeded(await adopt());
+    expect(host.projects.get(id)).toMatchObject({ content, generation: 1, state: 'running' });
+    expect(await hub.project(id)).toMatchObject({ state: 'running', error: null });
+  });
+
+  it('shows copies, keeps them, and removes them in the project’s turn', async () => {
+    const other = await FakeHost.join({
+      ...{ name: 'second', hubUrl: hub.url, joinToken: await hub.joinToken() },
+    });
+    closing.push(() => other.disconnect());
+    const { id } = await hub.createProject({ host: 'h1' });
+    const unknown = newId();
+    for (const each of [id, unknown]) other.copies.set(each, 'old');
+    const path = `/hosts/${other.hostId}/copies`;
+    const list = async () => (await hub.ok<{ items: object[] }>('GET', path)).items;
+    expect(await list()).toMatchObject([
+      { projectId: id, name: 'a project', belongs: 'elsewhere', owner: 'h1', kept: false },
+      { projectId: unknown, name: null, belongs: 'unknown', owner: null },
+    ]);
+    await other.heartbeat();
+    expect(await hub.ok('GET', `/hosts/${other.hostId}`)).toMatchObject({ copies: 2 });
+    const keep = { body: { kept: true } };
+    expect(await hub.ok('PATCH', `${path}/${unknown}`, keep)).toMatchObject({ kept: true });
+    await other.heartbeat();
+    expect(await hub.ok('GET', `/hosts/${other.hostId}`)).toMatchObject({ copies: 1 });
+
+    expect(await hub.problem('DELETE', `${path}/${newId()}`)).toBe('COPY_UNKNOWN');
+    expect(await hub.problem('POST', `${path}/${id}/adopt`, { body: {} })).toBe('COPY_NOT_OWNED');
+    host.copies.set(id, 'all that is left');
+    expect(await hub.problem('DELETE', `/hosts/${host.hostId}/copies/${id}`)).toBe('COPY_IS_OWNED');
+    host.copies.delete(id);
+    // While it goes nothing brings the project to that host.
+    const release = other.hold('copies.delete');
+    const started = await hub.ok<{ operation: Operation }>('DELETE', `${path}/${id}`);
+    const move = { body: { host: 'second' } };
+    expect(await hub.problem('POST', `/projects/${id}/move`, move)).toBe('PROJECT_BUSY');
+    release();
+    await hub.succeeded(started);
+    await hub.succeeded(await hub.ok('DELETE', `${path}/${unknown}`));
+    expect(await list()).toEqual([]);
+    const { token } = await hub.createAccount('no-admin@example.org');
+    expect(await hub.problem('GET', path, { token })).toBe('FORBIDDEN');
+    await hub.ok('PATCH', `/hosts/${other.hostId}`, { body: { schedulable: false } });
   });
 });
 

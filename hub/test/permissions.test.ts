@@ -70,6 +70,7 @@ const rules: Record<string, Rule> = {
   hosts: { ask: ['joining'], serve: [] },
   'hosts.{hostId}': { ask: ['host'], serve: [] },
   'host.{hostId}.access': { ask: [], serve: ['host'] },
+  'host.{hostId}.copies': { ask: [], serve: ['host'] },
   'host.{hostId}.projects': { ask: [], serve: ['host'] },
   'host.{hostId}.snapshots': { ask: [], serve: ['host'] },
   'host.{hostId}.backup': { ask: [], serve: ['host'] },

@@ -14,7 +14,7 @@ import {
   NetworkAuthenticator,
   UpgradeDispatcher,
 } from '@rookery/conat';
-import { hostAccess } from '@rookery/conat/contract';
+import { hostAccess, hostCopies } from '@rookery/conat/contract';
 import { Clock, type Logger } from '@rookery/core';
 import { MoveDestinationService, MoveJournal, MoveSourceService } from '@rookery/move';
 import { moveDestination, moveSource } from '@rookery/move/contract';
@@ -26,9 +26,11 @@ import { AccessSync } from '../access/access-sync.js';
 import { HostBroker } from '../access/host-broker.js';
 import { ProjectDoor } from '../access/project-door.js';
 import { ProjectTokens } from '../access/project-tokens.js';
+import { HostCopies } from '../books/host-copies.js';
 import { ProjectAccounts } from '../books/project-accounts.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
+import { HostDatabase } from '../database/host-database.js';
 import { HostRecord } from '../hub/host-record.js';
 import { HostStatus } from '../hub/host-status.js';
 import { HubLink } from '../hub/hub-link.js';
@@ -41,7 +43,16 @@ import { HostWriters } from './host-writers.js';
 import { MetricsController } from './metrics.controller.js';
 import { moveModule, PortsModule, runnerModule } from './ports.module.js';
 import { RunnerControl } from './runner-control.js';
-import { closingStores, fenced, noBackups, offer, Services, shuttingOut } from './serving.js';
+import {
+  adoptingOpen,
+  closingStores,
+  copyHandlers,
+  fenced,
+  noBackups,
+  offer,
+  Services,
+  shuttingOut,
+} from './serving.js';
 import { snapshotHandlers } from './snapshot.handlers.js';
 import { BACKUP_DRIVER, BACKUPS, IDENTITY, LOGGER } from './tokens.js';
 
@@ -73,7 +84,7 @@ const providers: Provider[] = [
     provide: Services,
     inject: [
       ...[RunnerService, StorageDriver, BACKUPS, MoveSourceService, MoveDestinationService],
-      ...[ProjectBooks, ProjectAccounts, HostWriters, AccessSync, RunnerControl],
+      ...[ProjectBooks, ProjectAccounts, HostWriters, AccessSync, RunnerControl, HostCopies],
     ],
     useFactory: (
       runner: RunnerService,
@@ -86,13 +97,17 @@ const providers: Provider[] = [
       writers: HostWriters,
       access: AccessSync,
       control: RunnerControl,
+      copies: HostCopies,
     ) => {
       const gates = { books, writers };
       const snapshots = snapshotHandlers(storage, runner);
       const served =
         backups && (storage.capabilities.snapshots ? backups : closingStores(backups, accounts));
       return new Services([
-        offer(hostProjects, shuttingOut(createRunnerHandlers(runner), control)),
+        offer(
+          hostProjects,
+          adoptingOpen(shuttingOut(createRunnerHandlers(runner), control), books),
+        ),
         offer(
           hostSnapshots,
           fenced(snapshots, ['create', 'setLocked', 'delete', 'restore'], gates),
@@ -100,6 +115,7 @@ const providers: Provider[] = [
         offer(hostBackups, served ? fenced(served, ['run', 'restorePath'], gates) : noBackups),
         offer(moveSource, source),
         offer(moveDestination, destination),
+        offer(hostCopies, copyHandlers(copies)),
         offer(hostAccess, {
           changed: async () => {
             await access.pull();
@@ -111,15 +127,45 @@ const providers: Provider[] = [
   },
   {
     provide: HostStatus,
-    inject: [StorageDriver, ContainerDriver, ProjectBooks, BACKUP_DRIVER, BACKUPS, Clock],
+    inject: [
+      ...[StorageDriver, ContainerDriver, ProjectBooks, BACKUP_DRIVER, BACKUPS],
+      ...[HostCopies, Clock],
+    ],
     useFactory: (
       storage: StorageDriver,
       containers: ContainerDriver,
       books: ProjectBooks,
       driver: BackupDriver | undefined,
       backups: BackupService | undefined,
+      copies: HostCopies,
       clock: Clock,
-    ) => new HostStatus(storage, containers, books, driver && tellBackups(driver, backups), clock),
+    ) => {
+      const told = driver && tellBackups(driver, backups);
+      return new HostStatus(storage, containers, books, told, copies, clock);
+    },
+  },
+  {
+    provide: HostCopies,
+    inject: [
+      ...[ProjectBooks, HostDatabase, StorageDriver, MoveJournal, RunnerControl],
+      ...[BACKUPS, Ownership, Clock],
+    ],
+    useFactory: (
+      books: ProjectBooks,
+      database: HostDatabase,
+      storage: StorageDriver,
+      moves: MoveJournal,
+      containers: RunnerControl,
+      backups: BackupService | undefined,
+      ownership: Ownership,
+      clock: Clock,
+    ) => {
+      const restoring = async () => (await backups?.claims())?.volumes ?? [];
+      const owned = () => ownership.owned;
+      return new HostCopies({
+        ...{ books, database, storage, moves, containers, restoring, owned, clock },
+      });
+    },
   },
   {
     provide: Ownership,

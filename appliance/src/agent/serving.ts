@@ -1,12 +1,14 @@
 import { serve, type ConatClient, type ServiceServer } from '@rookery/conat';
 import type { CallContext, Fence, Handlers, JobContext } from '@rookery/core/contract';
 import type { hostBackups } from '@rookery/backup/contract';
+import type { hostCopies } from '@rookery/conat/contract';
+import type { hostProjects } from '@rookery/runner/contract';
 import type { hostSnapshots } from '@rookery/storage/contract';
 import { HostErrors } from '../host.errors.js';
+import type { HostCopies } from '../books/host-copies.js';
 import type { ProjectAccounts } from '../books/project-accounts.js';
 import type { ProjectBooks } from '../books/project-books.js';
 import { RunnerErrors } from '@rookery/runner';
-import type { hostProjects } from '@rookery/runner/contract';
 import type { HostWriters } from './host-writers.js';
 import type { RunnerControl } from './runner-control.js';
 
@@ -119,6 +121,34 @@ export function closingStores(
     restorePath: (input, context) => backups.restorePath(input, context),
   };
 }
+
+/** A project that was taken back is reached here again, whatever its last move said. */
+export function adoptingOpen(
+  handlers: Handlers<typeof hostProjects>,
+  books: ProjectBooks,
+): Handlers<typeof hostProjects> {
+  const adopt: (typeof handlers)['adopt'] = async (input, context) => {
+    const view = await handlers.adopt(input, context);
+    await books.change(input.fence.projectId, (row, save) => {
+      if (row && row.ingressState !== 'open') save({ ingressState: 'open' });
+    });
+    return view;
+  };
+  return { ...handlers, adopt };
+}
+
+/** Serves what lies on the host beside its own projects. */
+export const copyHandlers = (copies: HostCopies): Handlers<typeof hostCopies> => ({
+  list: async () => ({ copies: await copies.list() }),
+  keep: async ({ projectId, kept }) => {
+    await copies.keep(projectId, kept);
+    return {};
+  },
+  delete: async ({ fence }) => {
+    await copies.delete(fence);
+    return {};
+  },
+});
 
 /** Answers of a host without a repository. */
 export const noBackups: Handlers<typeof hostBackups> = {

@@ -6,7 +6,7 @@ import { DataSource, DefaultNamingStrategy } from 'typeorm';
 import { AccessGrantRow, AccessStateRow } from './entities/access.entity.js';
 import { AttemptsRow } from './entities/attempts.entity.js';
 import { HostRow, KeyRow } from './entities/host.entity.js';
-import { MovedProjectRow, ProjectRow } from './entities/project.entity.js';
+import { KeptCopyRow, MovedProjectRow, ProjectRow } from './entities/project.entity.js';
 import {
   BackupRepositoryRow,
   IncomingMoveRow,
@@ -23,6 +23,7 @@ import { BackupRepository1700000000006 } from './migrations/0006-backup-reposito
 import { Listeners1700000000007 } from './migrations/0007-listeners.js';
 import { Volume1700000000008 } from './migrations/0008-volume.js';
 import { ShutOut1700000000009 } from './migrations/0009-shut-out.js';
+import { KeptCopies1700000000011 } from './migrations/0011-kept-copies.js';
 
 /** Another process of this host reads only: what holds the file is a backup or a person's tool. */
 const busyTimeoutMs = 5_000;
@@ -48,7 +49,7 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
     synchronize: false,
     migrationsRun: false,
     entities: [
-      ...[HostRow, KeyRow, ProjectRow, MovedProjectRow],
+      ...[HostRow, KeyRow, ProjectRow, MovedProjectRow, KeptCopyRow],
       ...[AccessGrantRow, AccessStateRow],
       AttemptsRow,
       ...[JobRow, OutgoingMoveRow, IncomingMoveRow, BackupRepositoryRow],
@@ -63,6 +64,7 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
       Listeners1700000000007,
       Volume1700000000008,
       ShutOut1700000000009,
+      KeptCopies1700000000011,
     ],
     prepareDatabase: (opened: SqliteDatabase) => {
       opened.pragma('journal_mode = WAL');

@@ -4,10 +4,12 @@ import {
   type HostCapabilities,
   type HostCapacity,
   type ProjectReport,
+  type ReportSpan,
 } from '@rookery/conat/contract';
 import type { Clock } from '@rookery/core';
 import type { ContainerDriver } from '@rookery/runner';
 import type { StorageDriver } from '@rookery/storage/contract';
+import type { HostCopies } from '../books/host-copies.js';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
 import { version } from '../version.js';
@@ -26,6 +28,11 @@ interface Usage {
   readonly askedAt: number;
 }
 
+export interface ReportedPage {
+  readonly projects: ProjectReport[];
+  readonly span: ReportSpan;
+}
+
 /** The host's backups, as far as they are told. */
 export interface HostBackups {
   readonly drivers: readonly string[];
@@ -41,6 +48,7 @@ export class HostStatus {
     private readonly containers: ContainerDriver,
     private readonly books: ProjectBooks,
     private readonly backups: HostBackups | undefined,
+    private readonly copies: Pick<HostCopies, 'count'>,
     private readonly clock: Clock,
   ) {}
 
@@ -80,14 +88,17 @@ export class HostStatus {
       capabilities: await this.capabilities(),
       capacity: await this.capacity(),
       images: await this.storage.listImages(),
+      copies: await this.copies.count(),
     };
   }
 
   /** All projects, in pages that fit into one message each; one empty page when there are none. */
-  async *reports(): AsyncGenerator<ProjectReport[], void> {
+  async *reports(): AsyncGenerator<ReportedPage, void> {
     const ids = (await this.books.list()).map(({ projectId }) => projectId).sort();
     let page: ProjectReport[] = [];
     let bytes = 0;
+    let after: string | undefined;
+    const span = (upTo?: string) => ({ ...(after && { after }), ...(upTo && { upTo }) });
     for (const id of ids) {
       // As it is now, not as it was before the pages that went ahead.
       const row = await this.books.get(id);
@@ -95,13 +106,14 @@ export class HostStatus {
       const report = await this.report(row);
       const reportBytes = Buffer.byteLength(JSON.stringify(report));
       if (page.length === reportPage.projectsMax || bytes + reportBytes > reportPage.bytesMax) {
-        yield page;
-        [page, bytes] = [[], 0];
+        const upTo = page.at(-1)?.projectId;
+        yield { projects: page, span: span(upTo) };
+        [page, bytes, after] = [[], 0, upTo];
       }
       page.push(report);
       bytes += reportBytes;
     }
-    yield page;
+    yield { projects: page, span: span() };
     this.forget(ids);
   }
 

@@ -186,13 +186,14 @@ export class HubLink {
   private async report(hub: ServiceClient<typeof hostReports>): Promise<number> {
     const { record, status, ownership, access, clock } = this.parts;
     let everyMs: number | undefined;
-    for await (const projects of status.reports()) {
+    for await (const page of status.reports()) {
+      const { projects } = page;
       const reported = { ids: projects.map(({ projectId }) => projectId), at: clock.now() };
       if (everyMs !== undefined) {
-        await ownership.learn(reported, (await hub.projects({ projects })).owned);
+        await ownership.learn(reported, (await hub.projects(page)).owned);
         continue;
       }
-      const reply = await hub.heartbeat({ ...(await status.figures()), projects });
+      const reply = await hub.heartbeat({ ...(await status.figures()), ...page });
       everyMs = reply.heartbeatEveryMs;
       await record.update(reply);
       await access.learn(reply.accessRevision);

@@ -14,6 +14,7 @@ const repliesUntilStray = 2;
  */
 export class Ownership {
   private readonly missing = new Map<string, number>();
+  private readonly lastOwned = new Map<string, number>();
 
   constructor(
     private readonly books: ProjectBooks,
@@ -21,6 +22,11 @@ export class Ownership {
     private readonly containers: ContainerControl,
     private readonly logger: Logger,
   ) {}
+
+  /** What the hub said of reported projects that this host owns, with its generations. */
+  get owned(): ReadonlyMap<string, number> {
+    return this.lastOwned;
+  }
 
   /**
    * @param reported what the hub was told of, and when: nothing else, and nothing that changed
@@ -33,6 +39,9 @@ export class Ownership {
     const generations = new Map(owned.map((each) => [each.projectId, each.generation]));
     const claimed = await this.claimed();
     for (const id of reported.ids) {
+      const generation = generations.get(id);
+      if (generation === undefined) this.lastOwned.delete(id);
+      else this.lastOwned.set(id, generation);
       const row = await this.books.get(id);
       if (!row) {
         this.missing.delete(id);
@@ -70,10 +79,14 @@ export class Ownership {
     if (row.desiredState === 'stopped' && row.error?.code === 'PROJECT_NOT_OWNED') return;
     this.logger.warn({ projectId, generation: row.generation }, 'a project does not belong here');
     const error = HostErrors.PROJECT_NOT_OWNED({ projectId }).toJSON();
-    await this.books.change(projectId, (current, save) => {
-      if (current) save({ desiredState: 'stopped', error });
-    });
+    const mark = () =>
+      this.books.change(projectId, (current, save) => {
+        if (current) save({ desiredState: 'stopped', error });
+      });
+    await mark();
     await this.containers.stop(projectId);
+    // A stop that succeeds says that nothing is wrong.
+    await mark();
   }
 
   private async clear(row: ProjectRow): Promise<void> {

@@ -44,6 +44,7 @@ export class ApiBinder {
       ...parts.audit.handlers,
       ...parts.backups.handlers,
       ...parts.collaborators.handlers,
+      ...parts.copies.handlers,
       ...parts.health.handlers,
       ...parts.hostBackups.handlers,
       ...parts.hosts.handlers,

@@ -4,6 +4,7 @@ import { AuditApi } from '../audit/audit.api.js';
 import { BackupsApi } from '../projects/backups.api.js';
 import { HostBackupsApi } from '../projects/host-backups.api.js';
 import { CollaboratorsApi } from '../projects/collaborators.api.js';
+import { HostCopiesApi } from '../hosts/copies.api.js';
 import { HostsApi } from '../hosts/hosts.api.js';
 import { OperationsApi } from '../operations/operations.api.js';
 import { ProjectsApi } from '../projects/projects.api.js';
@@ -20,6 +21,7 @@ export class ApiParts {
     readonly audit: AuditApi,
     readonly backups: BackupsApi,
     readonly collaborators: CollaboratorsApi,
+    readonly copies: HostCopiesApi,
     readonly health: HealthApi,
     readonly hostBackups: HostBackupsApi,
     readonly hosts: HostsApi,

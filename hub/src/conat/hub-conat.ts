@@ -1,4 +1,5 @@
 import { Broker, ConatClient, createServiceClient } from '@rookery/conat';
+import { hostCopies } from '@rookery/conat/contract';
 import { hostBackups } from '@rookery/backup/contract';
 import type { BeforeApplicationShutdown } from '@nestjs/common';
 import { backoffMs, CodedError, SystemClock, type Logger } from '@rookery/core';
@@ -50,6 +51,9 @@ export class HubConat extends HostConnections implements BeforeApplicationShutdo
   }
   backups(hostId: string, options?: HostCallOptions) {
     return this.of(hostBackups, hostId, options);
+  }
+  copies(hostId: string, options?: HostCallOptions) {
+    return this.of(hostCopies, hostId, options);
   }
   source(hostId: string, options?: HostCallOptions) {
     return this.of(moveSource, hostId, options, away);

@@ -18,6 +18,7 @@ import { SessionsOfKeys1700000000005 } from './migrations/0005-sessions-of-keys.
 import { Claims1700000000006 } from './migrations/0006-claims.js';
 import { Egress1700000000010 } from './migrations/0010-egress.js';
 import { BackupSweep1700000000011 } from './migrations/0011-backup-sweep.js';
+import { Copies1700000000014 } from './migrations/0014-copies.js';
 import { ListsByIndex1700000000009 } from './migrations/0009-lists-by-index.js';
 import { Retention1700000000018 } from './migrations/0018-retention.js';
 import { WaysOut1700000000012 } from './migrations/0012-ways-out.js';
@@ -58,6 +59,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       ListsByIndex1700000000009,
       Retention1700000000018,
       WaysOut1700000000012,
+      Copies1700000000014,
     ],
   };
 }

@@ -1,4 +1,5 @@
 import type { hostBackups } from '@rookery/backup/contract';
+import type { hostCopies } from '@rookery/conat/contract';
 import type { ServiceClient } from '@rookery/core/contract';
 import type { MoveDestinationClient, MoveSourceClient } from '@rookery/move';
 import type { hostProjects } from '@rookery/runner/contract';
@@ -21,6 +22,7 @@ export abstract class HostConnections {
     options?: HostCallOptions,
   ): ServiceClient<typeof hostSnapshots>;
   abstract backups(hostId: string, options?: HostCallOptions): ServiceClient<typeof hostBackups>;
+  abstract copies(hostId: string, options?: HostCallOptions): ServiceClient<typeof hostCopies>;
   abstract source(hostId: string, options?: HostCallOptions): MoveSourceClient;
   abstract destination(hostId: string, options?: HostCallOptions): MoveDestinationClient;
 }

@@ -13,6 +13,7 @@ import { HostKey, JoinToken, ProjectHost } from '../database/entities/host.entit
 import { HubErrors } from '../hub.errors.js';
 import { SigningKeys } from '../keys/signing-keys.service.js';
 import { HostAccess } from './host-access.service.js';
+import { noteMissing, type ReportedPage } from './missing-projects.js';
 import { refuseOthers } from './refuse-others.js';
 
 type Registration = z.output<(typeof hostRegistration)['methods']['register']['input']>;
@@ -43,11 +44,10 @@ export class HostRegistry {
       const hostId = context.params['hostId'] ?? '';
       refuseOthers(context, identityNames.host(hostId), hostId);
       const owned = await this.heartbeat(hostId, input);
-      const everyMs = Math.floor(this.config.hostOfflineAfterMs / heartbeatsBeforeOffline);
       return {
         verificationKeys: await this.keys.published(),
         owned,
-        heartbeatEveryMs: Math.min(heartbeatMs.max, Math.max(heartbeatMs.min, everyMs)),
+        heartbeatEveryMs: this.heartbeatEveryMs(),
         accessRevision: await this.access.revision(),
       };
     },
@@ -60,11 +60,12 @@ export class HostRegistry {
       ]);
       return {};
     },
-    projects: async ({ projects }, context) => {
+    projects: async (page, context) => {
       const hostId = context.params['hostId'] ?? '';
       refuseOthers(context, identityNames.host(hostId), hostId);
-      await this.believe(hostId, projects);
-      return { owned: await this.ownedOf(hostId, projects) };
+      await this.believe(hostId, page.projects);
+      await this.compare(hostId, page);
+      return { owned: await this.ownedOf(hostId, page.projects) };
     },
   };
 
@@ -164,12 +165,16 @@ export class HostRegistry {
    */
   private async heartbeat(hostId: string, input: Heartbeat) {
     await this.dataSource.transaction(async (manager) => {
-      const { version, capabilities, capacity, images } = input;
+      const { version, capabilities, capacity, images, copies } = input;
       const [rows] = await manager.query<[unknown[], number]>(
         `UPDATE project_hosts SET last_seen = now(), version = $2, capabilities = $3,
-           capacity = $4, images = $5, trouble = NULL
+           capacity = $4, images = $5, copies = $6, trouble = NULL
          WHERE id = $1 AND status = 'active' RETURNING id`,
-        [hostId, version, ...[capabilities, capacity, images].map((each) => JSON.stringify(each))],
+        [
+          ...[hostId, version],
+          ...[capabilities, capacity, images].map((each) => JSON.stringify(each)),
+          copies,
+        ],
       );
       if (rows.length === 0) throw HubErrors.HOST_UNKNOWN({ host: hostId });
       // What an ended operation used shows in this very heartbeat's figures.
@@ -180,7 +185,14 @@ export class HostRegistry {
       );
     });
     await this.believe(hostId, input.projects);
+    await this.compare(hostId, input);
     return this.ownedOf(hostId, input.projects);
+  }
+
+  /** What the page should have named, and did not. */
+  private async compare(hostId: string, page: ReportedPage): Promise<void> {
+    const confirmMs = Math.max(staleReportMs, this.heartbeatEveryMs());
+    await noteMissing(this.dataSource, hostId, page, confirmMs);
   }
 
   /** No more than was asked about: an answer is never longer than its question. */
@@ -190,6 +202,11 @@ export class HostRegistry {
        WHERE host_id = $1 AND id = ANY($2) AND deleted_at IS NULL`,
       [hostId, reports.map(({ projectId }) => projectId)],
     );
+  }
+
+  private heartbeatEveryMs(): number {
+    const everyMs = Math.floor(this.config.hostOfflineAfterMs / heartbeatsBeforeOffline);
+    return Math.min(heartbeatMs.max, Math.max(heartbeatMs.min, everyMs));
   }
 
   /**

@@ -127,9 +127,11 @@ export class HostsApi implements ApiPart<Names> {
   private async views(ids: string[]): Promise<z.input<typeof HostView>[]> {
     const { manager } = this.dataSource;
     const rows = await manager.findBy(ProjectHost, { id: In(ids), status: 'active' });
-    const figures = await manager.query<({ id: string } & Figures)[]>(
+    const figures = await manager.query<(Figures & { id: string })[]>(
       `SELECT h.id, (SELECT count(*)::int FROM projects p
          WHERE p.host_id = h.id AND p.deleted_at IS NULL) AS projects,
+         (SELECT count(*)::int FROM projects p WHERE p.host_id = h.id AND p.deleted_at IS NULL
+           AND p.error->>'code' = 'PROJECT_MISSING') AS missing,
          (SELECT count(*)::int FROM host_debts d WHERE d.host_id = h.id) AS owed,
          coalesce(h.last_seen > now() - make_interval(secs => $2::float8 / 1000), false) AS online
        FROM project_hosts h WHERE h.id = ANY($1)`,
@@ -188,6 +190,7 @@ async function refuseNeeded(manager: EntityManager, host: ProjectHost): Promise<
 interface Figures {
   readonly projects: number;
   readonly owed: number;
+  readonly missing: number;
   readonly online: boolean;
 }
 
@@ -197,7 +200,7 @@ function toView(row: ProjectHost, figure: Figures): z.input<typeof HostView> {
     ...{ id, name, region, schedulable, publicUrl, version, capabilities, capacity },
     status: figure.online ? 'online' : 'offline',
     trouble: row.trouble,
-    projects: figure.projects,
+    ...{ projects: figure.projects, missing: figure.missing, copies: row.copies },
     owed: figure.owed,
     lastSeenAt: row.lastSeen?.toISOString() ?? null,
     createdAt: row.createdAt.toISOString(),

@@ -2,6 +2,7 @@ import { moveProject, type Saga, type SagaTypes } from '@rookery/move';
 import { archiveProject } from './sagas/archive-project.saga.js';
 import { restoreIntoNew, restorePath, runBackup } from './sagas/backup.saga.js';
 import { cloneProject } from './sagas/clone-project.saga.js';
+import { adoptProject, deleteCopy } from './sagas/copies.saga.js';
 import { drainHost } from './sagas/drain-host.saga.js';
 import {
   createProject,
@@ -29,7 +30,9 @@ const sagas = {
   'backup.restore-path': restorePath,
   'backup.replace': replaceElsewhere,
   'backup.replace-here': replaceHere,
+  'project.adopt': adoptProject,
   'host.drain': drainHost,
+  'host.delete-copy': deleteCopy,
 } as const;
 
 export type OperationKind = keyof typeof sagas;

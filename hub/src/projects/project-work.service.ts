@@ -357,6 +357,11 @@ export class ProjectWork {
 export const isAlive = (project: Pick<Project, 'state'>): boolean =>
   project.state === 'running' || project.state === 'starting';
 
+/** Whether it runs, or would if its host had not lost it. */
+export const shouldRun = (project: Project): boolean =>
+  isAlive(project) ||
+  (project.error?.code === 'PROJECT_MISSING' && project.desiredState === 'running');
+
 const startsIt = (operation: Operation): boolean =>
   operation.kind === 'project.start' ||
   (operation.kind === 'project.create' && operation.input['start'] === true);

@@ -14,7 +14,7 @@ import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
 import { BackupIndex } from './backup-index.service.js';
 import { homeless, imageOf, ProjectQueries } from './project.queries.js';
-import { isAlive, ProjectWork, type Asking } from './project-work.service.js';
+import { isAlive, ProjectWork, shouldRun, type Asking } from './project-work.service.js';
 
 export interface RestoreChoice {
   readonly host?: string | undefined;
@@ -191,7 +191,7 @@ export class RestoreWork {
         ...{
           backupId: choice.backup.id,
           latest: choice.latest,
-          wasRunning: isAlive(project),
+          wasRunning: shouldRun(project),
           start: choice.start,
         },
         discard: choice.discard === true,

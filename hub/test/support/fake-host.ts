@@ -2,7 +2,13 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { BackupErrors } from '@rookery/backup';
 import { hostBackups, nameTag, type BackupRecord } from '@rookery/backup/contract';
 import { ConatClient, createServiceClient, joiningIdentityName, serve } from '@rookery/conat';
-import { hostAccess, hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
+import {
+  hostAccess,
+  hostCopies,
+  hostRegistration,
+  hostReports,
+  identityNames,
+} from '@rookery/conat/contract';
 import { CoreErrors, createLogger, GiB } from '@rookery/core';
 import type {
   CodedErrorView,
@@ -13,7 +19,7 @@ import type {
   ServiceContract,
 } from '@rookery/core/contract';
 import { moveDestination, moveSource } from '@rookery/move/contract';
-import { admitAttempt, noAttempts, type KnownAttempts } from '@rookery/runner';
+import { admitAttempt, noAttempts, RunnerErrors, type KnownAttempts } from '@rookery/runner';
 import { hostProjects, type HostProjectView } from '@rookery/runner/contract';
 import { hostSnapshots } from '@rookery/storage/contract';
 import { createUser } from '@nats-io/nkeys';
@@ -62,6 +68,9 @@ export class FakeHost {
   /** Landed at the destination of a move, not yet a project. */
   readonly landings = new Map<string, string>();
   readonly retired: string[] = [];
+  /** Contents that lie there beside its projects, and which of them are kept. */
+  readonly copies = new Map<string, string>();
+  readonly kept = new Set<string>();
   readonly repository: FakeRepository;
   /** False: a host of before backups were read back. */
   verifies = true;
@@ -166,6 +175,23 @@ export class FakeHost {
     await on(hostBackups, this.backupHandlers);
     await on(moveSource, this.sourceHandlers);
     await on(moveDestination, this.destinationHandlers);
+    await on(hostCopies, {
+      list: async () => ({
+        copies: [...this.copies.keys()].map((projectId) => ({
+          ...{ projectId, generation: 1, usedBytes: 4096, kept: this.kept.has(projectId) },
+        })),
+      }),
+      keep: async ({ projectId, kept }) => {
+        if (kept) this.kept.add(projectId);
+        else this.kept.delete(projectId);
+        return {};
+      },
+      delete: async ({ fence }) => {
+        this.fence(fence);
+        this.copies.delete(fence.projectId);
+        return {};
+      },
+    });
     await on(hostAccess, {
       changed: async () => {
         this.accessNews += 1;
@@ -190,6 +216,8 @@ export class FakeHost {
       version: '0.1.0',
       ...this.figures(),
       images: [],
+      ...(projects.length === this.projects.size && { span: {} }),
+      copies: this.copies.size - this.kept.size,
       projects: projects.map(([projectId, { generation, state }]) => ({
         ...{ projectId, generation, state, diskUsedBytes: 4096 },
       })),
@@ -336,6 +364,14 @@ export class FakeHost {
       this.fence(fence);
       const { content } = this.need(fromProjectId);
       if (!this.projects.has(fence.projectId)) this.put(fence, spec, content);
+      return this.view(fence.projectId);
+    },
+    adopt: async ({ fence, spec }) => {
+      this.fence(fence);
+      const content = this.copies.get(fence.projectId);
+      if (content === undefined) throw RunnerErrors.NOTHING_TO_ADOPT({ ...fence });
+      this.copies.delete(fence.projectId);
+      this.put(fence, spec, content).state = 'stopped';
       return this.view(fence.projectId);
     },
     get: async ({ projectId }) => this.view(projectId),

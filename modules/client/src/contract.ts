@@ -8,6 +8,7 @@ export {
   BackupView,
   CollaboratorView,
   HostTrouble,
+  HostCopyView,
   HostView,
   MoveView,
   OperationView,

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +8,7 @@ import {
   AccountView,
   ApiKeyView,
   BackupView,
+  HostCopyView,
   HostView,
   OperationView,
   ProjectView,
@@ -306,6 +308,35 @@ describe('the command line', () => {
     expect(lines[2]!.slice(column)).toMatch(/^running/);
     expect(table(['NAME'], [['evil\u001b[2Jname']])).toBe('NAME\nevil?[2Jname');
     expect((await run('host', 'show', 'host-1')).stdout).toContain('40 GiB free of 50 GiB');
+  });
+
+  it('shows, keeps, removes and takes back what a host holds beside its own projects', async () => {
+    const [host] = hub.hosts;
+    const copy = (name: string | null, belongs: HostCopyView['belongs']) => ({
+      ...{ projectId: randomUUID(), name, belongs, owner: null, generation: null },
+      ...{ usedBytes: 4096, kept: false },
+    });
+    const [web, old, lost] = [copy('web', 'here'), copy('old', 'deleted'), copy(null, 'unknown')];
+    hub.copies.push(web, old, lost);
+    Object.assign(host!, { copies: 3, missing: 1 });
+    const shown = (await run('host', 'show', 'host-1')).stdout;
+    expect(shown).toContain('3 that are not its own (rookery host copies host-1)');
+    expect(shown).toContain('1 of its projects (rookery project list --host host-1)');
+    expect(await json(z.array(HostCopyView), 'host', 'copies', 'host-1')).toHaveLength(3);
+    expect((await run('host', 'copies', 'host-1')).stdout).toMatch(/old +deleted +- +no record/);
+    const kept = await json(z.array(HostCopyView), 'host', 'copies', 'keep', 'host-1', 'old');
+    expect(kept).toMatchObject([{ name: 'old', kept: true }]);
+    const prefix = lost.projectId.slice(0, 8);
+    const removed = await json(
+      z.array(OperationView),
+      ...['host', 'copies', 'delete', 'host-1', 'old', prefix],
+    );
+    expect(removed).toHaveLength(2);
+    expect(hub.copies).toEqual([web]);
+    expect((await run('host', 'copies', 'rm', 'host-1', 'old')).exit).toBe(1);
+    const adopted = await run('host', 'adopt', 'host-1', 'web');
+    expect(adopted.stdout).toContain(`web (${web.projectId}) is its host’s again`);
+    expect((await run('host', 'copies', 'host-1')).stdout).toContain('nothing but its own');
   });
 
   it('shows progress on stderr alone: lines in a pipe, a bar on a terminal', async () => {

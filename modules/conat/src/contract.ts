@@ -4,7 +4,9 @@ import {
   CodedErrorView,
   EgressMode,
   DisplayName,
+  Fence,
   HostId,
+  job,
   PlacementGeneration,
   ProjectId,
   ProjectRole,
@@ -108,6 +110,13 @@ export type ProjectReport = z.infer<typeof ProjectReport>;
 /** What one message of a report may hold at most: far below what the network carries in one. */
 export const reportPage = { projectsMax: 1000, bytesMax: 256 * 1024 } as const;
 
+/**
+ * Which part of all projects a page holds, in the order of their ids: behind `after`, up to and with
+ * `upTo`; without either there is no bound. A host of an earlier release does not say.
+ */
+export const ReportSpan = z.object({ after: ProjectId.optional(), upTo: ProjectId.optional() });
+export type ReportSpan = z.infer<typeof ReportSpan>;
+
 /** Of the projects that were reported, those that the host owns by the hub's books. */
 const OwnedProjects = z.array(z.object({ projectId: ProjectId, generation: PlacementGeneration }));
 
@@ -127,8 +136,11 @@ export const hostReports = service(
         capabilities: HostCapabilities,
         capacity: HostCapacity,
         projects: z.array(ProjectReport),
+        span: ReportSpan.optional(),
         /** Digests in the host's image cache. */
         images: z.array(z.string()).default([]),
+        /** How many copies of projects lie there that are not its own, those to be kept left out. */
+        copies: z.int().min(0).default(0),
       }),
       z.object({
         verificationKeys: z.array(VerificationKey),
@@ -148,7 +160,10 @@ export const hostReports = service(
 
     /** The next page of a report that one heartbeat does not hold. */
     projects: call(
-      z.object({ projects: z.array(ProjectReport).max(reportPage.projectsMax) }),
+      z.object({
+        projects: z.array(ProjectReport).max(reportPage.projectsMax),
+        span: ReportSpan.optional(),
+      }),
       z.object({ owned: OwnedProjects }),
       { timeoutMs: 10_000, idempotent: true },
     ),
@@ -202,6 +217,38 @@ export const hostAccess = service(
       timeoutMs: 2_000,
       idempotent: true,
     }),
+  },
+);
+
+/** Files of a project on a host that does not run them as its own. */
+export const ProjectCopy = z.object({
+  projectId: ProjectId,
+  /** Of the record that came with it; absent: files alone, which no record speaks of. */
+  generation: PlacementGeneration.optional(),
+  usedBytes: z.int().min(0).optional(),
+  /** An operator wants it kept: it is listed, and no problem. */
+  kept: z.boolean(),
+});
+export type ProjectCopy = z.infer<typeof ProjectCopy>;
+
+/** Served by a host: what lies there beside its own projects. Nothing of it runs. */
+export const hostCopies = service(
+  'host.{hostId}.copies',
+  { version: 1 },
+  {
+    list: call(z.object({}), z.object({ copies: z.array(ProjectCopy) }), {
+      timeoutMs: 30_000,
+      idempotent: true,
+    }),
+    keep: call(z.object({ projectId: ProjectId, kept: z.boolean() }), z.object({}), {
+      timeoutMs: 5_000,
+      idempotent: true,
+    }),
+    /**
+     * Removes a copy with its snapshots. Refused for what the host owns, and for a copy that is
+     * newer than the fence's generation: then the hub knows too little to call it old.
+     */
+    delete: job(z.object({ fence: Fence }), z.object({})),
   },
 );
 

@@ -45,6 +45,7 @@ export {
   isStartFault,
 } from './host.ports.js';
 export {
+  isIncomingAlive,
   IncomingMove,
   moveClaims,
   MoveJournal,

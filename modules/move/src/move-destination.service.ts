@@ -45,7 +45,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
         throw MoveErrors.MOVE_COMMITTED();
       }
       const { storage } = this.ports;
-      await this.refuseCopyHere(fence);
+      await this.refuseCopyHere(fence, context.params['hostId'] ?? 'the destination');
       const { imageDigest } = input.spec;
       const hasImage =
         imageDigest !== undefined && (await storage.imagePath(imageDigest)) !== undefined;
@@ -149,14 +149,17 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
     });
   }
 
-  private async refuseCopyHere(fence: Fence): Promise<void> {
+  private async refuseCopyHere(fence: Fence, host: string): Promise<void> {
     const { projects, storage } = this.ports;
-    const project = await projects.get(fence.projectId);
+    const { projectId } = fence;
+    const project = await projects.get(projectId);
     if (project && project.generation >= fence.generation) {
       throw MoveErrors.MOVE_SAME_HOST();
     }
-    // Left by an earlier stay: the source of that move is still cleaning up.
-    if (project || (await storage.volume(fence.projectId))) throw MoveErrors.MOVE_STALE_COPY();
+    // Left by an earlier stay: the source of that move is still cleaning up, or never will.
+    if (project || (await storage.volume(projectId))) {
+      throw MoveErrors.MOVE_STALE_COPY({ host, projectId });
+    }
   }
 
   /** Room is promised to one move at a time, counting what earlier ones have yet to use. */

@@ -23,7 +23,7 @@ export const MoveErrors = catalogue('move', {
   MOVE_STALE_COPY: {
     status: 409,
     message:
-      'The destination still holds an older copy of the project. Try again when it is removed.',
+      'The host {host} still holds a copy of project {projectId} from an earlier stay. See it with rookery host copies {host}, remove it with rookery host copies delete {host} {projectId}, and move the project again; or choose another host.',
     retryable: true,
   },
   MOVE_NOT_AUTHORIZED: {

@@ -258,7 +258,12 @@ describe('the destination of a move', () => {
     ).rejects.toMatchObject({ code: 'MOVE_SAME_HOST' });
     busy.to.storage.create(busy.projectId, {}, {});
     await expect(busy.destination(busy.to.hostId).prepare(preparation(busy))).rejects.toMatchObject(
-      { code: 'MOVE_STALE_COPY' },
+      {
+        code: 'MOVE_STALE_COPY',
+        message: expect.stringContaining(
+          `rookery host copies delete ${busy.to.hostId} ${busy.projectId}`,
+        ),
+      },
     );
   });
 

@@ -131,11 +131,11 @@ export class TwoHosts<S extends { readonly driver: StorageDriver }> extends Move
 
   override source(hostId: string) {
     this.onCall();
-    return loopback(moveSource, this.host(hostId).source);
+    return loopback(moveSource, this.host(hostId).source, { params: { hostId } });
   }
 
   override destination(hostId: string) {
     this.onCall();
-    return loopback(moveDestination, this.host(hostId).destination);
+    return loopback(moveDestination, this.host(hostId).destination, { params: { hostId } });
   }
 }

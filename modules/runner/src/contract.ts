@@ -92,6 +92,11 @@ export const hostProjects = service(
       }),
       HostProjectView,
     ),
+    /**
+     * Takes files that are on this host's disk for the project's own again, at the fence's
+     * generation. It is stopped then.
+     */
+    adopt: job(z.object({ fence: Fence, spec: ProjectSpec }), HostProjectView),
     get: call(z.object({ projectId: ProjectId }), HostProjectView, { idempotent: true }),
     stats: call(z.object({ projectId: ProjectId }), ContainerStats, { idempotent: true }),
     exec: duplex(ExecInput, ExecResult, ExecControl),

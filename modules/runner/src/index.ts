@@ -16,7 +16,7 @@ export {
   type KnownAttempt,
   type KnownAttempts,
 } from './attempts.js';
-export { FenceGuard } from './fence-guard.js';
+export { FenceGuard, refuseBusy } from './fence-guard.js';
 export { ContainerReconciler, type ReconcilerParts } from './container.reconciler.js';
 export { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';
 export {

@@ -40,6 +40,11 @@ export const RunnerErrors = catalogue('runner', {
     message:
       'The files of project {projectId} are not on its host ({missing}). It is not started on nothing: bring the disk back, or look for a backup (rookery backup list {projectId}) and restore it (rookery backup restore {projectId} BACKUP --replace).',
   },
+  NOTHING_TO_ADOPT: {
+    status: 404,
+    message:
+      'No files of project {projectId} are on this host. Look for a backup (rookery backup list {projectId}) and restore it (rookery backup restore {projectId} BACKUP --replace).',
+  },
   PROJECT_NOT_RUNNING: {
     status: 409,
     message: 'The project {projectId} is {state}. Start it and try again.',

@@ -23,6 +23,7 @@ export function createRunnerHandlers(service: RunnerService): Handlers<typeof ho
     update: ({ fence, spec }) => service.update(fence, spec),
     clone: ({ fence, fromProjectId, fromSnapshot, spec }, { signal }) =>
       service.clone(fence, { projectId: fromProjectId, snapshot: fromSnapshot }, spec, signal),
+    adopt: ({ fence, spec }) => service.adopt(fence, spec),
     get: ({ projectId }) => service.get(projectId),
     stats: ({ projectId }) => service.stats(projectId),
     exec: async (input, context) => {

@@ -165,6 +165,35 @@ export class RunnerService {
     });
   }
 
+  /**
+   * Files that are here become the project's again, as the hub says with a generation that is not
+   * older than theirs: their record was lost, or is of before.
+   * @throws NOTHING_TO_ADOPT, STALE_GENERATION
+   */
+  async adopt(fence: Fence, spec: ProjectSpec): Promise<HostProjectView> {
+    const { projectId } = fence;
+    parseImageRef(spec.image);
+    const { storage, driver } = this.parts;
+    if (!(await storage.volume(projectId))) throw RunnerErrors.NOTHING_TO_ADOPT({ projectId });
+    const known = await this.parts.store.get(projectId);
+    // It is the host's own already: a reply was lost, or nothing was wrong.
+    if (known?.generation === fence.generation) return toView(await this.guard.admit(fence, alone));
+    await this.guard.admitNew(fence, { spec });
+    return this.runtime.exclusively(projectId, async () => {
+      await driver.stop(projectId, { graceMs: moveGraceMs });
+      if (storage.capabilities.quota !== 'none') {
+        // The record may have been lost together with a newer quota.
+        await storage.setQuota(projectId, spec.quota.diskBytes, { allowBelowUse: true });
+      }
+      return toView(
+        await this.save(projectId, {
+          ...{ desiredState: 'stopped', state: 'stopped', error: null },
+          ...{ address: null, linkIndex: null, startedAt: null, startsAgainBy: null },
+        }),
+      );
+    });
+  }
+
   async get(projectId: ProjectId): Promise<HostProjectView> {
     return toView(await this.known(projectId));
   }

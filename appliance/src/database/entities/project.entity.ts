@@ -72,6 +72,16 @@ export class ProjectRow implements ProjectRecord {
   updatedAt!: number;
 }
 
+/** A copy of a project that is not this host's own, and that an operator wants kept. */
+@Entity('kept_copies')
+export class KeptCopyRow {
+  @PrimaryColumn('text', { name: 'id' })
+  projectId!: string;
+
+  @Column('integer')
+  keptAt!: number;
+}
+
 /** A project that was here: late requests learn where it is. */
 @Entity('moved_projects')
 export class MovedProjectRow {

@@ -20,6 +20,8 @@ export class ProjectHost {
   @Column('timestamptz', { nullable: true }) lastSeen!: Date | null;
   /** Why it cannot serve, by its own word. */
   @Column('jsonb', { nullable: true }) trouble!: HostTrouble | null;
+  /** Copies of projects that lie there and are not its own, those to be kept left out. */
+  @Column('integer', { default: 0 }) copies!: number;
   /** What an operator owns. */
   @Column('boolean') schedulable!: boolean;
   @Column('text') trust!: 'trusted' | 'untrusted';

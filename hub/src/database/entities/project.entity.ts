@@ -44,6 +44,8 @@ export class Project {
   @Column('bigint', { nullable: true, transformer: asNumber }) diskUsedBytes!: number | null;
   /** When an operation set `state`; a report that left the host before is not believed. */
   @Column('timestamptz', { nullable: true }) stateSetAt!: Date | null;
+  /** Since when the reports of its host lack it. */
+  @Column('timestamptz', { nullable: true }) missingSince!: Date | null;
   @Column('timestamptz', { nullable: true }) lastBackupAt!: Date | null;
   @Column('timestamptz', { nullable: true }) lastActiveAt!: Date | null;
   @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;

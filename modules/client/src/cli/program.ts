@@ -15,6 +15,7 @@ import { completionCommands } from './commands/completion.js';
 import { contextCommands } from './commands/context.js';
 import { hostCommands } from './commands/host.js';
 import { joinCommands } from './commands/join.js';
+import { hostCopiesCommands } from './commands/host-copies.js';
 import { loginCommands } from './commands/login.js';
 import { operationCommands } from './commands/operation.js';
 import { projectCommands } from './commands/project.js';
@@ -40,6 +41,7 @@ const commandModules: readonly CommandModule[] = [
   snapshotCommands,
   backupCommands,
   hostCommands,
+  hostCopiesCommands,
   operationCommands,
   accountCommands,
   sessionCommands,

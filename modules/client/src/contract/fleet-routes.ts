@@ -5,6 +5,7 @@ import { route } from './route.js';
 import {
   AccountName,
   AuditView,
+  HostCopyView,
   HostView,
   OperationView,
   pageOf,
@@ -15,6 +16,7 @@ import {
 
 const none = z.object({});
 const ofHost = z.object({ hostId: HostId });
+const ofCopy = ofHost.extend({ projectId: ProjectId });
 const ofOperation = z.object({ operationId: OperationId });
 const base = { params: none, query: none, body: none } as const;
 
@@ -121,6 +123,41 @@ export const fleet = {
       ...['HOST_UNKNOWN', 'HOST_OFFLINE', 'BACKUP_NOT_FOUND', 'ACCOUNT_UNKNOWN'],
       ...['PROJECT_KNOWN', 'PROJECT_COPY_FOUND', 'DESTINATION_FULL'],
     ],
+  }),
+  listHostCopies: route('GET', '/hosts/{hostId}/copies', {
+    ...base,
+    summary: 'What a host holds of projects that it does not run as its own',
+    tag: 'hosts',
+    params: ofHost,
+    response: z.object({ items: z.array(HostCopyView) }),
+    errors: ['HOST_UNKNOWN', 'HOST_OFFLINE'],
+  }),
+  updateHostCopy: route('PATCH', '/hosts/{hostId}/copies/{projectId}', {
+    ...base,
+    summary: 'Keep a copy: it stays listed, and is no problem any more',
+    tag: 'hosts',
+    params: ofCopy,
+    body: z.object({ kept: z.boolean() }),
+    response: HostCopyView,
+    errors: ['HOST_UNKNOWN', 'HOST_OFFLINE', 'COPY_UNKNOWN'],
+  }),
+  deleteHostCopy: route('DELETE', '/hosts/{hostId}/copies/{projectId}', {
+    ...base,
+    summary: 'Remove a copy with its snapshots',
+    tag: 'hosts',
+    params: ofCopy,
+    response: Started,
+    status: 202,
+    errors: ['HOST_UNKNOWN', 'HOST_OFFLINE', 'COPY_UNKNOWN', 'COPY_IS_OWNED', 'PROJECT_BUSY'],
+  }),
+  adoptHostCopy: route('POST', '/hosts/{hostId}/copies/{projectId}/adopt', {
+    ...base,
+    summary: 'Take the files on the owner’s disk for the project again; it starts if it shall run',
+    tag: 'hosts',
+    params: ofCopy,
+    response: Started,
+    status: 202,
+    errors: ['HOST_UNKNOWN', 'PROJECT_UNKNOWN', 'COPY_NOT_OWNED', 'PROJECT_BUSY'],
   }),
   removeHost: route('DELETE', '/hosts/{hostId}', {
     ...base,

@@ -156,10 +156,33 @@ export const HostView = z.object({
   projects: z.int(),
   /** What ended moves have yet to do there, when it is back. */
   owed: z.int().default(0),
+  /** Of its projects, those that it does not report; each shows PROJECT_MISSING. */
+  missing: z.int().default(0),
+  /** Copies of projects that lie there and are not its own, those to be kept left out. */
+  copies: z.int().default(0),
   lastSeenAt: Time.nullable(),
   createdAt: Time,
 });
 export type HostView = z.infer<typeof HostView>;
+
+export const HostCopyView = z.object({
+  projectId: ProjectId,
+  /** The project's name; null when the hub knows no such project. */
+  name: z.string().nullable(),
+  /**
+   * Where the project is by the hub's books. `here`: on this very host, which runs no such project
+   * (or one of another generation): the copy may be all that is left of it.
+   */
+  belongs: z.enum(['here', 'elsewhere', 'archived', 'deleted', 'unknown']),
+  /** Name of the host that owns the project. */
+  owner: z.string().nullable(),
+  /** Of the copy's record; null: files alone. */
+  generation: PlacementGeneration.nullable(),
+  usedBytes: z.int().nullable(),
+  /** Somebody decided to keep it. */
+  kept: z.boolean(),
+});
+export type HostCopyView = z.infer<typeof HostCopyView>;
 
 export const OperationView = z.object({
   id: OperationId,

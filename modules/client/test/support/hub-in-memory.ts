@@ -1,6 +1,7 @@
 import { CodedError } from '@rookery/core';
 import type {
   BackupView,
+  HostCopyView,
   HostView,
   OperationView,
   ProjectBackupsView,
@@ -17,6 +18,7 @@ const missing = (code: string, id: string): CodedError =>
 
 /** What the API would do, without hosts: enough to drive every command over real HTTP. */
 export class HubInMemory {
+  readonly copies: HostCopyView[] = [];
   readonly hosts: HostView[] = [hostView('host-1'), hostView('host-2')];
   readonly projects = new Map<string, ProjectView>();
   readonly operations = new Map<string, OperationView>();
@@ -83,6 +85,12 @@ export class HubInMemory {
       durationMs: 5,
       tags: [],
     };
+  }
+
+  private copy(projectId: string): HostCopyView {
+    const found = this.copies.find((each) => each.projectId === projectId);
+    if (!found) throw missing('COPY_UNKNOWN', projectId);
+    return found;
   }
 
   private host(id: string): HostView {
@@ -308,6 +316,16 @@ export class HubInMemory {
         const made = this.add(name ?? 'found', { id: projectId });
         const operation = this.begin('backup.restore', made.id);
         return owner === undefined ? { operation, project: made } : { operation };
+      },
+      listHostCopies: () => ({ items: this.copies }),
+      updateHostCopy: ({ projectId, kept }) => Object.assign(this.copy(projectId), { kept }),
+      deleteHostCopy: ({ projectId }) => {
+        this.copies.splice(this.copies.indexOf(this.copy(projectId)), 1);
+        return { operation: this.begin('host.delete-copy', null) };
+      },
+      adoptHostCopy: ({ projectId }) => {
+        this.copies.splice(this.copies.indexOf(this.copy(projectId)), 1);
+        return { operation: this.begin('project.adopt', null) };
       },
       listOperations: () => ({ items: [...this.operations.values()], nextCursor: null }),
       getOperation: ({ operationId }) => {

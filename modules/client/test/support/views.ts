@@ -30,6 +30,8 @@ export const hostView = (name: string): HostView => ({
   },
   projects: 1,
   owed: 0,
+  missing: 0,
+  copies: 0,
   lastSeenAt: at,
   createdAt: at,
 });

@@ -161,6 +161,14 @@ function hostFields(host: HostView): string {
     }),
     Placements: placements(host),
     Projects: `${host.projects}, ${capacity.projectsRunning} running`,
+    Missing:
+      host.missing > 0
+        ? `${host.missing} of its projects (rookery project list --host ${host.name})`
+        : undefined,
+    Copies:
+      host.copies > 0
+        ? `${host.copies} that are not its own (rookery host copies ${host.name})`
+        : undefined,
     Disk: `${size(capacity.diskFreeBytes)} free of ${size(capacity.diskBytes)}`,
     Memory: `${size(capacity.memoryFreeBytes)} free of ${size(capacity.memoryBytes)}`,
     Cpus: String(capacity.cpus),
