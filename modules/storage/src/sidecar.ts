@@ -1,9 +1,11 @@
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { CodedError } from '@rookery/core';
 import { ProjectId } from '@rookery/core/contract';
 import { z } from 'zod';
 import type { VolumeLayout } from './layout.js';
 import { ignoreMissing } from './files.js';
+import { StorageErrors } from './storage.errors.js';
 
 /**
  * What btrfs cannot say about a project: which snapshots are locked, and when those were taken
@@ -35,13 +37,30 @@ export class SidecarStore {
   constructor(private readonly layout: VolumeLayout) {}
 
   async read(id: ProjectId): Promise<Sidecar> {
-    const text = await readFile(this.layout.sidecar(id), 'utf8').catch(ignoreMissing);
-    return Sidecar.parse(text === undefined ? {} : JSON.parse(text));
+    const path = this.layout.sidecar(id);
+    const text = await readFile(path, 'utf8').catch(ignoreMissing);
+    try {
+      return Sidecar.parse(text === undefined ? {} : JSON.parse(text));
+    } catch (cause) {
+      throw StorageErrors.SIDECAR_DAMAGED({ projectId: id, path }, { cause });
+    }
   }
 
-  /** The caller holds the project's lock. */
-  async update(id: ProjectId, change: (sidecar: Sidecar) => void): Promise<void> {
-    const sidecar = await this.read(id);
+  /**
+   * The caller holds the project's lock.
+   * @param options.anew what cannot be read any more is left behind
+   */
+  async update(
+    id: ProjectId,
+    change: (sidecar: Sidecar) => void,
+    options: { readonly anew?: boolean } = {},
+  ): Promise<void> {
+    const sidecar = await this.read(id).catch((error: unknown) => {
+      if (options.anew === true && CodedError.is(error, 'SIDECAR_DAMAGED')) {
+        return Sidecar.parse({});
+      }
+      throw error;
+    });
     change(sidecar);
     const path = this.layout.sidecar(id);
     const fresh = `${path}.new`;

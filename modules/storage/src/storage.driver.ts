@@ -264,7 +264,9 @@ export abstract class StorageDriver {
 
   /**
    * Removes what no one claims: half-received and orphaned subvolumes, temporary pictures, qgroups,
-   * staged images. `desired` is the whole truth of what should exist.
+   * staged images. `desired` is the whole truth of what should exist. What cannot be repaired holds
+   * up nothing else.
+   * @throws AggregateError of the repairs that failed, after all others
    */
   abstract reconcile(desired: StorageDesired): Promise<StorageRepair[]>;
 }
@@ -295,6 +297,7 @@ export interface StorageRepair {
     | 'staged-image-dropped'
     | 'retired-volume-deleted'
     | 'unknown-volume-found'
+    | 'sidecar-damaged'
     | 'restore-finished'
     | 'leftover-dropped';
   readonly subject: string;

@@ -2,6 +2,11 @@ import { catalogue } from '@rookery/core';
 
 export const StorageErrors = catalogue('storage', {
   VOLUME_NOT_FOUND: { status: 404, message: 'This host holds no files of project {projectId}.' },
+  SIDECAR_DAMAGED: {
+    status: 500,
+    message:
+      'What the host noted about the snapshots of project {projectId} cannot be read ({path}). Its files are untouched. Remove that file: snapshots are then unlocked, and as old as their subvolumes.',
+  },
   VOLUME_ABSENT: {
     status: 503,
     message:

@@ -10,7 +10,12 @@ import { MiB, newId, parseConfig, SystemExec, waitFor } from '@rookery/core';
 import type { SpawnedProcess, SpawnOptions } from '@rookery/core';
 import { FaultyExec } from '@rookery/core/testing';
 import { BtrfsStorageDriver, LoopbackVolume, StorageOptions } from '@rookery/storage';
-import { findBtrfsProgram, loopbackVolume, type TestVolume } from '@rookery/storage/testing';
+import {
+  findBtrfsProgram,
+  loopbackVolume,
+  qgroupOf,
+  type TestVolume,
+} from '@rookery/storage/testing';
 
 const quotaBytes = 256 * MiB;
 const coded = (code: string): unknown => expect.objectContaining({ code });
@@ -78,6 +83,42 @@ describe('what ends half way', () => {
     expect(left.flat().filter((name) => name.includes(id))).toEqual([]);
     await driver.createVolume(id, { quotaBytes });
     await driver.deleteVolume(id);
+  });
+
+  it('keeps the group of a volume that is being made from who tidies up meanwhile', async () => {
+    const id = newId();
+    const dropped: string[] = [];
+    exec.before(isCommand('subvolume', 'create'), async () => {
+      const repairs = await driver.reconcile(nothing);
+      dropped.push(...repairs.map(({ subject }) => subject));
+    });
+    await driver.createVolume(id, { quotaBytes });
+    expect(dropped).not.toContain(qgroupOf(id));
+    expect(await driver.usage(id)).toMatchObject({ limitBytes: quotaBytes });
+    await driver.deleteVolume(id);
+    const gone = async () => {
+      const repairs = await driver.reconcile(nothing);
+      return repairs.some(({ subject }) => subject === qgroupOf(id));
+    };
+    await waitFor('the group goes with its members', gone, { timeoutMs: 20_000, everyMs: 200 });
+  });
+
+  it('repairs all that it can: one damaged file or failed repair holds up nothing else', async () => {
+    const [damaged, dead, other] = [newId(), newId(), newId()].sort();
+    for (const id of [damaged, dead, other]) await driver.createVolume(id!, { quotaBytes });
+    await writeFile(join(volume.volume, '_meta', `${damaged}.json`), '{"snap');
+    for (const id of [dead, other]) {
+      exec.inject({ matches: isCommand('subvolume', 'delete'), when: 'before', error: lost });
+      await expect(driver.deleteVolume(id!)).rejects.toThrow('lost');
+    }
+    exec.inject({ matches: isCommand('subvolume', 'delete'), when: 'before', error: lost });
+    await expect(driver.reconcile(nothing)).rejects.toThrow(/1 of \d+ repairs failed/);
+    const repairs = await driver.reconcile(nothing);
+    expect(repairs).toContainEqual({ kind: 'sidecar-damaged', subject: damaged });
+    expect(await readdir(join(volume.volume, '_staging'))).toEqual([]);
+    await expect(driver.listSnapshots(damaged!)).rejects.toEqual(coded('SIDECAR_DAMAGED'));
+    await driver.deleteVolume(damaged!);
+    expect(await readdir(join(volume.volume, '_meta'))).toEqual([]);
   });
 
   it('finishes a deletion that died', async () => {

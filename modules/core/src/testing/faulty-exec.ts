@@ -18,6 +18,7 @@ export interface ExecFault {
 /** Real commands with faults at chosen places; one fault fires once. */
 export class FaultyExec extends Exec {
   private readonly faults: ExecFault[] = [];
+  private readonly acts: { matches: ExecFault['matches']; act: () => Promise<void> }[] = [];
 
   constructor(private readonly inner: Exec = new SystemExec()) {
     super();
@@ -27,7 +28,14 @@ export class FaultyExec extends Exec {
     this.faults.push(fault);
   }
 
+  /** Does something before the next such command, once. */
+  before(matches: ExecFault['matches'], act: () => Promise<void>): void {
+    this.acts.push({ matches, act });
+  }
+
   async run(argv: readonly string[], options?: ExecOptions): Promise<ExecResult> {
+    const due = this.acts.findIndex(({ matches }) => matches(argv));
+    if (due >= 0) await this.acts.splice(due, 1)[0]!.act();
     const index = this.faults.findIndex((fault) => fault.matches(argv));
     const [fault] = index >= 0 ? this.faults.splice(index, 1) : [];
     if (fault?.when === 'before') throw fault.error;

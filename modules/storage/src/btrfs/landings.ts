@@ -149,6 +149,7 @@ export class Landings {
   async drop(moveId: MoveId): Promise<void> {
     const path = this.layout.landing(moveId);
     if (!subvolumeAt(path)) return;
+    this.qgroups.giveUpAround(path);
     await this.locked(moveId, undefined, () => this.subvolumes.discard(path));
   }
 

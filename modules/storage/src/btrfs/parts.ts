@@ -38,7 +38,7 @@ export function btrfsParts(
 ): BtrfsParts {
   const layout = new VolumeLayout(volume);
   const btrfs = new BtrfsProgram(exec, btrfsProgram, volume);
-  const qgroups = new Qgroups(btrfs, volume);
+  const qgroups = new Qgroups(btrfs, volume, clock);
   const subvolumes = new Subvolumes(btrfs, layout, qgroups);
   const sidecars = new SidecarStore(layout);
   const snapshots = new Snapshots(

@@ -1,5 +1,5 @@
 import type { ProjectId } from '@rookery/core/contract';
-import { CodedError, formatBytes, MiB } from '@rookery/core';
+import { CodedError, formatBytes, KeyedLock, MiB, type Clock } from '@rookery/core';
 import { isProjectQgroup, qgroupOf } from '../layout.js';
 import type { StorageRoom } from '../storage.driver.js';
 import { StorageErrors } from '../storage.errors.js';
@@ -24,6 +24,8 @@ const nothingUsed: QgroupUsage = {
 const roomBytes = 4 * MiB;
 /** What is written and not yet committed shows in no count: below this a project may be full. */
 const scarceBytes = 64 * MiB;
+/** A group is made for a member that comes at once; without one for so long it is nobody's. */
+const memberComesMs = 60_000;
 /** Simple quotas came with Linux 6.7 and btrfs-progs 6.7. */
 const simpleSince: readonly [number, number] = [6, 7];
 
@@ -36,9 +38,14 @@ export class Qgroups {
   /** Groups whose limit is raised now, and what it will be again. */
   private readonly slack = new Map<string, Slack>();
 
+  /** When groups were last asked for by who makes a member of them. */
+  private readonly asked = new Map<string, number>();
+  private readonly making = new KeyedLock();
+
   constructor(
     private readonly btrfs: BtrfsProgram,
     private readonly volume: string,
+    private readonly clock: Clock,
   ) {}
 
   /** Keeps the quota that the volume has; on a fresh one the best that both sides know. */
@@ -61,13 +68,16 @@ export class Qgroups {
   /** Makes the project's group, unlimited; it may be there already. */
   async ensureGroup(id: ProjectId): Promise<string> {
     const group = qgroupOf(id);
-    if (this.read(group)) return group;
-    try {
-      await this.btrfs.createQgroup(group);
-    } catch (error) {
-      if (!this.read(group)) throw error;
-    }
-    return group;
+    this.asked.set(group, this.clock.now());
+    return this.making.run(group, async () => {
+      if (this.read(group)) return group;
+      try {
+        await this.btrfs.createQgroup(group);
+      } catch (error) {
+        if (!this.read(group)) throw error;
+      }
+      return group;
+    });
   }
 
   /**
@@ -274,15 +284,39 @@ export class Qgroups {
 
   /** Removes one of {@link stale}; one that came into use meanwhile stays. */
   async destroy(qgroup: string): Promise<boolean> {
-    if (!this.read(qgroup)) return false;
-    try {
-      await this.btrfs.destroyQgroup(qgroup);
-      return true;
-    } catch (error) {
-      // EBUSY: the cleaner still holds bytes of it; the next round tries again.
-      if (CodedError.is(error, 'COMMAND_FAILED')) return false;
-      throw error;
-    }
+    // Who asks for the group meanwhile waits, and makes it again.
+    return this.making.run(qgroup, async () => {
+      if (this.isAwaited(qgroup) || !this.read(qgroup)) return false;
+      try {
+        await this.btrfs.destroyQgroup(qgroup);
+        return true;
+      } catch (error) {
+        // EBUSY: the cleaner still holds bytes of it; the next round tries again.
+        if (CodedError.is(error, 'COMMAND_FAILED')) return false;
+        throw error;
+      }
+    });
+  }
+
+  /** Nobody makes members of the project's group any more: it goes with its last one. */
+  giveUp(id: ProjectId): void {
+    this.asked.delete(qgroupOf(id));
+  }
+
+  /** {@link giveUp} for the project that a subvolume is charged to. */
+  giveUpAround(path: string): void {
+    const subvolume = subvolumeAt(path);
+    const group = subvolume && this.groupOf(subvolume.treeId);
+    if (group !== undefined) this.asked.delete(group);
+  }
+
+  /** Between the making of a group and that of its first member nothing else shows that it is used. */
+  private isAwaited(qgroup: string): boolean {
+    const askedAt = this.asked.get(qgroup);
+    if (askedAt === undefined) return false;
+    if (this.clock.now() - askedAt < memberComesMs) return true;
+    this.asked.delete(qgroup);
+    return false;
   }
 
   private read(qgroup: string): QgroupUsage | undefined {

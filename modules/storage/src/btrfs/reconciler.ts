@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { MoveId, ProjectId } from '@rookery/core/contract';
-import type { Clock } from '@rookery/core';
+import { CodedError, type Clock } from '@rookery/core';
 import { ignoreMissing, namesIn } from '../files.js';
 import { projectOfFolder, qgroupOf, type VolumeLayout } from '../layout.js';
 import type { PathStagings } from '../path-staging.js';
@@ -52,10 +52,23 @@ export class StorageReconciler {
 
   async reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
     const { clock, graceMs } = this.parts;
-    const plan = planStorageRepairs(desired, await this.actual(), { now: clock.now(), graceMs });
+    const actual = await this.actual();
+    const plan = planStorageRepairs(desired, actual, { now: clock.now(), graceMs });
     const perform = this.perform(desired);
-    const repairs: StorageRepair[] = [];
-    for (const action of plan) repairs.push(...(await performOne(perform, action)));
+    const repairs: StorageRepair[] = actual.damaged.map((subject) => ({
+      ...{ kind: 'sidecar-damaged', subject },
+    }));
+    const failures: unknown[] = [];
+    for (const action of plan) {
+      await performOne(perform, action).then(
+        (done) => void repairs.push(...done),
+        (error: unknown) => void failures.push(error),
+      );
+    }
+    if (failures.length > 0) {
+      const what = `${failures.length} of ${plan.length} repairs failed`;
+      throw new AggregateError(failures, `${what}, ${repairs.length} were made`);
+    }
     return repairs;
   }
 
@@ -127,7 +140,7 @@ export class StorageReconciler {
     };
   }
 
-  private async actual(): Promise<StorageActual> {
+  private async actual(): Promise<StorageActual & { readonly damaged: readonly ProjectId[] }> {
     const { layout, images } = this.parts;
     const ids = await this.projectIds();
     return {
@@ -135,7 +148,7 @@ export class StorageReconciler {
         const limitBytes = this.parts.qgroups.limit(projectId);
         return { projectId, ...(limitBytes !== undefined && { limitBytes }) };
       }),
-      unfinished: await this.unfinished(),
+      ...(await this.unfinished()),
       restores: (await namesIn(layout.staging('')))
         .filter((name) => name.startsWith('restore-'))
         .map((name) => ProjectId.safeParse(name.slice('restore-'.length)).data)
@@ -153,18 +166,28 @@ export class StorageReconciler {
     return names.map(projectOfFolder).filter((id) => id !== undefined);
   }
 
-  private async unfinished(): Promise<StorageActual['unfinished']> {
+  /** Whose making or removal did not end, and of whom nobody can tell. */
+  private async unfinished() {
     const { layout, sidecars, isLocked } = this.parts;
-    const found: StorageActual['unfinished'][number][] = [];
+    const unfinished: StorageActual['unfinished'][number][] = [];
+    const damaged: ProjectId[] = [];
     for (const name of await namesIn(join(layout.volume, '_meta'))) {
       const id = ProjectId.safeParse(name.replace(/\.json$/, '')).data;
       // Somebody is at it: it need not have died because it takes long.
       if (id === undefined || isLocked(id)) continue;
-      const { state } = await sidecars.read(id);
+      const sidecar = await sidecars.read(id).catch((error: unknown) => {
+        if (CodedError.is(error, 'SIDECAR_DAMAGED')) return undefined;
+        throw error;
+      });
+      if (!sidecar) {
+        damaged.push(id);
+        continue;
+      }
+      const { state } = sidecar;
       const file = await stat(layout.sidecar(id)).catch(ignoreMissing);
-      if (state && file) found.push({ projectId: id, state, changedAt: file.mtimeMs });
+      if (state && file) unfinished.push({ projectId: id, state, changedAt: file.mtimeMs });
     }
-    return found;
+    return { unfinished, damaged };
   }
 
   private async landings(): Promise<StorageActual['landings']> {

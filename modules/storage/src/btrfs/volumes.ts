@@ -156,7 +156,7 @@ export class Volumes {
 
   async delete(id: ProjectId): Promise<void> {
     if (!(await this.hasParts(id))) return;
-    await this.sidecars.update(id, (sidecar) => (sidecar.state = 'deleting'));
+    await this.sidecars.update(id, (sidecar) => (sidecar.state = 'deleting'), { anew: true });
     await this.removeParts(id);
   }
 
@@ -184,6 +184,7 @@ export class Volumes {
     // The group goes with its last member, when the cleaner is done; a limit must not stay till
     // then, because the project may come back.
     if (this.qgroups.limit(id) !== undefined) await this.qgroups.setLimit(id, undefined);
+    this.qgroups.giveUp(id);
     await this.sidecars.remove(id);
   }
 }
