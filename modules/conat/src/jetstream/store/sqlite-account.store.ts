@@ -205,8 +205,12 @@ export class SqliteAccountStore extends AccountStore {
 
   /** Ends without writing anything: for a file that is corrupt. */
   abandon(): void {
-    this.tail?.close();
-    this.database.close();
+    try {
+      this.tail?.close();
+    } finally {
+      // Whatever else fails, the file must not stay locked.
+      this.database.close();
+    }
   }
 
   private prepare(fresh: boolean, { synchronous = 'full' }: SqliteAccountStoreOptions): void {

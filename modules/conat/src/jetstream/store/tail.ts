@@ -122,8 +122,10 @@ export class Tail {
   }
 
   close(): void {
-    if (this.current) closeSync(this.current.fd);
+    const { current } = this;
+    // Closed once, also when that fails: the number may be another file's by then.
     this.current = null;
+    if (current) closeSync(current.fd);
   }
 
   /** @returns the file to go on in; null when all are full, or no more can be made */

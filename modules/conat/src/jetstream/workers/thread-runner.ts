@@ -122,6 +122,8 @@ class AccountThread {
       for (const [account, what] of this.opened) {
         this.post({ kind: 'command', command: 0, account, what });
       }
+      // What came in meanwhile waited for a thread, behind the accounts that it is for.
+      this.flush();
       // Taking up again stands for the command that was lost.
       for (const [command] of lost)
         this.output.done(command, { error: 'its thread was restarted' });
