@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { api, apiPrefix } from '@rookery/client/contract';
+import { DataSource } from 'typeorm';
 import { FakeHost } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 import { TestHub, type Operation, type Project } from './support/test-hub.js';
@@ -325,6 +326,21 @@ describe('an idempotency key', () => {
     expect(foreign.status).toBe(202);
     const { items } = await hub.ok<{ items: Project[] }>('GET', '/projects?name=once');
     expect(items).toHaveLength(1);
+  });
+
+  it('is taken over by one alone of those that find its request abandoned', async () => {
+    const headers = { 'idempotency-key': 'k3' };
+    const ask = () =>
+      hub.call<{ token: string }>('POST', '/hosts/join-tokens', { body: {}, headers });
+    await ask();
+    // As a process leaves it that died before it answered.
+    await hub.app.get(DataSource).query(
+      `UPDATE idempotency_records SET status = NULL, response = NULL,
+         created_at = now() - interval '2 min' WHERE route = 'createJoinToken'`,
+    );
+    const answers = await Promise.all(Array.from({ length: 4 }, ask));
+    expect(answers.map(({ status }) => status)).toEqual([201, 201, 201, 201]);
+    expect(new Set(answers.map(({ body }) => body.token)).size).toBe(1);
   });
 
   it('does not keep a refusal', async () => {

@@ -25,7 +25,6 @@ interface RecordRow {
   readonly request_hash: Buffer;
   readonly status: number | null;
   readonly response: Buffer | null;
-  readonly abandoned: boolean;
 }
 
 /** A POST with an idempotency key takes effect once; repeated, it gives the first answer again. */
@@ -47,10 +46,8 @@ export class IdempotencyService {
     const hash = createHash('sha256')
       .update(JSON.stringify([name, call.params, call.query, call.body]))
       .digest();
-    if (!(await this.claim(id, hash))) {
-      const earlier = await this.earlierAnswer(id, hash, key);
-      if (earlier) return earlier;
-    }
+    const earlier = await this.claimOrAnswer(id, hash, key);
+    if (earlier) return earlier;
     try {
       const body = (await this.operations.byIdempotencyKey(call)) ?? (await run());
       const { status } = api[name];
@@ -74,44 +71,52 @@ export class IdempotencyService {
     );
   }
 
-  private async claim(id: readonly unknown[], hash: Buffer): Promise<boolean> {
-    const rows = await this.dataSource.query<unknown[]>(
-      `INSERT INTO idempotency_records (account_id, key, route, request_hash)
-       VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING key`,
-      [...id, hash],
-    );
-    return rows.length > 0;
-  }
-
-  /** Undefined when the first request's process died and this one takes over. */
-  private async earlierAnswer(
+  /**
+   * Of all requests with one key one goes on; the others wait for its answer.
+   * @returns undefined for the one that goes on
+   */
+  private async claimOrAnswer(
     id: readonly unknown[],
     hash: Buffer,
     key: string,
   ): Promise<StoredAnswer | undefined> {
-    const look = async (): Promise<RecordRow | undefined> => {
+    const look = async (): Promise<{ answer?: StoredAnswer } | undefined> => {
+      if (await this.claim(id, hash)) return {};
       const [row] = await this.dataSource.query<RecordRow[]>(
-        `SELECT request_hash, status, response,
-           created_at < now() - make_interval(secs => $4) AS abandoned
-         FROM idempotency_records WHERE account_id = $1 AND key = $2 AND route = $3`,
-        [...id, abandonedS],
+        `SELECT request_hash, status, response FROM idempotency_records
+         WHERE account_id = $1 AND key = $2 AND route = $3`,
+        [...id],
       );
-      if (row && !row.request_hash.equals(hash)) throw HubErrors.IDEMPOTENCY_CONFLICT();
-      // No row: the first request was refused meanwhile and this one stands for itself.
-      return row === undefined || row.status !== null || row.abandoned
-        ? (row ?? { request_hash: hash, status: null, response: null, abandoned: true })
-        : undefined;
+      // No row: the first request was refused meanwhile, and the next look claims it.
+      if (!row) return undefined;
+      if (!row.request_hash.equals(hash)) throw HubErrors.IDEMPOTENCY_CONFLICT();
+      if (row.status === null || row.response === null) return undefined;
+      const body = JSON.parse(unseal(row.response, key)) as unknown;
+      return { answer: { status: row.status, body } };
     };
-    const row = await waitFor('the first answer is there', look, { timeoutMs: waitMs }).catch(
+    const found = await waitFor('the first answer is there', look, { timeoutMs: waitMs }).catch(
       (error: unknown) => {
         throw CodedError.is(error, 'TIMEOUT') ? HubErrors.IDEMPOTENCY_IN_PROGRESS() : error;
       },
     );
-    if (row.status === null || row.response === null) {
-      await this.claim(id, hash);
-      return undefined;
-    }
-    return { status: row.status, body: JSON.parse(unseal(row.response, key)) as unknown };
+    return found.answer;
+  }
+
+  /**
+   * Takes a key that nobody uses, or whose request was abandoned: from that moment on it is this
+   * one's, so that of two that find it abandoned only one takes it over.
+   */
+  private async claim(id: readonly unknown[], hash: Buffer): Promise<boolean> {
+    const rows = await this.dataSource.query<unknown[]>(
+      `INSERT INTO idempotency_records AS r (account_id, key, route, request_hash)
+       VALUES ($1, $2, $3, $4)
+       ON CONFLICT (account_id, key, route) DO UPDATE SET created_at = now()
+         WHERE r.status IS NULL AND r.request_hash = excluded.request_hash
+           AND r.created_at < now() - make_interval(secs => $5)
+       RETURNING r.key`,
+      [...id, hash, abandonedS],
+    );
+    return rows.length > 0;
   }
 
   private async forget(id: readonly unknown[]): Promise<void> {
