@@ -89,7 +89,7 @@ export const HubErrors = catalogue('hub', {
   PROJECT_COPY_FOUND: {
     status: 409,
     message:
-      'The host {host} still has a copy of project {projectId}, which nobody must lose. Restore the backup under a new id (--new-id), or take the copy away first.',
+      'The host {host} still has a copy of project {projectId}, which nobody must lose. Restore the backup under a new id (--new-id), or remove the copy first, if nobody needs it: rookery host copies delete {host} {projectId}.',
   },
   BACKUP_GONE: {
     status: 410,

@@ -348,6 +348,20 @@ describe('a backup', () => {
     await ownedOnlyBy(a, id, 2);
   });
 
+  it('does not go back while the same host has yet to swap the content', async () => {
+    const { id } = await onA();
+    const { content } = a.projects.get(id)!;
+    await backUp(id);
+    a.projects.get(id)!.content = 'changed';
+    a.stallsAtPlacing = true;
+    const body = { replace: true, host: 'a' };
+    const restored = await post(`/projects/${id}/backups/latest/restore`, body);
+    await hub.succeeded(restored).finally(() => (a.stallsAtPlacing = false));
+    expect(a.unfinished.size).toBe(0);
+    await ownedOnlyBy(a, id, 2);
+    expect(a.projects.get(id)).toMatchObject({ content, state: 'running' });
+  });
+
   it('goes forward when the same host swapped the content and then failed', async () => {
     const { id } = await onA();
     await backUp(id);

@@ -20,6 +20,7 @@ import {
 import { Project } from '../src/database/entities/project.entity.js';
 import { AuditRow } from '../src/database/entities/record.entity.js';
 import { PostgresPlacementAuthority } from '../src/operations/postgres-placement-authority.js';
+import { ProjectRecords } from '../src/projects/project.records.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 
 let postgres: TestPostgres;
@@ -409,5 +410,46 @@ describe('the plan of a move', () => {
     await dataSource.manager.delete(HostKey, { hostId: keyless });
     const to = await addMove({ toHostId: keyless });
     await refuses(authority.loadMove(to.moveId), 'NOT_FOUND', to);
+  });
+});
+
+describe('giving a project into the archive', () => {
+  const records = () => new ProjectRecords(dataSource, new AuditService(dataSource));
+  const writer = () => ({ operationId: rows.operationId, attempt: 2 });
+  const archive = () =>
+    records().change(
+      writer(),
+      { id: rows.projectId, placementGeneration: 3 },
+      { state: 'archived', hostId: null },
+      { unlessUndoing: true },
+    );
+
+  it('is refused to a write that comes in behind the turning back of its operation', async () => {
+    const saga = (direction: string) =>
+      dataSource.manager.update(Operation, rows.operationId, { saga: { direction } });
+    await saga('undoing');
+    await refuses(archive(), 'PROJECT_STATE_CHANGED', rows);
+    await saga('forward');
+    await archive();
+    expect(await projectOf(rows)).toMatchObject({ state: 'archived', hostId: null });
+  });
+
+  it('is asked for only when a write whose answer was lost has ended', async () => {
+    const late = dataSource.createQueryRunner();
+    await late.startTransaction();
+    await late.query('SELECT 1 FROM operations WHERE id = $1 FOR UPDATE', [rows.operationId]);
+    await late.query(`UPDATE projects SET state = 'archived' WHERE id = $1`, [rows.projectId]);
+    const asked = records().settled(writer(), rows.projectId);
+    const waits = async () => {
+      const [row] = await dataSource.query<{ count: number }[]>(
+        `SELECT count(*)::int AS count FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+      );
+      return row!.count > 0;
+    };
+    await waitFor('the question waits', waits, { timeoutMs: 5000 });
+    await late.commitTransaction();
+    await late.release();
+    expect((await asked).state).toBe('archived');
   });
 });

@@ -45,6 +45,7 @@ import { moveModule, PortsModule, runnerModule } from './ports.module.js';
 import { RunnerControl } from './runner-control.js';
 import {
   adoptingOpen,
+  cloningClosed,
   closingStores,
   copyHandlers,
   fenced,
@@ -100,14 +101,13 @@ const providers: Provider[] = [
       copies: HostCopies,
     ) => {
       const gates = { books, writers };
+      const orders = createRunnerHandlers(runner);
+      const projects = storage.capabilities.snapshots ? orders : cloningClosed(orders, accounts);
       const snapshots = snapshotHandlers(storage, runner);
       const served =
         backups && (storage.capabilities.snapshots ? backups : closingStores(backups, accounts));
       return new Services([
-        offer(
-          hostProjects,
-          adoptingOpen(shuttingOut(createRunnerHandlers(runner), control), books),
-        ),
+        offer(hostProjects, adoptingOpen(shuttingOut(projects, control), books)),
         offer(
           hostSnapshots,
           fenced(snapshots, ['create', 'setLocked', 'delete', 'restore'], gates),

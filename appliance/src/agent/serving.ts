@@ -118,7 +118,23 @@ export function closingStores(
     repository: (input, context) => backups.repository(input, context),
     init: (input, context) => backups.init(input, context),
     restore: (input, context) => backups.restore(input, context),
+    settle: (input, context) => backups.settle(input, context),
     restorePath: (input, context) => backups.restorePath(input, context),
+  };
+}
+
+/**
+ * Where storage has no snapshots a clone reads the live files, too: the origin's persistence is
+ * closed meanwhile.
+ */
+export function cloningClosed(
+  handlers: Handlers<typeof hostProjects>,
+  accounts: Pick<ProjectAccounts, 'whileClosed'>,
+): Handlers<typeof hostProjects> {
+  return {
+    ...handlers,
+    clone: (input, context) =>
+      accounts.whileClosed(input.fromProjectId, () => handlers.clone(input, context)),
   };
 }
 
@@ -171,6 +187,7 @@ export const noBackups: Handlers<typeof hostBackups> = {
   restore: async () => {
     throw HostErrors.BACKUPS_NOT_CONFIGURED();
   },
+  settle: async () => ({ placed: false }),
   restorePath: async () => {
     throw HostErrors.BACKUPS_NOT_CONFIGURED();
   },

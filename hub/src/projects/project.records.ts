@@ -50,14 +50,31 @@ export class ProjectRecords {
     return this.dataSource.manager.findOneByOrFail(Operation, { id });
   }
 
-  /** @throws PROJECT_STATE_CHANGED for a superseded attempt or another generation. */
+  /**
+   * The project as no write of this attempt will change it that is refused once it turned back: one
+   * whose answer was lost has ended, or ends with nothing.
+   */
+  async settled(writer: Writer, projectId: string): Promise<Project> {
+    return this.dataSource.transaction(async (manager) => {
+      await this.holdAttempt(manager, writer);
+      return manager.findOneByOrFail(Project, { id: projectId });
+    });
+  }
+
+  /**
+   * @param options.unlessUndoing also refused once the operation has turned back: a write that was
+   * thought lost must not come in behind its undo
+   * @throws PROJECT_STATE_CHANGED for a superseded attempt or another generation.
+   */
   async change(
     writer: Writer,
     at: Pick<Project, 'id' | 'placementGeneration'>,
     change: ProjectChange,
+    options: { readonly unlessUndoing?: boolean } = {},
   ): Promise<void> {
     await this.dataSource.transaction(async (manager) => {
-      await this.holdAttempt(manager, writer);
+      const operation = await this.holdAttempt(manager, writer);
+      if (options.unlessUndoing === true && isUndoing(operation)) throw changed(writer);
       const { affected } = await manager.update(
         Project,
         { id: at.id, placementGeneration: at.placementGeneration },
@@ -148,6 +165,8 @@ export class ProjectRecords {
     return operation;
   }
 }
+
+const isUndoing = ({ saga }: Operation): boolean => saga?.['direction'] === 'undoing';
 
 const changed = ({ operationId }: Writer): Error =>
   HubErrors.PROJECT_STATE_CHANGED({ operationId });

@@ -68,6 +68,9 @@ export class FakeHost {
   /** Landed at the destination of a move, not yet a project. */
   readonly landings = new Map<string, string>();
   readonly retired: string[] = [];
+  /** Restores fail when all is there but the swap, which the host repeats later. */
+  stallsAtPlacing = false;
+  readonly unfinished = new Map<string, () => void>();
   /** Contents that lie there beside its projects, and which of them are kept. */
   readonly copies = new Map<string, string>();
   readonly kept = new Set<string>();
@@ -468,8 +471,22 @@ export class FakeHost {
       if (known && known.generation < fence.generation && !replace) {
         throw CoreErrors.INVALID_INPUT({ reason: 'an older copy is here' });
       }
-      this.put(fence, spec, backup.content).state = 'stopped';
+      const place = () => void (this.put(fence, spec, backup.content).state = 'stopped');
+      const placed = known !== undefined && known.generation >= fence.generation;
+      if (this.stallsAtPlacing && !placed) {
+        this.unfinished.set(fence.projectId, place);
+        throw BackupErrors.RESTORE_FAILED({
+          reason: 'the content is complete, its place is not free',
+        });
+      }
+      place();
       return { bytes: backup.content.length, files: 1 };
+    },
+    settle: async ({ fence }) => {
+      this.unfinished.get(fence.projectId)?.();
+      this.unfinished.delete(fence.projectId);
+      const generation = this.projects.get(fence.projectId)?.generation ?? -1;
+      return { placed: generation >= fence.generation };
     },
     restorePath: async ({ fence, backupId }) => {
       this.fence(fence);

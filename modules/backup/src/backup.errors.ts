@@ -100,6 +100,10 @@ export const BackupErrors = catalogue('backup', {
     message: 'The restore failed: {reason}. What was there before is unchanged.',
     retryable: true,
   },
+  RESTORE_GIVEN_UP: {
+    status: 409,
+    message: 'This restore was given up. Start a new one.',
+  },
   RESTORE_DISK_FULL: {
     status: 507,
     message: 'The host has too little room to restore the backup. Choose another host.',

@@ -27,6 +27,8 @@ export interface BackupJob {
     readonly files: number;
     readonly discard?: boolean;
   };
+  /** It was told to end without effect: a call of it that comes late finds that. */
+  readonly givenUp?: boolean;
   readonly record?: BackupRecord;
   readonly result?: { readonly bytes: number; readonly files: number; readonly previous?: string };
   readonly error?: CodedErrorJson;

@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseInput, SystemClock, SystemExec } from '@rookery/core';
+import { CoreErrors, parseInput, SystemClock, SystemExec } from '@rookery/core';
 import {
   ProjectId,
   type CallContext,
@@ -111,6 +111,23 @@ export class BackupService implements Handlers<typeof hostBackups> {
     return complete(result);
   };
 
+  readonly settle = ({ fence }: Inputs['settle']): Promise<{ placed: boolean }> =>
+    this.jobs.whileEnded(fence.operationId, async () => {
+      const { journal } = this.parts;
+      const job = await journal.get(fence.operationId);
+      if (job && job.fence.attempt > fence.attempt) {
+        throw CoreErrors.STALE_ATTEMPT({ given: fence.attempt, current: job.fence.attempt });
+      }
+      const isActive = job?.state === 'pending' || job?.state === 'running';
+      if (job && isActive) await this.end(job);
+      const ended: BackupJob = (await journal.get(fence.operationId)) ?? {
+        ...{ fence, kind: 'restore', state: 'failed', startedAt: Date.now() },
+      };
+      if (ended.state === 'succeeded') return { placed: true };
+      await journal.put({ ...ended, fence, state: 'failed', givenUp: true });
+      return { placed: false };
+    });
+
   readonly restorePath = async (input: Inputs['restorePath'], context: JobContext) => {
     await this.parts.projects.authorize(input.fence);
     const { result } = await this.jobs.run('restore-path', input.fence, context, async (tools) => {
@@ -131,12 +148,12 @@ export class BackupService implements Handlers<typeof hostBackups> {
     for (const job of await this.parts.journal.active()) {
       if (this.jobs.active().has(job.fence.operationId)) continue;
       // One that cannot be settled now stays as it is; the others must not wait for it.
-      await this.settle(job).catch((error: unknown) => failures.push(error));
+      await this.end(job).catch((error: unknown) => failures.push(error));
     }
     if (failures.length > 0) throw new AggregateError(failures, 'jobs could not be settled');
   }
 
-  private async settle(job: BackupJob): Promise<void> {
+  private async end(job: BackupJob): Promise<void> {
     const { journal, storage, projects } = this.parts;
     const endedAt = Date.now();
     if (job.finishing) {

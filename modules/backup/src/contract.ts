@@ -133,6 +133,14 @@ export const hostBackups = service(
       }),
       { silenceMs: 60_000 },
     ),
+    /**
+     * How a restore with `replace` ended, for who did not hear of it. One whose content is complete
+     * is finished first; any other is given up, also when its call comes only later. Then nothing
+     * changes behind the answer.
+     */
+    settle: job(z.object({ fence: Fence }), z.object({ placed: z.boolean() }), {
+      silenceMs: 60_000,
+    }),
     /** One path under home, into a project that lives here; `into` defaults to the same place. */
     restorePath: job(
       z.object({

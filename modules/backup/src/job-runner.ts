@@ -42,6 +42,7 @@ interface Running {
  */
 export class JobRunner {
   private readonly running = new Map<string, Running>();
+  private readonly ending = new Set<string>();
   private readonly slots: JobSlots;
 
   constructor(
@@ -58,6 +59,7 @@ export class JobRunner {
     context: JobContext,
     work: Work,
   ): Promise<JobOutcome> {
+    if (this.ending.has(fence.operationId)) throw BackupErrors.RESTORE_GIVEN_UP();
     const current = this.running.get(fence.projectId);
     if (current && current.operationId !== fence.operationId) {
       throw BackupErrors.BACKUP_IN_PROGRESS({ projectId: fence.projectId });
@@ -79,6 +81,19 @@ export class JobRunner {
   /** Operations under way here and now. */
   active(): ReadonlySet<string> {
     return new Set([...this.running.values()].map(({ operationId }) => operationId));
+  }
+
+  /** Ends an operation's job if it runs; until the task is over no other call of it begins. */
+  async whileEnded<T>(operationId: string, task: () => Promise<T>): Promise<T> {
+    this.ending.add(operationId);
+    try {
+      const running = [...this.running.values()].filter((each) => each.operationId === operationId);
+      for (const { abort } of running) abort.abort(CoreErrors.CANCELED());
+      await Promise.allSettled(running.map(({ outcome }) => outcome));
+      return await task();
+    } finally {
+      this.ending.delete(operationId);
+    }
   }
 
   /** Aborts all and waits for their ends. */
@@ -117,6 +132,7 @@ export class JobRunner {
     if (earlier && earlier.fence.attempt > fence.attempt) {
       throw CoreErrors.STALE_ATTEMPT({ given: fence.attempt, current: earlier.fence.attempt });
     }
+    if (earlier?.givenUp === true) throw BackupErrors.RESTORE_GIVEN_UP();
     if (earlier?.state === 'succeeded') return earlier;
     let row: BackupJob = {
       fence,

@@ -16,7 +16,7 @@ import { randomBytes } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { BackupService, ResticDriver } from '@rookery/backup';
 import { nameOfTags, type BackupRecord } from '@rookery/backup/contract';
 import { compareTrees } from '../src/compare-trees.js';
@@ -389,6 +389,28 @@ describe('backup service over restic', () => {
       await mend();
       expect(await verified(id)).toMatchObject({ verified: true });
     });
+  });
+
+  it('settles a restore of which nobody heard: it is in its place, or never will be', async () => {
+    const { id } = await project();
+    const { backupId } = await run(id);
+    const input = { fromProjectId: id, backupId, spec, replace: true };
+    const fence = fenceOf(id, { generation: 2 });
+    jest.spyOn(storage, 'replaceVolume').mockRejectedValueOnce(new Error('the disk broke'));
+    await expect(service.restore({ ...input, fence }, context())).rejects.toThrow();
+    expect(projects.generations.get(id)).toBe(1);
+    expect(await service.settle({ fence })).toEqual({ placed: true });
+    expect(projects.generations.get(id)).toBe(2);
+    expect(await service.settle({ fence })).toEqual({ placed: true });
+
+    const late = fenceOf(id, { generation: 3 });
+    expect(await service.settle({ fence: late })).toEqual({ placed: false });
+    await expect(service.restore({ ...input, fence: late }, context())).rejects.toMatchObject({
+      code: 'RESTORE_GIVEN_UP',
+    });
+    await service.recover();
+    expect(projects.generations.get(id)).toBe(2);
+    expect(projects.restoring.size).toBe(0);
   });
 
   it('takes away what a crash left of a restore', async () => {

@@ -113,12 +113,16 @@ async function giveUpOwner(context: Context): Promise<void> {
       ...{ state: 'archived', desiredState: 'archived', hostId: null, host: null, error: null },
       ...{ placementGeneration: fromGeneration + 1, provisioned: false },
     },
+    { unlessUndoing: true },
   );
 }
 
-/** A superseded worker cannot archive any more: the write asks for the newest attempt. */
+/**
+ * A superseded worker cannot archive any more: the write asks for the newest attempt. Nor can a
+ * write of this one whose answer was lost: it is waited for here, or finds that we turned back.
+ */
 async function askWhetherArchived(context: Context): Promise<'undo' | 'forward'> {
-  const project = await context.ports.records.load(context.input.projectId);
+  const project = await context.ports.records.settled(context, context.input.projectId);
   return project.state === 'archived' ? 'forward' : 'undo';
 }
 

@@ -85,7 +85,8 @@ export const replaceElsewhere = saga<Types>(
 /**
  * The same on the host that owns the project. There the content is swapped by the restore itself,
  * which also raises the host's generation: from that moment there is only forward. Whether it was
- * reached, when the reply is lost, the host alone knows.
+ * reached, when the reply is lost, the host alone knows; it finishes or gives up the restore when it
+ * is asked, so that a swap which it had yet to repeat does not come behind an undo.
  */
 export const replaceHere = saga<Types>(
   'backup.replace-here',
@@ -197,17 +198,12 @@ async function barCommit(context: Context): Promise<'undo' | 'forward'> {
   return answer === 'committed' ? 'forward' : 'undo';
 }
 
+/** What its host has not swapped by then it does not swap later. */
 async function askWhetherSwapped(context: Context): Promise<'undo' | 'forward'> {
-  const { projectId, toHostId } = context.input;
-  const view = await context.ports.hosts
-    .projects(toHostId)
-    .get({ projectId })
-    .catch((error: unknown) => {
-      if (isGone(error) && !isOffline(error)) return undefined;
-      throw error;
-    });
-  if (view && view.generation >= nextGeneration(context)) return 'forward';
-  return barCommit(context);
+  const fence = fenceAt(context, nextGeneration(context));
+  const host = context.ports.hosts.backups(context.input.toHostId);
+  const { placed } = await host.settle({ fence }, { signal: context.signal });
+  return placed ? 'forward' : barCommit(context);
 }
 
 async function startHere(context: Context): Promise<StartedAgain> {
