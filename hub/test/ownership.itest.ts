@@ -82,6 +82,8 @@ describe('a move', () => {
     const { id } = await onA();
     (name === 'a' ? a : b).fail(method, when);
     await hub.succeeded(await post(`/projects/${id}/move`, { host: 'b' }));
+    // A source that did not answer at the very end is told later.
+    await waitFor('the old copy is gone', () => !a.projects.has(id), { timeoutMs: 15_000 });
     await ownedOnlyBy(b, id, 2);
     expect(b.projects.get(id)?.state).toBe('running');
   });
