@@ -22,6 +22,8 @@ export class ProjectHost {
   @Column('jsonb', { nullable: true }) trouble!: HostTrouble | null;
   /** Copies of projects that lie there and are not its own, those to be kept left out. */
   @Column('integer', { default: 0 }) copies!: number;
+  /** When its backup repository was last compared with the index. */
+  @Column('timestamptz', { nullable: true }) backupsSweptAt!: Date | null;
   /** What an operator owns. */
   @Column('boolean') schedulable!: boolean;
   @Column('text') trust!: 'trusted' | 'untrusted';
