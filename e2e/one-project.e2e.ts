@@ -336,6 +336,7 @@ describe('one project, end to end', () => {
       const made = await cluster.client.createProject({
         name: 'there',
         host: 'another',
+        quota: { diskBytes: 1024 ** 3, memoryBytes: 256 * 1024 ** 2, cpus: 1 },
         start: true,
       });
       await finished(made);
