@@ -73,13 +73,18 @@ said['client'] = [typeof firstProject, typeof RookeryClient];
 console.log(JSON.stringify(said));
 `;
 
+/** The one that came with Node: a machine's own may be years older, and not know such overrides. */
+const npm = [
+  process.execPath,
+  join(process.env.ROOKERY_CACHE ?? '/var/cache/rookery', 'node24/node_modules/npm/bin/npm-cli.js'),
+];
 let folder: string;
 let app: string;
 const tarballs = new Map<string, string>();
 const run = (argv: string[], cwd = app) =>
   exec.run(argv, { cwd, timeoutMs: installMs, okExits: [0, 1] });
 const npmInstall = (more: string[], cwd = app) =>
-  run(['npm', 'install', '--prefer-offline', '--no-audit', '--no-fund', ...more], cwd);
+  run([...npm, 'install', '--prefer-offline', '--no-audit', '--no-fund', ...more], cwd);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'rookery-packages-'));
@@ -88,7 +93,7 @@ beforeAll(async () => {
   await mkdir(packed);
   await mkdir(join(app, 'src'), { recursive: true });
   const workspaces = names.flatMap((name) => ['-w', `modules/${name}`]);
-  const pack = ['npm', 'pack', '--silent', '--ignore-scripts', '--pack-destination', packed];
+  const pack = [...npm, 'pack', '--silent', '--ignore-scripts', '--pack-destination', packed];
   await exec.run([...pack, ...workspaces], { cwd: root, timeoutMs: installMs });
   for (const file of await readdir(packed)) {
     tarballs.set(/^rookery-(\w+)-/.exec(file)?.[1] ?? file, join(packed, file));

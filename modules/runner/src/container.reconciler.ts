@@ -198,8 +198,12 @@ export class ContainerReconciler {
   };
 
   private async endNote(projectId: ProjectId, ended: ContainerStatus): Promise<CodedError> {
-    const { exit = 0, outOfMemory = false } = ended;
-    const before = (await this.parts.store.get(projectId))?.error;
+    const { exit = 0 } = ended;
+    const record = await this.parts.store.get(projectId);
+    // Not every conmon leaves its note of it; what was counted while the container ran is known here.
+    const outOfMemory =
+      ended.outOfMemory === true || (record !== undefined && notedKills(record) > 0);
+    const before = record?.error;
     const earlier = before?.code === 'CONTAINER_ENDED' ? Number(before.details?.['restarts']) : 0;
     const reason = outOfMemory ? 'out of memory' : 'not by the host';
     const details = { projectId, exit, reason, outOfMemory, restarts: earlier + 1 };

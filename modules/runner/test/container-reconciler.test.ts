@@ -169,6 +169,19 @@ describe('the reconciler of containers', () => {
       });
     });
 
+    it('says that memory had run out when only the kills before its end tell', async () => {
+      const id = await running();
+      let kills = 1;
+      driver.memoryKills = async () => kills;
+      await reconciler.run();
+      driver.die(id);
+      kills = 0;
+      await reconciler.run();
+      expect((await record(id)).error).toMatchObject({
+        ...{ code: 'CONTAINER_ENDED', details: { exit: 137, outOfMemory: true, restarts: 1 } },
+      });
+    });
+
     it('says nothing of one that did not end by itself, and counts from another trouble on', async () => {
       const id = await running();
       await driver.stop(id);
