@@ -5,6 +5,7 @@ import type { DataSource } from 'typeorm';
 import type { HostDebt } from '../database/entities/operation.entity.js';
 import { Project } from '../database/entities/project.entity.js';
 import type { HostConnections } from '../hosts/host-connections.js';
+import { RecurringTask } from '../recurring-task.js';
 
 export interface DebtCollectorOptions {
   readonly enabled: boolean;
@@ -21,33 +22,27 @@ const payMs = 60_000;
 
 /** Pays hosts that are back what moves owe them. */
 export class DebtCollector implements OnApplicationBootstrap, OnModuleDestroy {
-  private timer: NodeJS.Timeout | undefined;
-  private under: Promise<unknown> = Promise.resolve();
-  private readonly closing = new AbortController();
+  private readonly recurring: RecurringTask;
 
   constructor(
     private readonly dataSource: DataSource,
     private readonly hosts: HostConnections,
     private readonly options: DebtCollectorOptions,
-  ) {}
+  ) {
+    const { everyMs, log } = options;
+    this.recurring = new RecurringTask(() => this.collect(), {
+      delayMs: () => everyMs,
+      log,
+      failed: 'paying hosts failed',
+    });
+  }
 
   onApplicationBootstrap(): void {
-    if (this.options.enabled) this.schedule();
+    if (this.options.enabled) this.recurring.start();
   }
 
   async onModuleDestroy(): Promise<void> {
-    this.closing.abort();
-    clearTimeout(this.timer);
-    await this.under;
-  }
-
-  private schedule(): void {
-    if (this.closing.signal.aborted) return;
-    this.timer = setTimeout(() => {
-      this.under = this.collect()
-        .catch((error: unknown) => this.options.log.warn({ err: error }, 'paying hosts failed'))
-        .finally(() => this.schedule());
-    }, this.options.everyMs);
+    await this.recurring.close();
   }
 
   private async collect(): Promise<void> {
@@ -72,7 +67,7 @@ export class DebtCollector implements OnApplicationBootstrap, OnModuleDestroy {
       source: (host: string) => this.hosts.source(host, patient),
       destination: (host: string) => this.hosts.destination(host, patient),
     };
-    const signal = AbortSignal.any([this.closing.signal, AbortSignal.timeout(payMs)]);
+    const signal = AbortSignal.any([this.recurring.signal, AbortSignal.timeout(payMs)]);
     try {
       await payMoveDebt(hosts, await this.asOfNow(debt), { signal });
       await this.dataSource.query('DELETE FROM host_debts WHERE id = $1', [id]);

@@ -1,6 +1,7 @@
 import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
 import type { Logger } from '@rookery/core';
 import { DataSource } from 'typeorm';
+import { RecurringTask } from '../recurring-task.js';
 import { BackupIndex } from './backup-index.service.js';
 
 /** A new host, or one that is back, waits this long at most. */
@@ -12,9 +13,7 @@ const lookEveryMs = 60_000;
  */
 @Injectable()
 export class BackupSweep implements OnApplicationBootstrap, OnModuleDestroy {
-  private timer: NodeJS.Timeout | undefined;
-  private under: Promise<unknown> = Promise.resolve();
-  private readonly closing = new AbortController();
+  private readonly recurring: RecurringTask;
 
   constructor(
     private readonly dataSource: DataSource,
@@ -26,32 +25,27 @@ export class BackupSweep implements OnApplicationBootstrap, OnModuleDestroy {
       readonly hostOfflineAfterMs: number;
       readonly log: Logger;
     },
-  ) {}
+  ) {
+    const { everyMs, log } = options;
+    this.recurring = new RecurringTask(() => this.sweepDue(), {
+      // Processes that began together do not stay together.
+      delayMs: () => Math.min(lookEveryMs, everyMs) * (0.5 + Math.random()),
+      log,
+      failed: 'reindexing failed',
+    });
+  }
 
   onApplicationBootstrap(): void {
-    if (this.options.enabled) this.schedule();
+    if (this.options.enabled) this.recurring.start();
   }
 
   async onModuleDestroy(): Promise<void> {
-    this.closing.abort();
-    clearTimeout(this.timer);
-    await this.under;
-  }
-
-  private schedule(): void {
-    if (this.closing.signal.aborted) return;
-    // Processes that began together do not stay together.
-    const delayMs = Math.min(lookEveryMs, this.options.everyMs) * (0.5 + Math.random());
-    this.timer = setTimeout(() => {
-      this.under = this.sweepDue()
-        .catch((error: unknown) => this.options.log.warn({ err: error }, 'reindexing failed'))
-        .finally(() => this.schedule());
-    }, delayMs);
+    await this.recurring.close();
   }
 
   /** One host after the other, as long as there is one whose turn has come. */
   async sweepDue(): Promise<void> {
-    const { signal } = this.closing;
+    const { signal } = this.recurring;
     for (;;) {
       const hostId = signal.aborted ? undefined : await this.claim();
       if (hostId === undefined) return;

@@ -1,5 +1,6 @@
-import { lstat, mkdir, readdir, readlink, symlink, unlink } from 'node:fs/promises';
+import { mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isThere } from './is-there.js';
 import { withMachineLock } from './machine-lock.js';
 
 /** Where the hosts of a machine note which user ids are theirs; all must look in the same place. */
@@ -29,7 +30,7 @@ export class IdClaims {
   async release(firstId: number, note: string): Promise<void> {
     await mkdir(this.folder, { recursive: true, mode: 0o755 });
     const path = join(this.folder, String(firstId));
-    if ((await targetOf(path)) === note) await unlink(path).catch(ignoreMissing);
+    if ((await targetOf(path)) === note) await rm(path, { force: true });
   }
 
   /** Gives back all that is noted in a folder, or deeper. */
@@ -75,7 +76,7 @@ export class LockedIdClaims {
   }
 
   private async drop(firstId: number): Promise<void> {
-    await unlink(this.pathOf(firstId)).catch(ignoreMissing);
+    await rm(this.pathOf(firstId), { force: true });
     this.firstIds.delete(firstId);
   }
 
@@ -86,13 +87,3 @@ export class LockedIdClaims {
 
 const targetOf = (path: string): Promise<string | undefined> =>
   readlink(path).catch(() => undefined);
-
-const isThere = (path: string): Promise<boolean> =>
-  lstat(path).then(
-    () => true,
-    () => false,
-  );
-
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error;
-}

@@ -1,8 +1,9 @@
-import { lstat, open, readdir, readFile, readlink, rename, rm } from 'node:fs/promises';
+import { open, readdir, readFile, readlink, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { CodedError } from './errors.js';
 import { rangesOverlap } from './ip-range.js';
+import { isThere } from './is-there.js';
 import { withMachineLock } from './machine-lock.js';
 import { NetworkErrors } from './network.errors.js';
 
@@ -141,12 +142,6 @@ async function readClaim(path: string): Promise<NetworkClaim | undefined> {
     return undefined;
   }
 }
-
-const isThere = (path: string): Promise<boolean> =>
-  lstat(path).then(
-    () => true,
-    () => false,
-  );
 
 /** `net:[4026531840]` → its number. */
 async function namespaceOf(): Promise<string> {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, readlink, symlink, unlink } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { IdClaims, idsPerProject } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
@@ -77,7 +77,7 @@ export class IdRanges {
     if (number === undefined) return;
     const note = this.noteOf(number);
     await this.claims.release(this.rangeAt(number).firstId, note);
-    await unlink(note).catch(ignoreMissing);
+    await rm(note, { force: true });
     this.taken.delete(projectId);
   }
 
@@ -115,7 +115,7 @@ export class IdRanges {
       for (const [projectId, number] of this.taken) {
         const note = this.noteOf(number);
         if (await locked.claim(this.rangeAt(number).firstId, note)) continue;
-        await unlink(note).catch(ignoreMissing);
+        await rm(note, { force: true });
         this.taken.delete(projectId);
       }
     });
@@ -134,10 +134,6 @@ export class IdRanges {
     const lastId = firstId + idsPerProject - 1;
     return this.machines.some(({ first, last }) => first <= lastId && last >= firstId);
   }
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error;
 }
 
 /** Ids that the machine's users, or containers of other programs, have or may take. */
