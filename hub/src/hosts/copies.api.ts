@@ -7,10 +7,11 @@ import { requireAdmin } from '../accounts/accounts.api.js';
 import { actorOf } from '../accounts/auth.service.js';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { AuditService } from '../audit/audit.service.js';
-import { ProjectHost } from '../database/entities/host.entity.js';
+import type { ProjectHost } from '../database/entities/host.entity.js';
 import { Project } from '../database/entities/project.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
+import { activeHost } from './active-host.js';
 import { HostConnections } from './host-connections.js';
 
 type Names = 'listHostCopies' | 'updateHostCopy' | 'deleteHostCopy' | 'adoptHostCopy';
@@ -22,13 +23,13 @@ export class HostCopiesApi implements ApiPart<Names> {
   readonly handlers: ApiHandlers<Names> = {
     listHostCopies: async ({ caller, params }) => {
       requireAdmin(caller);
-      const host = await this.host(params.hostId);
+      const host = await activeHost(this.dataSource.manager, params.hostId);
       const { copies } = await this.hosts.copies(host.id).list({});
       return { items: await this.views(host, copies) };
     },
     updateHostCopy: async ({ caller, params, body }) => {
       requireAdmin(caller);
-      const host = await this.host(params.hostId);
+      const host = await activeHost(this.dataSource.manager, params.hostId);
       const { projectId } = params;
       const { kept } = body;
       const copy = await this.copy(host, projectId);
@@ -42,7 +43,7 @@ export class HostCopiesApi implements ApiPart<Names> {
     },
     deleteHostCopy: async ({ caller, idempotencyKey, params }) => {
       requireAdmin(caller);
-      const host = await this.host(params.hostId);
+      const host = await activeHost(this.dataSource.manager, params.hostId);
       const { projectId } = params;
       const copy = await this.copy(host, projectId);
       const operation = await this.dataSource.transaction(async (manager) => {
@@ -63,7 +64,7 @@ export class HostCopiesApi implements ApiPart<Names> {
     },
     adoptHostCopy: async ({ caller, idempotencyKey, params }) => {
       requireAdmin(caller);
-      const host = await this.host(params.hostId);
+      const host = await activeHost(this.dataSource.manager, params.hostId);
       const { projectId } = params;
       const operation = await this.dataSource.transaction(async (manager) => {
         const project = await lockProject(manager, projectId);
@@ -89,12 +90,6 @@ export class HostCopiesApi implements ApiPart<Names> {
     private readonly audit: AuditService,
     private readonly hosts: HostConnections,
   ) {}
-
-  private async host(id: string): Promise<ProjectHost> {
-    const host = await this.dataSource.manager.findOneBy(ProjectHost, { id, status: 'active' });
-    if (!host) throw HubErrors.HOST_UNKNOWN({ host: id });
-    return host;
-  }
 
   /** @throws COPY_UNKNOWN */
   private async copy(host: ProjectHost, projectId: string): Promise<ProjectCopy> {

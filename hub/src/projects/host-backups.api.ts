@@ -6,8 +6,7 @@ import type { z } from 'zod';
 import { requireAdmin } from '../accounts/accounts.api.js';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { pageOfRows } from '../api/pages.js';
-import { ProjectHost } from '../database/entities/host.entity.js';
-import { HubErrors } from '../hub.errors.js';
+import { activeHost } from '../hosts/active-host.js';
 import { OperationsService } from '../operations/operations.service.js';
 import { BackupAdoption } from './backup-adoption.service.js';
 import { BackupIndex, ofSameRepository } from './backup-index.service.js';
@@ -44,7 +43,7 @@ export class HostBackupsApi implements ApiPart<Names> {
   readonly handlers: ApiHandlers<Names> = {
     listHostBackups: async ({ caller, params: { hostId }, query }) => {
       requireAdmin(caller);
-      await this.requireHost(hostId);
+      await activeHost(this.dataSource.manager, hostId);
       // Later pages go on in what the first one found.
       if (query.cursor === undefined) await this.index.refreshHost(hostId);
       const { items, nextCursor } = await pageOfRows<GroupRow>(
@@ -59,13 +58,13 @@ export class HostBackupsApi implements ApiPart<Names> {
     },
     reindexHostBackups: async ({ caller, params: { hostId } }) => {
       requireAdmin(caller);
-      await this.requireHost(hostId);
+      await activeHost(this.dataSource.manager, hostId);
       return this.index.refreshHost(hostId);
     },
     adoptBackup: async ({ caller, idempotencyKey, params, body }) => {
       requireAdmin(caller);
       const { hostId, projectId } = params;
-      await this.requireHost(hostId);
+      await activeHost(this.dataSource.manager, hostId);
       const asking = { caller, idempotencyKey };
       const operation = await this.adoption.adopt(asking, hostId, projectId, body);
       return this.operations.started(operation, caller);
@@ -78,11 +77,6 @@ export class HostBackupsApi implements ApiPart<Names> {
     private readonly adoption: BackupAdoption,
     private readonly operations: OperationsService,
   ) {}
-
-  private async requireHost(id: string): Promise<void> {
-    const isThere = await this.dataSource.manager.existsBy(ProjectHost, { id, status: 'active' });
-    if (!isThere) throw HubErrors.HOST_UNKNOWN({ host: id });
-  }
 }
 
 function toView(row: GroupRow): z.input<typeof ProjectBackupsView> {
