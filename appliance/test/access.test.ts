@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createLogger, newId, type Clock } from '@rookery/core';
+import { createLogger, newId, waitFor, type Clock } from '@rookery/core';
 import { AccessBook, type AccessNews } from '../src/access/access-book.js';
 import { AccessSync } from '../src/access/access-sync.js';
 import { openDatabase } from '../src/database/database.js';
@@ -186,6 +186,20 @@ describe('what a host knows of rights', () => {
     news = [];
     await sync.learn(hub.revision);
     expect(book.projectsOf(A)).toHaveLength(1);
+    expect(news).toEqual(['all']);
+  });
+
+  it('tells that it expired, though its timer fires in the very last millisecond', async () => {
+    await sync.learn(hub.revision);
+    clock.nowMs += offlineMs - 2;
+    book.close();
+    await open();
+    news = [];
+    const expiresAtMs = clock.nowMs + 2;
+    // The timer's own question is the last one before the time has come.
+    let questions = 0;
+    clock.now = () => (questions++ === 0 ? expiresAtMs - 1 : expiresAtMs);
+    await waitFor('the news', () => news.length > 0, { timeoutMs: 2_000 });
     expect(news).toEqual(['all']);
   });
 

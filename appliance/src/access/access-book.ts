@@ -134,11 +134,11 @@ export class AccessBook {
     this.watchExpiry();
   }
 
+  /** A timer may fire a millisecond early: only one that finds the rights expired tells so. */
   private watchExpiry(): void {
     clearTimeout(this.expiry);
     if (!this.state) return;
-    const leftMs = this.state.confirmedAt + this.offlineMs - this.clock.now();
-    if (leftMs <= 0) return;
+    const leftMs = Math.max(0, this.state.confirmedAt + this.offlineMs - this.clock.now());
     this.expiry = setTimeout(
       () => {
         if (this.isCurrent) this.watchExpiry();
