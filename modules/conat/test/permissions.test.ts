@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { createUser } from '@nats-io/nkeys';
 import { nkeyAuthenticator, wsconnect } from '@nats-io/nats-core';
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { AccessTokenMinter, AccessTokenVerifier, newId, waitFor } from '@rookery/core';
 import {
   accountPermissions,
@@ -380,6 +380,31 @@ describe('changes', () => {
     });
     const client = await RawClient.ready(broker);
     expect((await client.gone()).reason).toBe('User Authentication Expired');
+  });
+
+  it('of the clock end it not before, though no timer runs for so long', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+    try {
+      const days = 86_400_000;
+      const broker = new Broker({
+        limits: { pingEveryMs: 10 * days, pingsOutMax: 100 },
+        authenticator: new (class extends Authenticator {
+          async authenticate(): Promise<ConatIdentity> {
+            return { name: 'me', permissions: hubPermissions(), expiresAt: Date.now() + 60 * days };
+          }
+        })(),
+      });
+      const client = new RawClient(broker);
+      client.say('CONNECT {"verbose":false}\r\nPING\r\n');
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(client.text).toContain('PONG\r\n');
+      jest.advanceTimersByTime(60 * days - 1);
+      expect(client.closed).toBeNull();
+      jest.advanceTimersByTime(1);
+      expect(client.closed?.reason).toBe('User Authentication Expired');
+    } finally {
+      jest.useRealTimers();
+    }
   });
 });
 

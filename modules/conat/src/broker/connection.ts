@@ -18,6 +18,9 @@ import { ReadingBrake } from './reading-brake.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
 import { TokenBucket } from './token-bucket.js';
 
+/** Timers run no longer. */
+const timerMsMax = 2 ** 31 - 1;
+
 type State = 'new' | 'authenticating' | 'ready' | 'closed';
 
 /**
@@ -336,11 +339,21 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   private applyIdentity(identity: ConatIdentity): void {
     this.identity = identity;
     this.traffic = new ConnectionTraffic(this.broker, this, identity, this.traffic ?? undefined);
+    this.watchExpiry(identity.expiresAt);
+  }
+
+  /** A timer runs for 24.8 days at most: what expires later is looked at again then. */
+  private watchExpiry(expiresAt: number | undefined): void {
     if (this.expiry) clearTimeout(this.expiry);
-    if (identity.expiresAt === undefined) return;
+    this.expiry = null;
+    if (expiresAt === undefined) return;
+    const leftMs = expiresAt - Date.now();
     this.expiry = setTimeout(
-      () => this.refuse(protocolTexts.authenticationExpired, 'authentication expired'),
-      Math.min(Math.max(0, identity.expiresAt - Date.now()), 2 ** 31 - 1),
+      () => {
+        if (Date.now() < expiresAt) this.watchExpiry(expiresAt);
+        else this.refuse(protocolTexts.authenticationExpired, 'authentication expired');
+      },
+      Math.min(Math.max(0, leftMs), timerMsMax),
     );
     this.expiry.unref();
   }
