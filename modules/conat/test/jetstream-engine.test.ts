@@ -112,6 +112,48 @@ describe('time', () => {
   });
 });
 
+describe('times of a consumer', () => {
+  it('are kept to the nanosecond, also in the file', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'engine-'));
+    rig.close();
+    rig = new EngineRig(join(folder, 'store.sqlite'));
+    try {
+      create({ name: 's' });
+      rig.publish('s', 'x');
+      let nowNs = 2_000_000_000_123_456_700n;
+      rig.clock.nowNs = () => (nowNs += 1n);
+      const config = { durable_name: 'c', ack_policy: 'explicit' };
+      rig.api('CONSUMER.CREATE.s.c', { stream_name: 's', config });
+      const [message] = rig.request('$JS.API.CONSUMER.MSG.NEXT.s.c', '1');
+      rig.say(message!.reply, '+ACK');
+      const until = '2033-05-18T04:33:20.123456999Z';
+      const pause = rig.api('CONSUMER.PAUSE.s.c', { pause_until: until });
+      expect(pause).toMatchObject({ paused: true, pause_until: until });
+      expect(pause.pause_remaining).toBeGreaterThan(3_600 * second);
+      expect(Number(pause.pause_remaining) % 1_000).not.toBe(0);
+      const at = expect.stringMatching(/^2033-05-18T03:33:20\.1234567\d\dZ$/) as unknown as string;
+      const info = rig.api('CONSUMER.INFO.s.c');
+      expect(info).toMatchObject({
+        created: at,
+        delivered: { last_active: at },
+        ack_floor: { last_active: at },
+        config: { pause_until: until },
+        ts: at,
+      });
+      rig.reopen();
+      const { created, delivered, ack_floor, config: kept } = rig.api('CONSUMER.INFO.s.c');
+      expect({ created, delivered, ack_floor, config: kept }).toEqual({
+        created: info.created,
+        delivered: info.delivered,
+        ack_floor: info.ack_floor,
+        config: info.config,
+      });
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});
+
 describe('duplicates', () => {
   it('are found within the window only', () => {
     create({ name: 'dup', duplicate_window: 10 * second });

@@ -85,7 +85,10 @@ describe('requests for messages, answered like by nats-server', () => {
         const until = new Date(Date.now() + 3_600_000).toISOString();
         said(await api(client, 'CONSUMER.PAUSE.S.c', { pause_until: until }));
         for (const body of [
+          { no_wait: true },
+          { batch: 0, no_wait: true },
           { batch: 2, no_wait: true },
+          { batch: 2, no_wait: true, max_bytes: 100 },
           { batch: 2, no_wait: true, expires: 5e8 },
         ]) {
           said(await asked(client, next('c'), JSON.stringify(body)));
@@ -115,6 +118,9 @@ describe('requests for messages, answered like by nats-server', () => {
           said([action, await api(client, 'CONSUMER.CREATE.S.c', consumer('c', {}, action))]);
           const other = consumer('c', { description: `by ${action}` }, action);
           said([action, await api(client, 'CONSUMER.CREATE.S.c', other)]);
+          // Equal, with what was left out said.
+          const spelled = { ack_wait: 30_000_000_000, max_deliver: -1, max_ack_pending: 1_000 };
+          said(await api(client, 'CONSUMER.CREATE.S.c', consumer('c', spelled, action)));
         }
       });
     });

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Authenticator, Broker, projectIdentity, type ConatIdentity } from '@rookery/conat';
 import type { ConnectRequest } from '@rookery/conat';
 import { waitFor } from '@rookery/core';
+import { asksForTrace } from '../src/broker/message-trace.js';
 import { RawClient } from './raw-client.js';
 
 const project = 'p1';
@@ -110,5 +111,29 @@ describe('tracing', () => {
     client.say(hpub('a', headers));
     expect(await client.answers()).toBe('');
     expect(await hub.heard('HMSG a 1')).toContain('X-Note');
+  });
+});
+
+describe('the look for a destination', () => {
+  const header = (text: string, before = ''): boolean => {
+    const block = `NATS/1.0\r\n${text}\r\n\r\n`;
+    const buffer = Buffer.from(`${before}${block}\r\nNats-Trace-Dest:payload`, 'latin1');
+    return asksForTrace({ headerBytes: block.length, bodyStart: before.length, buffer });
+  };
+
+  it('finds it wherever it stands among the headers', () => {
+    for (let fill = 0; fill < 900; fill += fill < 60 ? 1 : 97) {
+      const other = `A:${'x'.repeat(fill)}`;
+      expect(header(`${other}\r\nNats-Trace-Dest: d`, 'p'.repeat(fill))).toBe(true);
+      expect(header(`Nats-Trace-Dest:d\r\n${other}`)).toBe(true);
+    }
+  });
+
+  it('finds nothing else, and looks nowhere else', () => {
+    for (let fill = 0; fill < 900; fill += fill < 60 ? 1 : 97) {
+      const text = `A: ${'t'.repeat(fill)}Nats-Trace-Dest:d\r\nNats-Trace-Des:d`;
+      expect(header(text, `\r\nNats-Trace-Dest:${'p'.repeat(fill)}`)).toBe(false);
+      expect(header(`${'Nats-Trace-Dest'.slice(1 + (fill % 14))}:${'\r\n'.repeat(9)}`)).toBe(false);
+    }
   });
 });

@@ -26,6 +26,7 @@ import { protocolTexts, type CloseReason } from './protocol-texts.js';
 import { partsOfAudience, toBinary } from './subjects.js';
 import { Sublist, type Match } from './sublist.js';
 import { deliverTraced } from './traced-delivery.js';
+import { systemTime } from './system-time.js';
 
 /** Clients choose features by the version, so it names the nats-server that we are like. */
 const likeNatsServer = '2.11.0';
@@ -366,7 +367,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
       jetstream: this.announced.jetstream === true,
       flags: 0,
       seq: this.traces,
-      time: new Date().toISOString(),
+      time: systemTime(),
     };
   }
 

@@ -1,6 +1,7 @@
 import type { StoredMessage } from '../account-store.js';
 import type { StreamHandle } from '../parts.js';
 import type { Advisories } from '../advisories.js';
+import { nsToMs } from '../times.js';
 import type { AckMessage, AckPlace } from './ack-message.js';
 import type { ConsumerConfig } from './consumer-config.js';
 import type { Positions } from './positions.js';
@@ -10,7 +11,6 @@ const nsPerMs = 1_000_000;
 /** What the tracker tells its consumer. */
 interface Owner {
   readonly name: string;
-  lastAckedMs: number;
   /** Something can go out that could not before. */
   nudge(): void;
   changed(): void;
@@ -94,14 +94,15 @@ export class AckTracker {
     this.positions.enqueueFirst(seq);
   }
 
-  handle(place: AckPlace, ack: AckMessage, nowMs: number): void {
+  handle(place: AckPlace, ack: AckMessage, nowNs: bigint): void {
+    const nowMs = nsToMs(nowNs);
     switch (ack.kind) {
       case 'ack':
       case 'next':
-        this.acknowledge(place, nowMs);
+        this.acknowledge(place, nowNs);
         return;
       case 'term':
-        this.acknowledge(place, nowMs);
+        this.acknowledge(place, nowNs);
         this.advisories.terminated(this.stream.name, this.owner.name, place, ack.reason);
         return;
       case 'progress': {
@@ -183,7 +184,7 @@ export class AckTracker {
     return true;
   }
 
-  private acknowledge({ streamSeq, consumerSeq }: AckPlace, nowMs: number): void {
+  private acknowledge({ streamSeq, consumerSeq }: AckPlace, nowNs: bigint): void {
     const { positions } = this;
     if (streamSeq >= positions.nextStream && !positions.pending.has(streamSeq)) return;
     const wasFull = this.full;
@@ -201,7 +202,7 @@ export class AckTracker {
         break;
       }
     }
-    this.owner.lastAckedMs = nowMs;
+    positions.lastNs.acked = nowNs;
     this.owner.changed();
     if (wasFull) this.owner.nudge();
   }

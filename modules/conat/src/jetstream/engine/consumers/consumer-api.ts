@@ -196,13 +196,13 @@ export class ConsumerApi {
     const config = { ...consumer.config, metadata, pause_until: pauseUntil };
     consumer.update(config, consumer.deliverTo);
     this.consumers.store(consumer);
-    const leftMs = consumer.pauseLeftMs(this.consumers.clock.now());
+    const leftNs = consumer.pauseLeftNs(this.consumers.clock.nowNs());
     const { advisories } = this.consumers;
-    advisories.paused(consumer.stream.name, consumer.name, leftMs > 0, pauseUntil ?? zeroTime);
+    advisories.paused(consumer.stream.name, consumer.name, leftNs > 0, pauseUntil ?? zeroTime);
     return {
-      paused: leftMs > 0,
+      paused: leftNs > 0,
       pause_until: pauseUntil ?? zeroTime,
-      ...(leftMs > 0 ? { pause_remaining: Math.round(leftMs * 1e6) } : {}),
+      ...(leftNs > 0 ? { pause_remaining: leftNs } : {}),
     };
   };
 

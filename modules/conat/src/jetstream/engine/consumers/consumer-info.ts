@@ -1,6 +1,6 @@
 import type { Clock } from '@rookery/core';
 import { shownMetadata } from '../api-level.js';
-import { formatTime, msToNs } from '../times.js';
+import { formatTime } from '../times.js';
 import { shownConfig } from './consumer-config.js';
 import type { Consumer } from './consumer.js';
 
@@ -8,9 +8,9 @@ import type { Consumer } from './consumer.js';
 export function consumerInfo(consumer: Consumer, clock: Clock): Record<string, unknown> {
   const { positions, config } = consumer;
   const { delivered, floor } = positions;
-  const active = (ms: number): object =>
-    ms === 0 ? {} : { last_active: formatTime(msToNs(Math.round(ms))) };
-  const pauseLeftMs = consumer.pauseLeftMs(clock.now());
+  const active = (ns: bigint): object => (ns === 0n ? {} : { last_active: formatTime(ns) });
+  const nowNs = clock.nowNs();
+  const pauseLeftNs = consumer.pauseLeftNs(nowNs);
   return {
     stream_name: consumer.stream.name,
     name: consumer.name,
@@ -19,19 +19,19 @@ export function consumerInfo(consumer: Consumer, clock: Clock): Record<string, u
     delivered: {
       consumer_seq: delivered.consumer,
       stream_seq: delivered.stream,
-      ...active(consumer.lastDeliveredMs),
+      ...active(positions.lastNs.delivered),
     },
     ack_floor: {
       consumer_seq: floor.consumer,
       stream_seq: floor.stream,
-      ...active(consumer.lastAckedMs),
+      ...active(positions.lastNs.acked),
     },
     num_ack_pending: positions.pending.size,
     num_redelivered: config.max_deliver === 1 ? 0 : positions.redelivered.size,
     num_waiting: consumer.pull?.size ?? 0,
     num_pending: consumer.numPending(),
     ...(consumer.push?.active ? { push_bound: true } : {}),
-    ...(pauseLeftMs > 0 ? { paused: true, pause_remaining: Math.round(pauseLeftMs * 1e6) } : {}),
-    ts: formatTime(clock.nowNs()),
+    ...(pauseLeftNs > 0 ? { paused: true, pause_remaining: pauseLeftNs } : {}),
+    ts: formatTime(nowNs),
   };
 }

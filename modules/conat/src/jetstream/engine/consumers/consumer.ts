@@ -1,9 +1,11 @@
+import type { Clock } from '@rookery/core';
 import { audienceOf } from '../../../broker/subjects.js';
 import type { JetStreamAccount } from '../../account.js';
 import type { StoredMessage } from '../account-store.js';
 import type { Outbox } from '../engine-io.js';
 import { withHeaders } from '../headers.js';
 import type { StreamHandle } from '../parts.js';
+import { msToNs, parseTime } from '../times.js';
 import { AckTracker } from './ack-tracker.js';
 import type { Advisories } from '../advisories.js';
 import { filtersOf, isPush, type ConsumerConfig } from './consumer-config.js';
@@ -32,7 +34,7 @@ export interface ConsumerParts {
   readonly deliverTo: string;
   /** Null for a new consumer. */
   readonly positions: Positions | null;
-  readonly nowMs: number;
+  readonly clock: Clock;
 }
 
 /** One consumer: where it is, who waits at it, and the delivery of messages. */
@@ -45,8 +47,6 @@ export class Consumer {
   readonly acks: AckTracker;
   readonly pull: PullQueue | null;
   push: PushFlow | null;
-  lastDeliveredMs = 0;
-  lastAckedMs = 0;
   /** Matching messages that were not delivered yet; null while it must be counted again. */
   private unseen: number | null = null;
   private filters: FilterSet;
@@ -58,6 +58,7 @@ export class Consumer {
   /** Original pace: the time of the message before, until the consumer has caught up. */
   private replayUntilSeq = 0;
   private replayLastNs = 0n;
+  private sentAtMs = 0;
   private inactiveSinceMs: number;
   /** Not to be given up before, since acknowledgements may still come. */
   private keepUntilMs = 0;
@@ -66,7 +67,8 @@ export class Consumer {
   private readonly jitterMs = 100 + Math.random() * 900;
 
   constructor(private readonly parts: ConsumerParts) {
-    const { config, stream, nowMs } = parts;
+    const { config, stream, clock } = parts;
+    const nowMs = clock.now();
     this.name = parts.name;
     this.createdNs = parts.createdNs;
     this.config = config;
@@ -87,9 +89,10 @@ export class Consumer {
     return this.push?.deliverTo ?? '';
   }
 
-  pauseLeftMs(nowMs: number): number {
+  /** How much longer it pauses; 0 when it does not. */
+  pauseLeftNs(nowNs: bigint): number {
     const until = this.config.pause_until;
-    return until === undefined ? 0 : Math.max(0, Date.parse(until) - nowMs);
+    return until === undefined ? 0 : Math.max(0, Number((parseTime(until) ?? 0n) - nowNs));
   }
 
   /** Matching messages that were not delivered yet. */
@@ -176,7 +179,12 @@ export class Consumer {
   wake(nowMs: number): boolean {
     this.acks.expire(nowMs);
     if (nowMs >= this.resumeAtMs) this.dirty = true;
+    const next = this.positions.nextConsumer;
     if (this.dirty) this.deliverAll(nowMs);
+    // Once for all: a clock so fine costs as much as a part of a delivery.
+    if (this.positions.nextConsumer !== next) {
+      this.positions.lastNs.delivered = this.parts.clock.nowNs();
+    }
     this.tend(nowMs);
     const { delivered } = this.positions;
     this.push?.beatIfDue(nowMs, delivered.consumer, this.positions.nextStream - 1);
@@ -272,7 +280,7 @@ export class Consumer {
 
   private deliverAll(nowMs: number): void {
     this.dirty = false;
-    const pauseLeftMs = this.pauseLeftMs(nowMs);
+    const pauseLeftMs = this.pauseLeftNs(msToNs(nowMs)) / nsPerMs;
     this.resumeAtMs = pauseLeftMs > 0 ? nowMs + pauseLeftMs : Infinity;
     if (pauseLeftMs > 0) {
       // Who does not wait for messages does not wait for the end of a pause.
@@ -351,7 +359,7 @@ export class Consumer {
       payload,
     });
     this.acks.delivered(seq, nowMs);
-    this.lastDeliveredMs = nowMs;
+    this.sentAtMs = nowMs;
     this.changed();
     if (request) this.pull!.served(request, bytes, nowMs);
     this.push?.sent(bytes, nowMs);
@@ -366,8 +374,8 @@ export class Consumer {
   private paced(message: StoredMessage, nowMs: number): boolean {
     if (message.seq > this.replayUntilSeq) return true;
     const gapMs = Number(message.timeNs - this.replayLastNs) / nsPerMs;
-    if (this.replayLastNs !== 0n && gapMs > 1 && this.lastDeliveredMs + gapMs > nowMs) {
-      this.readyAtMs = this.lastDeliveredMs + gapMs;
+    if (this.replayLastNs !== 0n && gapMs > 1 && this.sentAtMs + gapMs > nowMs) {
+      this.readyAtMs = this.sentAtMs + gapMs;
       this.dirty = true;
       return false;
     }

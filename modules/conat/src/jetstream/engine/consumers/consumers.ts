@@ -123,7 +123,7 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
       return;
     }
     const message = parseAck(payload);
-    consumer.acks.handle(place, message, this.clock.now());
+    consumer.acks.handle(place, message, this.clock.nowNs());
     // What is confirmed is on disk, as what is published.
     if (reply !== '') this.confirmed.add(consumer);
     if (message.kind === 'next') this.next(consumer, reply, message.request);
@@ -233,8 +233,7 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   ): Consumer {
     let group = this.byStream.get(stream.name);
     if (!group) this.byStream.set(stream.name, (group = new Map<string, Consumer>()));
-    const { account, outbox, advisories } = this;
-    const nowMs = this.clock.now();
+    const { account, outbox, advisories, clock } = this;
     const consumer = new Consumer({
       account,
       stream,
@@ -245,7 +244,7 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
       config,
       deliverTo,
       positions,
-      nowMs,
+      clock,
     });
     group.set(name, consumer);
     return consumer;

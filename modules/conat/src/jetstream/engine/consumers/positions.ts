@@ -21,6 +21,8 @@ export class Positions {
   delivered: SequencePair = { consumer: 0, stream: 0 };
   /** Up to here everything is acknowledged. */
   floor: SequencePair = { consumer: 0, stream: 0 };
+  /** When the last delivery was, and the last acknowledgement; nanoseconds, 0 before the first. */
+  readonly lastNs = { delivered: 0n, acked: 0n };
   /** By stream sequence. */
   readonly pending = new Map<number, Pending>();
   /** Redeliveries so far, by stream sequence. */
@@ -110,6 +112,7 @@ export class Positions {
         next: [this.nextConsumer, this.nextStream],
         delivered: [this.delivered.consumer, this.delivered.stream],
         floor: [this.floor.consumer, this.floor.stream],
+        lastNs: [String(this.lastNs.delivered), String(this.lastNs.acked)],
         pending: [...this.pending].map(([seq, { consumerSeq, sinceMs }]) => [
           seq,
           consumerSeq,
@@ -125,6 +128,7 @@ export class Positions {
       next: [number, number];
       delivered: [number, number];
       floor: [number, number];
+      lastNs?: [string, string];
       pending: [number, number, number][];
       redelivered: [number, number][];
     };
@@ -132,6 +136,8 @@ export class Positions {
     [positions.nextConsumer, positions.nextStream] = stored.next;
     positions.delivered = { consumer: stored.delivered[0], stream: stored.delivered[1] };
     positions.floor = { consumer: stored.floor[0], stream: stored.floor[1] };
+    const [delivered, acked] = stored.lastNs ?? ['0', '0'];
+    Object.assign(positions.lastNs, { delivered: BigInt(delivered), acked: BigInt(acked) });
     for (const [seq, consumerSeq, sinceMs] of stored.pending) {
       positions.pending.set(seq, { consumerSeq, sinceMs });
     }

@@ -2,6 +2,7 @@ import type { JetStreamApiError } from '../api-error.js';
 import type { PublishInput, PublishTrace } from '../engine-io.js';
 import { headerText, headerValue, withHeaders, withoutHeader } from '../headers.js';
 import { encodeJson, parseJson } from '../json.js';
+import { formatTime } from '../times.js';
 
 /** What became of a message at a stream, in the words of nats-server's traces. */
 export interface TraceOutcome {
@@ -38,11 +39,12 @@ export function tracedBy(
   subject: string,
   outcome: TraceOutcome,
   trace: PublishTrace,
+  nowNs: bigint,
 ): Buffer {
   const event = parseJson(trace.event) as { events: unknown[] };
   event.events.push({
     type: 'js',
-    ts: new Date().toISOString(),
+    ts: formatTime(nowNs),
     stream,
     // As nats-server: where it was to be stored is said when it passed.
     ...(outcome.error === undefined && { subject }),

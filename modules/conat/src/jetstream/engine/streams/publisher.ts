@@ -47,7 +47,8 @@ export class Publisher {
       this.refuse(stream.name, reply, error);
       outcome = { error: traceError(error, input) };
     }
-    if (trace) this.send(trace.to, tracedBy(stream.name, input.subject, outcome, trace));
+    if (trace)
+      this.send(trace.to, tracedBy(stream.name, input.subject, outcome, trace, this.nowNs()));
   }
 
   refuse(stream: string, reply: string, error: JetStreamApiError): void {
