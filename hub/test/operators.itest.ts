@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { waitFor } from '@rookery/core';
+import { GiB, MiB, waitFor } from '@rookery/core';
 import { DataSource } from 'typeorm';
-import { FakeHost, type FakeRepository } from './support/fake-host.js';
+import { FakeHost, type FakeHostOptions, type FakeRepository } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 import { TestHub, type Operation, type Project } from './support/test-hub.js';
 
@@ -14,9 +14,9 @@ let b: FakeHost;
 const hosts: FakeHost[] = [];
 const repository: FakeRepository = new Map();
 
-async function join(name: string): Promise<FakeHost> {
+async function join(name: string, more: Partial<FakeHostOptions> = {}): Promise<FakeHost> {
   const joinToken = await hub.joinToken();
-  const host = await FakeHost.join({ name, hubUrl: hub.url, joinToken, repository });
+  const host = await FakeHost.join({ name, hubUrl: hub.url, joinToken, repository, ...more });
   host.peers = () => hosts;
   hosts.push(host);
   return host;
@@ -266,3 +266,80 @@ async function waitForChild(parentId: string): Promise<Operation> {
     { timeoutMs: 5000 },
   );
 }
+
+describe('what is promised while work is under way', () => {
+  /** May promise 3 GiB of memory: one project of the usual 2 GiB. */
+  const narrow = (name: string) => join(name, { memoryBytes: 96 * MiB });
+  const codes = async (answers: Promise<{ status: number; body: { code?: string } }>[]) =>
+    (await Promise.all(answers)).map(({ status, body }) => body.code ?? String(status));
+  const full = 'DESTINATION_FULL';
+
+  it('counts at the destination of a move: of eight at once one is admitted', async () => {
+    const to = await narrow('narrow');
+    const made = await Promise.all(Array.from({ length: 8 }, () => onA(false)));
+    const release = to.hold('move.destination.prepare');
+    const move = ({ id }: Project) =>
+      hub.call<Partial<Begun> & { code?: string }>('POST', `/projects/${id}/move`, {
+        body: { host: to.name },
+      });
+    const answers = await Promise.all(made.map(move));
+    const refused = made.filter((_, n) => answers[n]?.body.code === full);
+    expect(refused).toHaveLength(7);
+    const [other] = refused;
+
+    // So do the other ways there, while it is under way.
+    const clone = { name: 'copy', host: to.name };
+    expect(await hub.problem('POST', `/projects/${other!.id}/clone`, { body: clone })).toBe(full);
+    const backup = await hub.succeeded(await post(`/projects/${other!.id}/backups`));
+    const restore = { host: to.name, replace: true, discard: true };
+    const { backupId } = backup.result as { backupId: string };
+    const path = `/projects/${other!.id}/backups/${backupId}/restore`;
+    expect(await hub.problem('POST', path, { body: restore })).toBe(full);
+    const fresh = { name: 'new', host: to.name };
+    expect(await hub.problem('POST', '/projects', { body: fresh })).toBe(full);
+
+    // An undone move gives back what it was promised, at once.
+    const { operation } = answers.find(({ status }) => status === 202)!.body;
+    await post(`/operations/${operation!.id}/cancel`);
+    release();
+    expect((await hub.ended(operation!.id)).state).toBe('canceled');
+    await hub.succeeded(await post(path, restore));
+    expect((await hub.project(other!.id)).hostId).toBe(to.hostId);
+    expect(await codes(refused.slice(1).map(move))).toEqual(Array(6).fill(full));
+
+    // One that has ended leaves the promise with its destination alone.
+    await hub.succeeded(await post(`/projects/${other!.id}/move`, { host: 'b' }));
+    await hub.succeeded(await post(`/projects/${refused[1]!.id}/move`, { host: to.name }));
+  });
+
+  it('counts at both ends of a clone, and for each that grows', async () => {
+    const to = await narrow('narrow-too');
+    const { id } = await onA(false);
+    const clone = (host?: string) =>
+      hub.call('POST', `/projects/${id}/clone`, { body: { name: 'copy', host } });
+    const release = a.hold('projects.clone');
+    const both = await codes([clone(to.name), clone(to.name)]);
+    expect(both.toSorted()).toEqual(['202', full]);
+    release();
+    await waitFor('it is there', () => to.projects.size === 1, { timeoutMs: 10_000 });
+    const [there] = to.projects.keys();
+    await waitFor('its clone has ended', async () => (await hub.project(there!)).move === null, {
+      timeoutMs: 10_000,
+    });
+    expect(await hub.problem('POST', `/projects/${there}/clone`, { body: { name: 'c' } })).toBe(
+      full,
+    );
+
+    await hub.ok('DELETE', `/projects/${there}?force=true`);
+    await waitFor('it is gone', () => to.projects.size === 0, { timeoutMs: 10_000 });
+    const small = { host: to.name, quota: { memoryBytes: 512 * MiB } };
+    const pair = await Promise.all([hub.createProject(small), hub.createProject(small)]);
+    const grow = ({ id: one }: Project) =>
+      hub.call('PATCH', `/projects/${one}`, { body: { quota: { memoryBytes: 2 * GiB } } });
+    const letGo = to.hold('projects.update');
+    const grown = pair.map(grow);
+    await Promise.race(grown);
+    letGo();
+    expect((await codes(grown)).toSorted()).toEqual(['200', 'QUOTA_OVER_HOST']);
+  });
+});

@@ -36,6 +36,8 @@ export interface PlacementRequest {
   readonly host?: string | undefined;
   readonly exceptHostId?: string | null;
   readonly region?: string | undefined;
+  /** A copy that stays where its source is, cordoned or not. */
+  readonly stays?: boolean;
 }
 
 export interface ChosenHost {
@@ -77,7 +79,9 @@ export class PlacementService {
     const need = needOf(request);
     const wanted = request.host === undefined ? undefined : findHost(rows, request.host);
     const ranked = rankHosts(
-      (wanted ? [wanted] : rows.filter((row) => row.id !== request.exceptHostId)).map(figuresOf),
+      (wanted ? [wanted] : rows.filter((row) => row.id !== request.exceptHostId))
+        .map(figuresOf)
+        .map((host) => (request.stays ? { ...host, schedulable: true } : host)),
       need,
       this.config.overcommit,
     );
@@ -100,11 +104,22 @@ export class PlacementService {
     return { id: chosen.id, name: chosen.name, publicUrl: chosen.public_url };
   }
 
-  /** Sets the room aside; after the operation's row exists. */
+  /**
+   * Sets the room aside, and promises the quota, after the operation's row exists. The promise lasts
+   * as long as the operation; the room until the host's own figures show what was used.
+   */
   async reserve(manager: EntityManager, request: PlacementRequest, hostId: string): Promise<void> {
-    const { diskBytes, memoryBytes } = needOf(request);
-    const { operationId } = request;
-    await manager.insert(PlacementReservation, { operationId, hostId, diskBytes, memoryBytes });
+    const { diskBytes, memoryBytes, quota } = needOf(request);
+    const { operationId, projectId } = request;
+    await manager.insert(PlacementReservation, {
+      operationId,
+      hostId,
+      projectId,
+      diskBytes,
+      memoryBytes,
+      promisedDiskBytes: quota.diskBytes,
+      promisedMemoryBytes: quota.memoryBytes,
+    });
   }
 
   /** One host by id or name. @throws HOST_UNKNOWN */
@@ -114,49 +129,86 @@ export class PlacementService {
   }
 
   /**
-   * Whether the host of a project may promise it more than it does.
+   * Promises a project more on its host than it has, from the operation's beginning: several that
+   * grow at once see each other.
    * @throws QUOTA_OVER_HOST
    */
-  async refuseQuota(
+  async promise(
     manager: EntityManager,
+    operationId: string,
     { id, hostId, runQuota }: Pick<Project, 'id' | 'hostId' | 'runQuota'>,
     wanted: Quota,
   ): Promise<void> {
-    const row = (await this.hosts(manager, id)).find((each) => each.id === hostId);
-    if (!row) return;
     // What it has already is no new promise.
     const grown = {
       diskBytes: wanted.diskBytes > runQuota.diskBytes ? wanted.diskBytes : 0,
       memoryBytes: wanted.memoryBytes > runQuota.memoryBytes ? wanted.memoryBytes : 0,
     };
+    if (hostId === null || (grown.diskBytes === 0 && grown.memoryBytes === 0)) return;
+    await manager.query('SELECT pg_advisory_xact_lock($1)', [placementLock]);
+    const row = (await this.hosts(manager, id)).find((each) => each.id === hostId);
+    if (!row) return;
     const reasons = brokenPromises(figuresOf(row), grown, this.config.overcommit);
-    if (reasons.length === 0) return;
-    throw HubErrors.QUOTA_OVER_HOST({ host: row.name, reasons: reasons.join(', ') });
+    if (reasons.length > 0) {
+      throw HubErrors.QUOTA_OVER_HOST({ host: row.name, reasons: reasons.join(', ') });
+    }
+    await manager.insert(PlacementReservation, {
+      operationId,
+      hostId,
+      projectId: id,
+      diskBytes: 0,
+      memoryBytes: 0,
+      promisedDiskBytes: grown.diskBytes,
+      promisedMemoryBytes: grown.memoryBytes,
+    });
   }
 
   /** @param exceptProjectId whose quota is no promise yet */
   private hosts(manager: EntityManager, exceptProjectId?: string): Promise<HostRow[]> {
-    return manager.query<HostRow[]>(
-      `SELECT h.id, h.name, h.region, h.public_url, h.schedulable, h.capacity, h.capabilities,
-         h.images,
-         coalesce(h.last_seen > now() - make_interval(secs => $1::float8 / 1000), false) AS online,
-         (SELECT count(*)::int FROM projects p
-           WHERE p.host_id = h.id AND p.deleted_at IS NULL) AS projects,
-         (SELECT coalesce(sum(disk_bytes), 0) FROM placement_reservations r
-           WHERE r.host_id = h.id) AS reserved_disk,
-         (SELECT coalesce(sum(memory_bytes), 0) FROM placement_reservations r
-           WHERE r.host_id = h.id) AS reserved_memory,
-         promised.disk AS promised_disk, promised.memory AS promised_memory
-       FROM project_hosts h LEFT JOIN LATERAL (
-         SELECT coalesce(sum((p.run_quota->>'diskBytes')::numeric), 0) AS disk,
-           coalesce(sum((p.run_quota->>'memoryBytes')::numeric), 0) AS memory
-         FROM projects p
-         WHERE p.host_id = h.id AND p.deleted_at IS NULL AND p.id IS DISTINCT FROM $2::uuid
-       ) promised ON true WHERE h.status = 'active' ORDER BY h.id`,
-      [this.config.hostOfflineAfterMs, exceptProjectId ?? null],
-    );
+    return manager.query<HostRow[]>(hostsWithPromises, [
+      this.config.hostOfflineAfterMs,
+      exceptProjectId ?? null,
+    ]);
   }
 }
+
+/**
+ * The hosts with what is free, set aside and promised there. A project counts once: where it is, and
+ * with the most that any of its operations under way promises it at that host. What a move brings is
+ * promised from its beginning, and no longer once the move has ended, however it did.
+ */
+const hostsWithPromises = `
+  SELECT h.id, h.name, h.region, h.public_url, h.schedulable, h.capacity, h.capabilities, h.images,
+    coalesce(h.last_seen > now() - make_interval(secs => $1::float8 / 1000), false) AS online,
+    (SELECT count(*)::int FROM projects p
+      WHERE p.host_id = h.id AND p.deleted_at IS NULL) AS projects,
+    coming.reserved_disk, coming.reserved_memory,
+    here.disk + coming.promised_disk AS promised_disk,
+    here.memory + coming.promised_memory AS promised_memory
+  FROM project_hosts h
+  CROSS JOIN LATERAL (
+    SELECT coalesce(sum((p.run_quota->>'diskBytes')::numeric), 0) AS disk,
+      coalesce(sum((p.run_quota->>'memoryBytes')::numeric), 0) AS memory
+    FROM projects p
+    WHERE p.host_id = h.id AND p.deleted_at IS NULL AND p.id IS DISTINCT FROM $2::uuid
+  ) here
+  CROSS JOIN LATERAL (
+    SELECT coalesce(sum(r.disk), 0) AS reserved_disk, coalesce(sum(r.memory), 0) AS reserved_memory,
+      coalesce(sum(greatest(0, r.promised_disk -
+        coalesce((p.run_quota->>'diskBytes')::numeric, 0))), 0) AS promised_disk,
+      coalesce(sum(greatest(0, r.promised_memory -
+        coalesce((p.run_quota->>'memoryBytes')::numeric, 0))), 0) AS promised_memory
+    FROM (
+      SELECT one.project_id, max(one.disk_bytes) AS disk, max(one.memory_bytes) AS memory,
+        max(one.promised_disk_bytes) FILTER (WHERE o.ended_at IS NULL) AS promised_disk,
+        max(one.promised_memory_bytes) FILTER (WHERE o.ended_at IS NULL) AS promised_memory
+      FROM placement_reservations one JOIN operations o ON o.id = one.operation_id
+      WHERE one.host_id = h.id AND one.project_id IS DISTINCT FROM $2::uuid
+      GROUP BY one.project_id
+    ) r
+    LEFT JOIN projects p ON p.id = r.project_id AND p.host_id = h.id AND p.deleted_at IS NULL
+  ) coming
+  WHERE h.status = 'active' ORDER BY h.id`;
 
 function needOf(request: PlacementRequest): Need {
   const share = Math.max(diskNeedMin, Math.floor(request.quota.diskBytes / diskShare));

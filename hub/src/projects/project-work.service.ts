@@ -39,6 +39,8 @@ export interface NewProject {
   readonly host?: string | undefined;
   /** The host is given, not chosen: a clone begins where its source lives. */
   readonly onHost?: ChosenHost;
+  /** Where a clone shall end, when not there: room and quota are promised there at once. */
+  readonly toHost?: ChosenHost;
   /** Keeps the egress that it had: what a host allows less, it holds the project to. */
   readonly isCopy?: boolean;
   readonly usedBytes?: number | undefined;
@@ -194,6 +196,8 @@ export class ProjectWork {
       const fresh: NewProject = {
         ...{ name, image: imageOf(source), imageDigest: source.imageDigest, onHost: owner },
         ...{ quota: source.runQuota, egress: source.egress },
+        ...(elsewhere && { toHost: target }),
+        usedBytes: source.diskUsedBytes ?? undefined,
         desiredState: start ? 'running' : 'stopped',
       };
       return this.insertProject(manager, asking, fresh, (project) =>
@@ -266,7 +270,7 @@ export class ProjectWork {
       ...{ image: fresh.image, imageDigest: fresh.imageDigest ?? null },
       usedBytes: fresh.usedBytes,
     };
-    const host = fresh.onHost ?? (await this.placement.place(manager, request));
+    const host = await this.placeNew(manager, request, fresh);
     // A copy keeps what its source has; only a choice is refused.
     const isCopy = fresh.isCopy === true || fresh.onHost !== undefined;
     if (fresh.egress && !isCopy) await this.refuseEgress(manager, host.id, fresh.egress);
@@ -287,8 +291,22 @@ export class ProjectWork {
     const accountId = fresh.ownerId ?? asking.caller.accountId;
     await manager.insert(Collaborator, { projectId: id, accountId, role });
     const operation = await operate({ id, operationId: request.operationId });
-    await this.placement.reserve(manager, request, host.id);
+    for (const { id: hostId } of [host, ...(fresh.toHost ? [fresh.toHost] : [])]) {
+      await this.placement.reserve(manager, request, hostId);
+    }
     return operation;
+  }
+
+  /** A clone that ends elsewhere is a guest where it begins: only its destination must hold it. */
+  private async placeNew(
+    manager: EntityManager,
+    request: PlacementRequest,
+    { onHost, toHost }: NewProject,
+  ): Promise<ChosenHost> {
+    if (!onHost) return this.placement.place(manager, request);
+    if (toHost) await this.placement.place(manager, { ...request, host: toHost.id });
+    else await this.placement.place(manager, { ...request, host: onHost.id, stays: true });
+    return onHost;
   }
 
   /**
@@ -309,8 +327,13 @@ export class ProjectWork {
   }
 
   /** @throws QUOTA_OVER_HOST */
-  refuseQuota(manager: EntityManager, project: Project, wanted: Quota): Promise<void> {
-    return this.placement.refuseQuota(manager, project, wanted);
+  promiseQuota(
+    manager: EntityManager,
+    operation: Operation,
+    project: Project,
+    wanted: Quota,
+  ): Promise<void> {
+    return this.placement.promise(manager, operation.id, project, wanted);
   }
 
   /** A project that the caller may change, locked. @throws PROJECT_ARCHIVED */

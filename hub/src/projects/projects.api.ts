@@ -95,11 +95,12 @@ export class ProjectsApi implements ApiPart<Names> {
           publicPorts: publicPorts ?? project.publicPorts,
           egress: egress === undefined ? project.egress : egress,
         };
-        await this.work.refuseQuota(manager, project, input.quota);
         if (egress) await this.work.refuseEgress(manager, project.hostId, egress);
-        return this.operations.insert(manager, {
+        const update = await this.operations.insert(manager, {
           ...{ kind: 'project.update', lane: 'lifecycle', caller, projectId, input },
         });
+        await this.work.promiseQuota(manager, update, project, input.quota);
+        return update;
       });
       await this.operations.ended(operation.id, updateMsMax);
     }

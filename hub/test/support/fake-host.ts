@@ -56,6 +56,8 @@ export interface FakeHostOptions {
   readonly joinToken: string;
   readonly repository?: FakeRepository;
   readonly diskFreeBytes?: number;
+  /** What the machine has, of which a multiple is promised. */
+  readonly memoryBytes?: number;
   readonly sendReceive?: boolean;
   readonly region?: string;
   /** Hosts that tell the same one share their repository. */
@@ -262,7 +264,7 @@ export class FakeHost {
       },
       capacity: {
         ...{ diskBytes: 200 * GiB, diskFreeBytes: this.diskFreeBytes, cpus: 4 },
-        ...{ memoryBytes: 64 * GiB, memoryFreeBytes: 60 * GiB },
+        ...{ memoryBytes: this.options.memoryBytes ?? 64 * GiB, memoryFreeBytes: 60 * GiB },
         projectsRunning: [...this.projects.values()].filter((p) => p.state === 'running').length,
       },
     };

@@ -19,7 +19,12 @@ export class PlacementDecision {
 export class PlacementReservation {
   @PrimaryColumn('uuid') operationId!: string;
   @PrimaryColumn('uuid') hostId!: string;
+  /** Null in rows of earlier releases whose operation names no project. */
+  @Column('uuid', { nullable: true }) projectId!: string | null;
   @Column('bigint', { transformer: asNumber }) diskBytes!: number;
   @Column('bigint', { transformer: asNumber }) memoryBytes!: number;
+  /** The project's quota at this host while the operation is under way. */
+  @Column('bigint', { transformer: asNumber }) promisedDiskBytes!: number;
+  @Column('bigint', { transformer: asNumber }) promisedMemoryBytes!: number;
   @Column('timestamptz', { default: () => 'now()' }) createdAt!: Date;
 }
