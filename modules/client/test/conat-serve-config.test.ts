@@ -161,7 +161,9 @@ describe('rookery conat serve --config', () => {
       http: 127.0.0.1:-1
       websocket { port: -1, no_tls: true }
       jetstream { store_dir: streams }
-      accounts { SHOP { users: [{ user: a, password: "b" }], limits { max_connections: 2 } } }`);
+      accounts { SHOP {
+        users: [{ user: a, password: "b" }], jetstream: enabled, limits { max_connections: 2 }
+      } }`);
     const ann = await client(server, { user: 'a', pass: 'b', name: 'ann' });
     const manager = await jetstreamManager(ann);
     await manager.streams.add({ name: 'O', subjects: ['orders.>'] });
@@ -171,7 +173,8 @@ describe('rookery conat serve --config', () => {
     second.subscribe('s.*');
     await second.flush();
     const third = connect(Number(new URL(server.nats!).port), '127.0.0.1');
-    expect(await text(third)).toContain("-ERR 'maximum connections exceeded'");
+    third.write('CONNECT {"user":"a","pass":"b"}\r\n');
+    expect(await text(third)).toContain("-ERR 'maximum account active connections exceeded'");
     const page = async (path: string): Promise<Record<string, unknown>> => {
       const answer = await fetch(server.monitoring + path);
       expect([answer.status, answer.headers.get('content-type')]).toEqual([
@@ -184,7 +187,7 @@ describe('rookery conat serve --config', () => {
     expect(await page('/varz')).toMatchObject({
       server_name: 'hoard',
       connections: 2,
-      max_connections: 2,
+      max_connections: 65_536,
       auth_required: true,
       jetstream: {
         config: { store_dir: join(folder, 'streams') },
@@ -208,7 +211,7 @@ describe('rookery conat serve --config', () => {
     expect(await page('/jsz?consumers=true&config=1')).toMatchObject({
       account_details: [
         {
-          name: '$G',
+          name: 'SHOP',
           stream_detail: [
             {
               name: 'O',

@@ -28,6 +28,8 @@ export {
   type ServerUser,
   type UsersOptions,
 } from './auth/users-authenticator.js';
+export { configuredBroker, openAccounts } from './server-config/configured-broker.js';
+export type { AccountConfig } from './server-config/accounts.js';
 export { readServerConfig, type ServerConfig } from './server-config/server-config.js';
 export { StandaloneAuthenticator } from './auth/standalone-authenticator.js';
 export { Authenticator, ConnectOptions, type ConnectRequest } from './auth/authenticator.js';
@@ -77,7 +79,12 @@ export { relayDuplex } from './services/relay.js';
 export { serve, ServiceServer, type ServeOptions } from './services/service-server.js';
 export { createServiceClient } from './services/service-client.js';
 export { serviceLimits, type ServiceLimits } from './services/service-limits.js';
-export { projectAccount, rootAccount, type JetStreamAccount } from './jetstream/account.js';
+export {
+  projectAccount,
+  rootAccount,
+  type JetStreamAccount,
+  type JetStreamQuota,
+} from './jetstream/account.js';
 export { AccountDirectory, RootAccountDirectory } from './jetstream/account-directory.js';
 export { JetStream, type JetStreamOptions } from './jetstream/jetstream.js';
 export type { AccountStatus } from './jetstream/account-door.js';

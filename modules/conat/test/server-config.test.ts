@@ -25,6 +25,7 @@ describe('a configuration file of nats-server’s form', () => {
       monitoring: null,
       storeDir: null,
       limits: {},
+      accounts: [],
       users: {
         users: [],
         permissions: {
@@ -106,18 +107,48 @@ describe('a configuration file of nats-server’s form', () => {
     ]);
   });
 
-  it('takes the limits and the users of its one account', () => {
-    const config = read(`accounts { SHOP: {
-      users: [{user: a, password: b}]
-      jetstream: enabled
-      limits { max_connections: 3, max_subs: 4, max_payload: 5 }
-    } }`);
-    expect(config.users.users).toEqual([{ name: 'a', password: 'b' }]);
-    expect(config.limits).toMatchObject({
-      connectionsMax: 3,
-      subscriptionsPerConnectionMax: 4,
-      payloadBytesMax: 5,
+  it('takes users, limits and quotas of accounts', () => {
+    const config = read(`accounts {
+      SHOP: {
+        users: [{user: a, password: b}]
+        jetstream: { max_mem: -1, max_file: 2K, max_streams: 3, max_consumers: 4 }
+        limits { max_connections: 3, max_subs: 4, max_payload: 5 }
+      }
+      BANK {
+        default_permissions { publish: x }
+        users: [{user: c, password: d}, {user: e, password: f, permissions { publish: y }}]
+        jetstream: enabled
+      }
+      PARK { jetstream: disabled }
+    }
+    authorization { users: [{user: g, password: h}] }`);
+    const may = (subject: string): object => ({
+      publish: { allow: [subject] },
+      subscribe: { allow: ['>'] },
+      inboxes: 'listed',
     });
+    expect(config.users.users).toEqual([
+      { name: 'a', password: 'b', account: 'SHOP' },
+      { name: 'c', password: 'd', account: 'BANK', permissions: may('x') },
+      { name: 'e', password: 'f', account: 'BANK', permissions: may('y') },
+      { name: 'g', password: 'h' },
+    ]);
+    expect(config.limits).toEqual({});
+    expect(config.accounts).toEqual([
+      {
+        name: 'SHOP',
+        limits: {
+          connectionsMax: 3,
+          connectionsPerIdentityMax: 3,
+          connectionsPerAddressMax: 3,
+          subscriptionsPerConnectionMax: 4,
+          payloadBytesMax: 5,
+        },
+        quota: { storageBytesMax: 2_000, streamsMax: 3, consumersMax: 4 },
+      },
+      { name: 'BANK', limits: {}, quota: {} },
+      { name: 'PARK', limits: {}, quota: null },
+    ]);
   });
 
   it.each([
@@ -132,7 +163,20 @@ describe('a configuration file of nats-server’s form', () => {
     ['websocket { no_tls: true, compression: true }', '"websocket.compression"'],
     ['jetstream: enabled', 'wants a block with store_dir'],
     ['jetstream { store_dir: x, max_file: 1G }', '"jetstream.max_file" is not supported here'],
-    ['accounts { A {}, B {} }', '"accounts.B" is a second account'],
+    ['accounts { $SYS {} }', '"accounts.$SYS" is an account that cannot be set up here'],
+    ['accounts { "A.B" {} }', 'must be a name of letters'],
+    ['accounts { A { imports: [] } }', '"accounts.A.imports" is not supported here'],
+    ['accounts { A { mappings {} } }', '"accounts.A.mappings" is not supported here'],
+    ['accounts { A { jetstream: maybe } }', 'must be enabled, disabled or a block with limits'],
+    [
+      'accounts { A { jetstream { max_bytes_required: true } } }',
+      '"accounts.A.jetstream.max_bytes_required" is not supported here',
+    ],
+    ['system_account: A', '"system_account" is not supported here'],
+    [
+      'accounts { A { users: [{user: a, pass: b}] }, B { users: [{user: a, pass: c}] } }',
+      'the user "a" is there twice',
+    ],
     ['accounts { A { exports: [] } }', '"accounts.A.exports" is not supported here'],
     ['tls { cert_file: nope, key_file: nope }', '"tls.cert_file" cannot be read'],
     ['tls { verify: true }', '"tls.verify" is not supported here'],

@@ -42,6 +42,11 @@ export interface ConatIdentity {
    * account. Permissions are still about the broker's subjects. See RootedSpace.
    */
   readonly rootedIn?: string;
+  /**
+   * The account of nats-server's form that it belongs to: a subject space of its own, see
+   * `Broker.addAccount`. Absent: the broker's own space.
+   */
+  readonly account?: string;
   /** An account that came with a token for this project alone. */
   readonly onlyProject?: string;
   /** Milliseconds since the epoch; the connection is cut then. */

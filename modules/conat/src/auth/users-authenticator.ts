@@ -3,6 +3,9 @@ import { Authenticator, type ConnectRequest } from './authenticator.js';
 import type { ConatIdentity, ConatPermissions } from './identity.js';
 import { provenNkey, sameSecret } from './proofs.js';
 
+/** Who comes in where nobody has to show anything. */
+export const anyone = 'anyone';
+
 /** One who may come in: by name and password, or by an nkey. */
 export interface ServerUser {
   readonly name?: string;
@@ -11,6 +14,8 @@ export interface ServerUser {
   readonly nkey?: string;
   /** Default: what {@link UsersOptions.permissions} says. */
   readonly permissions?: ConatPermissions;
+  /** Its account; default: the broker's own space. */
+  readonly account?: string;
 }
 
 export interface UsersOptions {
@@ -39,7 +44,7 @@ export class UsersAuthenticator extends Authenticator {
   async authenticate(request: ConnectRequest): Promise<ConatIdentity | null> {
     const { users, token, permissions, nobody } = this.options;
     const { options } = request;
-    if (!this.required && nobody === undefined) return { name: 'anyone', permissions };
+    if (!this.required && nobody === undefined) return { name: anyone, permissions };
     if (options.nkey !== undefined) {
       const nkey = provenNkey(request);
       const user = nkey === null ? undefined : users.find((one) => one.nkey === nkey);
@@ -60,10 +65,11 @@ export class UsersAuthenticator extends Authenticator {
   }
 
   private identity(
-    { permissions = this.options.permissions }: ServerUser,
+    { permissions = this.options.permissions, account }: ServerUser,
     name: string,
   ): ConatIdentity {
-    return { name: tokenOf(name), permissions };
+    const identity = { name: tokenOf(name), permissions };
+    return account === undefined ? identity : { ...identity, account };
   }
 }
 

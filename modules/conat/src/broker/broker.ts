@@ -47,6 +47,9 @@ export interface BrokerOptions {
   readonly fabric?: Fabric;
 }
 
+/** A broker's own space in nats-server's words. */
+export const globalAccount = '$G';
+
 /** What a broker says of itself. */
 export interface BrokerFacts {
   readonly id: string;
@@ -69,7 +72,8 @@ export type RevocationReason = 'revoked' | 'expired';
  */
 export class Broker implements ConnectionHost, InternalHost, FabricHost {
   readonly limits: BrokerLimits;
-  readonly metrics: BrokerMetrics = newBrokerMetrics();
+  /** Of all accounts together. */
+  readonly metrics: BrokerMetrics;
   readonly fabric: Fabric;
   private readonly serverId = `N${base32(randomBytes(55))}`;
   private readonly sublist: Sublist<Subscription>;
@@ -81,6 +85,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   private lastId = 0;
   private announced: Readonly<Record<string, unknown>> = {};
   private draining: Promise<void> | null = null;
+  private readonly accounts = new Map<string, Broker>();
   private readonly closers: (() => Promise<void>)[] = [];
   private clockMs = 0;
   /** Identities revoked or changed while somebody was being authenticated. */
@@ -88,8 +93,13 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   private changeCount = 0;
   private identifying = 0;
 
-  constructor(private readonly options: BrokerOptions) {
+  /** @param server whose account this is, see {@link Broker.addAccount} */
+  constructor(
+    private readonly options: BrokerOptions,
+    private readonly server?: Broker,
+  ) {
     this.limits = BrokerLimits.parse(options.limits ?? {});
+    this.metrics = server?.metrics ?? newBrokerMetrics();
     this.registry = new ConnectionRegistry(this.limits);
     this.sublist = new Sublist(this.limits.matchCacheMax);
     this.fabric = options.fabric ?? new InProcessFabric();
@@ -100,8 +110,35 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     return this.registry.size;
   }
 
+  /** In all accounts. */
   get subscriptionCount(): number {
-    return this.sublist.size;
+    return this.spaces().reduce((sum, { sublist }) => sum + sublist.size, 0);
+  }
+
+  /**
+   * An account as nats-server's: a space of subjects of its own, for the identities that name it.
+   * Its clients come in through this broker, and count there, too.
+   * @param limits those of an account: connections, and of each subscriptions and payload
+   */
+  addAccount(name: string, limits: BrokerLimitsInput): Broker {
+    if (this.fabric.status) throw new TypeError('a broker with a fabric has no accounts');
+    const all = { ...this.options.limits, ...limits };
+    const account = new Broker({ ...this.options, limits: all }, this);
+    this.accounts.set(name, account);
+    return account;
+  }
+
+  /** The space of an account; undefined when there is none of this name. */
+  space(account: string): Broker | undefined {
+    return account === globalAccount ? this : this.accounts.get(account);
+  }
+
+  private spaces(): Broker[] {
+    return [this, ...this.accounts.values()];
+  }
+
+  private ofIdentity(name: string): BrokerClient[] {
+    return this.spaces().flatMap(({ registry }) => registry.ofIdentity(name));
   }
 
   /** Takes a new client and greets it with INFO. */
@@ -122,7 +159,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   /** Cuts every connection of an identity and tells it why. @returns how many there were */
   disconnect(identityName: string, reason: RevocationReason = 'revoked'): number {
     this.changed(identityName);
-    const connections = this.registry.ofIdentity(identityName);
+    const connections = this.ofIdentity(identityName);
     for (const connection of connections) {
       if (reason === 'revoked') {
         connection.refuse(protocolTexts.authenticationRevoked, 'revoked');
@@ -143,7 +180,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     permissions: ConatPermissions | ((identity: ConatIdentity) => ConatPermissions | null),
   ): number {
     this.changed(identityName);
-    const connections = this.registry.ofIdentity(identityName);
+    const connections = this.ofIdentity(identityName);
     for (const connection of connections) {
       const { identity } = connection;
       const own =
@@ -161,7 +198,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
 
   /** Names of the identities that are connected now. */
   identityNames(): string[] {
-    return this.registry.identityNames();
+    return this.spaces().flatMap(({ registry }) => registry.identityNames());
   }
 
   /** All connections as they are now. */
@@ -272,9 +309,18 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     if (this.identifying > 0) this.changes.set(identityName, this.changeCount);
   }
 
-  admit(connection: BrokerClient, identity: ConatIdentity): IdentityRates | null {
-    if (!this.fabric.admits(connection)) return null;
-    return this.registry.admit(connection, identity.name, this.nowMs());
+  homeOf({ account }: ConatIdentity): Broker | null {
+    return account === undefined ? this : (this.accounts.get(account) ?? null);
+  }
+
+  admit(connection: BrokerClient, identity: ConatIdentity): IdentityRates | string {
+    if (this.server && !this.registry.add(connection)) {
+      return protocolTexts.maximumAccountConnections;
+    }
+    const rates = this.fabric.admits(connection)
+      ? this.registry.admit(connection, identity.name, this.nowMs())
+      : null;
+    return rates ?? protocolTexts.maximumConnections;
   }
 
   subscribed(subscription: Subscription): void {
@@ -405,8 +451,9 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
 
   closed(connection: BrokerClient, reason: CloseReason, open: boolean): void {
     if (!this.registry.remove(connection, open)) return;
-    this.metrics.closed[reason] = (this.metrics.closed[reason] ?? 0) + 1;
     this.fabric.left(connection);
+    if (this.server) return; // which counts it
+    this.metrics.closed[reason] = (this.metrics.closed[reason] ?? 0) + 1;
   }
 
   left(connection: BrokerClient): void {
@@ -414,12 +461,15 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   }
 
   flush(): void {
+    // Its clients' output waits there.
+    if (this.server) return this.server.flush();
     const batch = this.unflushed;
     this.unflushed = [];
     for (const connection of batch) connection.flush();
   }
 
   info(connection: BrokerClient, connectInfo: boolean): string {
+    const account = connection.identity?.account;
     const info = {
       server_id: this.serverId,
       server_name: this.options.name ?? 'conat',
@@ -431,12 +481,13 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
       headers: true,
       ...(this.options.authenticator.required ? { auth_required: true } : {}),
       ...(connection.transport.tlsRequired ? { tls_required: true } : {}),
-      max_payload: this.limits.payloadBytesMax,
+      max_payload: connection.payloadBytesMax,
       client_id: connection.id,
       client_ip: connection.peer,
       nonce: connection.nonce,
       ...this.announced,
       ...(connectInfo ? { connect_info: true } : {}),
+      ...(connectInfo && account !== undefined ? { remote_account: account } : {}),
       ...(this.draining ? { ldm: true } : {}),
     };
     return `INFO ${JSON.stringify(info)} \r\n`;

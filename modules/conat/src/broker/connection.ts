@@ -53,6 +53,8 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   /** The answer to CONNECT (INFO behind the first PONG) was given. */
   private greeted = false;
   private rates: IdentityRates | null = null;
+  /** Where its subjects are: the broker itself, or an account's. */
+  private home: ConnectionHost;
   private operations: TokenBucket | null = null;
   /** As its first CONNECT said. */
   hearsItself = true;
@@ -70,6 +72,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     readonly id: number,
   ) {
     const { limits } = broker;
+    this.home = broker;
     this.shortSubject = Math.min(limits.subjectBytesMax, limits.subjectTokensMax * 2 - 1);
     this.parser = new Parser(this, limits.controlLineBytesMax, limits.payloadBytesMax);
     this.brake = new ReadingBrake(transport, this.parser);
@@ -88,6 +91,10 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   get traceAs(): TracedListener {
     return { kind: 'client', id: this.id, name: this.options.name };
+  }
+
+  get payloadBytesMax(): number {
+    return this.parser.payloadBytesMax;
   }
 
   get isReady(): boolean {
@@ -208,7 +215,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     }
     if (this.greeted) {
       this.pingsUnsettled += 1;
-      this.broker.settled(this, this.settled);
+      this.home.settled(this, this.settled);
     } else {
       this.greeted = true;
       this.write('PONG\r\n');
@@ -265,6 +272,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
       address: transport.peer,
       port: transport.peerPort ?? 0,
       identity: this.identity?.name ?? '',
+      account: this.identity?.account ?? '',
       name: options.name,
       lang: options.lang,
       version: options.version,
@@ -317,15 +325,20 @@ export class ClientConnection implements TrafficConnection, ParserSink {
       peer: this.peer,
     });
     if (this.isClosed) return;
-    if (!identity) {
+    const home = identity && this.broker.homeOf(identity);
+    if (!home) {
       this.refuseEarly();
       return;
     }
     this.hearsItself = this.options.echo;
-    if (!(this.rates = this.broker.admit(this, identity))) {
-      this.refuse(protocolTexts.maximumConnections, 'maximum connections exceeded');
+    this.home = home;
+    const rates = home.admit(this, identity);
+    if (typeof rates === 'string') {
+      this.refuse(rates, 'maximum connections exceeded');
       return;
     }
+    this.rates = rates;
+    this.parser.payloadBytesMax = Math.min(this.payloadBytesMax, home.limits.payloadBytesMax);
     this.applyIdentity(identity);
     const { operationsPerSecondMax } = this.broker.limits;
     this.operations = new TokenBucket(operationsPerSecondMax, this.broker.nowMs());
@@ -338,7 +351,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   private applyIdentity(identity: ConatIdentity): void {
     this.identity = identity;
-    this.traffic = new ConnectionTraffic(this.broker, this, identity, this.traffic ?? undefined);
+    this.traffic = new ConnectionTraffic(this.home, this, identity, this.traffic ?? undefined);
     this.watchExpiry(identity.expiresAt);
   }
 
@@ -450,6 +463,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     this.parser.stop();
     this.writer.discard();
     this.traffic?.end();
+    if (this.home !== this.broker) this.home.closed(this, reason, false);
     this.broker.closed(this, reason, open);
   }
 }

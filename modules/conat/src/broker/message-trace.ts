@@ -122,7 +122,7 @@ export class MessageTrace {
     this.ingress = {
       ...entry('in'),
       ...shown(from),
-      acc: asker.rootedIn ?? '$G',
+      acc: asker.rootedIn ?? asker.account ?? '$G',
       subj: subject,
     };
     this.events = [this.ingress];

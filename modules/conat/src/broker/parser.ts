@@ -83,7 +83,8 @@ export class Parser {
   constructor(
     private readonly sink: ParserSink,
     private readonly controlLineBytesMax: number,
-    private readonly payloadBytesMax: number,
+    /** Larger messages are a violation. */
+    public payloadBytesMax: number,
   ) {}
 
   get carriedBytes(): number {

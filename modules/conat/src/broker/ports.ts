@@ -103,6 +103,8 @@ export interface ConnectionView {
   readonly port: number;
   /** The identity; '' before it is known. */
   readonly identity: string;
+  /** Its account; '' in the broker's own space. */
+  readonly account: string;
   /** What the client says of itself. */
   readonly name: string;
   readonly lang: string;
@@ -128,6 +130,8 @@ export interface BrokerClient extends Connection, Listener, Speaker {
   readonly transport: Transport;
   /** It is ready, and said in CONNECT that it takes INFO at any time. */
   readonly takesInfo: boolean;
+  /** Largest message that it may send; its account may allow less than the broker. */
+  readonly payloadBytesMax: number;
   /** Bytes that this connection keeps: input that is not whole, output that was not taken. */
   readonly keptBytes: number;
   view(): ConnectionView;
@@ -145,8 +149,10 @@ export interface ConnectionHost {
   /** Time of the current tick: one look at the clock for many messages. */
   nowMs(): number;
   identify(request: ConnectRequest): Promise<ConatIdentity | null>;
-  /** Null when the identity has as many connections as it may. */
-  admit(client: BrokerClient, identity: ConatIdentity): IdentityRates | null;
+  /** Where an identity's subjects are; null when there is no such place. */
+  homeOf(identity: ConatIdentity): ConnectionHost | null;
+  /** What is said when there are as many connections as there may be, or what it may do. */
+  admit(client: BrokerClient, identity: ConatIdentity): IdentityRates | string;
   /** @param connectInfo the answer to CONNECT, for clients that know it */
   info(client: BrokerClient, connectInfo: boolean): string;
   subscribed(subscription: Subscription): void;

@@ -3,6 +3,7 @@ export const protocolTexts = {
   unknownOperation: 'Unknown Protocol Operation',
   maximumPayload: 'Maximum Payload Violation',
   maximumControlLine: 'maximum control line exceeded',
+  maximumAccountConnections: 'maximum account active connections exceeded',
   maximumConnections: 'maximum connections exceeded',
   maximumSubscriptions: 'maximum subscriptions exceeded',
   /** Not one of nats-server's, which answers any number of PINGs. */

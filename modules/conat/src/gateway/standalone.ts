@@ -49,6 +49,8 @@ export interface StandaloneServer {
   close(drainDeadlineMs?: number): Promise<void>;
 }
 
+const loopback = '127.0.0.1';
+
 interface Door {
   readonly url: string;
   readonly port: number;
@@ -73,6 +75,11 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
     at &&
     new MonitoringServer(() => ({
       ...{ broker, jetStream, startedAtMs, tcp, http: at },
+      webSocket: door && {
+        host: options.host ?? loopback,
+        port: door.port,
+        tls: options.tls !== undefined,
+      },
       tlsRequired: options.tcp?.tls !== undefined,
       ...(storeDir !== undefined && { storeDir }),
     })).server;
@@ -96,7 +103,7 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
 }
 
 async function openWebSocketDoor(options: StandaloneOptions): Promise<Door> {
-  const { broker, host = '127.0.0.1', path = '/conat', tls } = options;
+  const { broker, host = loopback, path = '/conat', tls } = options;
   const sockets = brokerWebSocketServer(broker);
   const dispatcher = new UpgradeDispatcher();
   dispatcher.register(path, upgradeTo(sockets));

@@ -35,7 +35,7 @@ export class AccountDoor {
   constructor(
     readonly handle: number,
     readonly account: JetStreamAccount,
-    private readonly client: InternalClient,
+    readonly client: InternalClient,
     private readonly ports: DoorPorts,
   ) {
     const { apiPrefix, ackPrefix, flowControlPrefix } = account;

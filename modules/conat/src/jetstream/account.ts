@@ -16,6 +16,18 @@ export interface JetStreamAccount {
   readonly flowControlPrefix: string;
   /** The SQLite file. */
   readonly file: string;
+  /** Default: what the file's place in the file system allows. */
+  readonly quota?: JetStreamQuota;
+}
+
+/** As nats-server's limits of an account; what is left out has none. */
+export interface JetStreamQuota {
+  /** Of streams with `storage: memory`, which are counted apart. */
+  readonly memoryBytesMax?: number;
+  readonly storageBytesMax?: number;
+  readonly streamsMax?: number;
+  /** Of each stream. */
+  readonly consumersMax?: number;
 }
 
 /** The account of a project, whose store lies at `file`. */
@@ -31,8 +43,9 @@ export function projectAccount(projectId: string, file: string): JetStreamAccoun
 }
 
 /** The account of a whole network: JetStream where every NATS client expects it. */
-export function rootAccount(id: string, file: string): JetStreamAccount {
+export function rootAccount(id: string, file: string, quota?: JetStreamQuota): JetStreamAccount {
   return {
+    ...(quota && { quota }),
     id,
     subjectPrefix: '',
     apiPrefix: '$JS.API.',

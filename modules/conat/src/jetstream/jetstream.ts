@@ -6,6 +6,7 @@ import { brokerRegistry } from '../metrics/broker-registry.js';
 import { registerJetStream } from '../metrics/jetstream-registry.js';
 import type { JetStreamAccount } from './account.js';
 import { AccountDoor, type AccountStatus } from './account-door.js';
+import { refuseJetStream } from './disabled-account.js';
 import { apiLevel } from './engine/api-level.js';
 import type { EngineInput, OutgoingMessage } from './engine/engine-io.js';
 import { JetStreamCounters } from './jetstream-counters.js';
@@ -48,7 +49,7 @@ const openAtOnce = 64;
  */
 export class JetStream implements RunnerListener {
   readonly counters = new JetStreamCounters();
-  private readonly client: InternalClient;
+  private readonly clients = new Map<Broker, InternalClient>();
   private readonly runner: AccountRunner;
   private readonly logger: Logger;
   private readonly byId = new Map<string, AccountDoor>();
@@ -57,10 +58,9 @@ export class JetStream implements RunnerListener {
   private lastHandle = 0;
   private lastCommand = 0;
 
-  constructor(options: JetStreamOptions) {
+  constructor(private readonly options: JetStreamOptions) {
     const { broker, threads = defaultThreads(), synchronous = 'full' } = options;
     this.logger = options.logger ?? createLogger('jetstream', 'warn');
-    this.client = broker.internal('jetstream');
     const runnerOptions = { limits: { ...runnerLimits, ...options.limits }, synchronous };
     this.runner =
       threads === 0
@@ -83,12 +83,19 @@ export class JetStream implements RunnerListener {
     await Promise.all(Array.from({ length: openAtOnce }, openNext));
   }
 
-  /** Takes an account up; again does nothing. @param fenced it stays closed until `unfence` */
-  async open(account: JetStreamAccount, { fenced = false } = {}): Promise<AccountState> {
+  /**
+   * Takes an account up; again does nothing.
+   * @param fenced it stays closed until `unfence`
+   * @param broker whose clients it is for: the space of an account, see `Broker.addAccount`
+   */
+  async open(
+    account: JetStreamAccount,
+    { fenced = false, broker = this.options.broker } = {},
+  ): Promise<AccountState> {
     const known = this.byId.get(account.id);
     if (known) return known.state;
     this.lastHandle += 1;
-    const door = new AccountDoor(this.lastHandle, account, this.client, {
+    const door = new AccountDoor(this.lastHandle, account, this.clientOf(broker), {
       input: (input) => this.input(door, input),
     });
     this.byId.set(account.id, door);
@@ -127,6 +134,22 @@ export class JetStream implements RunnerListener {
     );
   }
 
+  /** Answers those of an account that may not use it as nats-server does. */
+  refuse(broker: Broker): void {
+    refuseJetStream(this.clientOf(broker));
+  }
+
+  /** The part of a broker's that hears and says everything for its accounts. */
+  private clientOf(broker: Broker): InternalClient {
+    let client = this.clients.get(broker);
+    if (!client) this.clients.set(broker, (client = broker.internal('jetstream')));
+    return client;
+  }
+
+  private flush(): void {
+    for (const client of this.clients.values()) client.flush();
+  }
+
   has(id: string): boolean {
     return this.byId.has(id);
   }
@@ -143,7 +166,7 @@ export class JetStream implements RunnerListener {
   private async endPulls(): Promise<void> {
     const doors = [...this.byId.values()];
     await Promise.allSettled(doors.map((door) => this.command(door, { kind: 'end-pulls' })));
-    this.client.flush();
+    this.flush();
   }
 
   /** Takes nothing more, writes what waits and closes all files. */
@@ -153,7 +176,7 @@ export class JetStream implements RunnerListener {
     for (const { reject } of this.waiting.values()) {
       reject(ConatErrors.ACCOUNT_UNUSABLE({ account: '', reason: 'the broker stops' }));
     }
-    this.client.close();
+    for (const client of this.clients.values()) client.close();
   }
 
   private input(door: AccountDoor, input: EngineInput): void {
@@ -161,7 +184,7 @@ export class JetStream implements RunnerListener {
     if (this.runner.input(door.handle, input)) return;
     this.counters.refused += 1;
     const answer = refusal(input, ConatErrors.ACCOUNT_BUSY());
-    if (answer) this.client.publish(answer);
+    if (answer) door.client.publish(answer);
   }
 
   private command(door: AccountDoor, what: AccountCommand): Promise<AccountState> {
@@ -178,12 +201,12 @@ export class JetStream implements RunnerListener {
 
   // What the runner says.
 
-  send(_account: number, message: OutgoingMessage): void {
-    this.client.publish(message);
+  send(account: number, message: OutgoingMessage): void {
+    this.byHandle.get(account)?.client.publish(message);
   }
 
   saidAll(): void {
-    this.client.flush();
+    this.flush();
   }
 
   listen(account: number, stream: string, subjects: readonly string[]): void {

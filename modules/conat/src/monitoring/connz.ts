@@ -1,3 +1,6 @@
+import { anyone } from '../auth/users-authenticator.js';
+import { globalAccount } from '../broker/broker.js';
+import { systemTime } from '../broker/system-time.js';
 import type { ConnectionView } from '../broker/ports.js';
 import { uptime, type Monitored } from './varz.js';
 
@@ -26,7 +29,10 @@ const orders: Readonly<Record<string, Order>> = {
 /** What is wrong with a page's query. */
 export class QueryError extends Error {}
 
-/** `/connz`: who is connected. `sort`, `limit`, `offset`, `subs=1`, `cid` and `auth=1` as there. */
+/**
+ * `/connz`: who is connected. `sort`, `limit`, `offset`, `subs=1`, `cid`, `acc` and `auth=1` as
+ * there. Those who have left are not remembered.
+ */
 export function connz({ broker }: Monitored, query: URLSearchParams): object {
   const sort = query.get('sort') ?? 'cid';
   const order = Object.hasOwn(orders, sort) ? orders[sort] : undefined;
@@ -34,12 +40,19 @@ export function connz({ broker }: Monitored, query: URLSearchParams): object {
   const limit = number(query, 'limit', limitDefault) || limitDefault;
   const offset = number(query, 'offset', 0);
   const cid = number(query, 'cid', 0);
-  const all = broker.connections().filter(({ id }) => cid === 0 || id === cid);
+  if (['1', 'closed'].includes(query.get('state')?.toLowerCase() ?? '')) {
+    throw new QueryError('closed connections are not remembered');
+  }
+  const wanted = query.get('acc');
+  const all = broker
+    .connections()
+    .filter(({ id }) => cid === 0 || id === cid)
+    .filter((view) => wanted === null || accountOf(view) === wanted);
   const page = all.sort(order).slice(offset, offset + limit);
   const nowMs = Date.now();
   return {
     server_id: broker.facts().id,
-    now: new Date(nowMs).toISOString(),
+    now: systemTime(),
     num_connections: page.length,
     total: all.length,
     offset,
@@ -47,6 +60,8 @@ export function connz({ broker }: Monitored, query: URLSearchParams): object {
     connections: page.map((view) => shown(view, nowMs, query)),
   };
 }
+
+const accountOf = ({ account }: ConnectionView): string => account || globalAccount;
 
 function shown(view: ConnectionView, nowMs: number, query: URLSearchParams): object {
   const { roundTripMs, subscriptions } = view;
@@ -70,7 +85,11 @@ function shown(view: ConnectionView, nowMs: number, query: URLSearchParams): obj
     ...(view.name !== '' && { name: view.name }),
     ...(view.lang !== '' && { lang: view.lang }),
     ...(view.version !== '' && { version: view.version }),
-    ...(isSet(query, 'auth') && { authorized_user: view.identity, account: '$G' }),
+    ...(isSet(query, 'auth') && {
+      ...(view.identity !== anyone && { authorized_user: view.identity }),
+      ...(view.account !== '' && { account: view.account }),
+      name_tag: accountOf(view),
+    }),
     ...(isSet(query, 'subs') && {
       subscriptions_list: subscriptions.map((text) => Buffer.from(text, 'latin1').toString()),
     }),
@@ -80,7 +99,7 @@ function shown(view: ConnectionView, nowMs: number, query: URLSearchParams): obj
 export const isSet = (query: URLSearchParams, key: string): boolean =>
   ['1', 'true', 't', 'detail'].includes(query.get(key)?.toLowerCase() ?? '');
 
-function number(query: URLSearchParams, key: string, otherwise: number): number {
+export function number(query: URLSearchParams, key: string, otherwise: number): number {
   const text = query.get(key);
   if (text === null || text === '') return otherwise;
   if (!/^\d{1,15}$/.test(text)) throw new QueryError(`${key} must be a number, not "${text}"`);

@@ -1,11 +1,16 @@
 import type { InternalClient } from '../broker/internal-client.js';
 import type { JetStreamAccount } from '../jetstream/account.js';
-import { isSet } from './connz.js';
-import type { Monitored } from './varz.js';
+import { systemTime } from '../broker/system-time.js';
+import { globalAccount } from '../broker/broker.js';
+import type { Broker } from '../broker/broker.js';
+import { apiLevel } from '../jetstream/engine/api-level.js';
+import { isSet, number } from './connz.js';
+import { jetStreamConfig, type Monitored } from './varz.js';
 
 const answerDeadlineMs = 5_000;
 /** Accounts and streams that one page asks for. */
 const pagesMax = 100;
+const accountsDefault = 1_024;
 
 type Json = Record<string, unknown>;
 
@@ -16,14 +21,18 @@ interface Totals extends Json {
   reserved_storage: number;
 }
 
-/** Asks accounts as a client would. */
+/** Asks one account as a client would. */
 class ApiAsker {
   private lastReply = 0;
 
-  constructor(private readonly client: InternalClient) {}
+  constructor(
+    private readonly client: InternalClient,
+    private readonly account: JetStreamAccount,
+  ) {}
 
   /** The answer, or null when there is none. */
-  ask({ apiPrefix, id }: JetStreamAccount, what: string, body: Json = {}): Promise<Json | null> {
+  ask(what: string, body: Json = {}): Promise<Json | null> {
+    const { apiPrefix, id } = this.account;
     this.lastReply += 1;
     const reply = `_INBOX.${this.client.identity.name}.${id}.${this.lastReply}`;
     return new Promise((resolve) => {
@@ -44,10 +53,10 @@ class ApiAsker {
   }
 
   /** All pages of a list. */
-  async list(account: JetStreamAccount, what: string, key: string): Promise<Json[]> {
+  async list(what: string, key: string): Promise<Json[]> {
     const found: Json[] = [];
     for (let page = 0; page < pagesMax; page += 1) {
-      const answer = await this.ask(account, what, { offset: found.length });
+      const answer = await this.ask(what, { offset: found.length });
       const part = (answer?.[key] as Json[] | null | undefined) ?? [];
       found.push(...part);
       if (part.length === 0 || found.length >= Number(answer!.total)) break;
@@ -56,39 +65,57 @@ class ApiAsker {
   }
 }
 
-/** `/jsz`: streams and consumers. `accounts`, `streams`, `consumers`, `config` and `acc` as there. */
+/**
+ * `/jsz`: streams and consumers. `accounts`, `streams`, `consumers`, `config`, `acc`, `limit` and
+ * `offset` as there; the counts are of all accounts.
+ */
 export async function jsz(monitored: Monitored, query: URLSearchParams): Promise<Json> {
   const { broker, jetStream, storeDir } = monitored;
-  const head = { server_id: broker.facts().id, now: new Date().toISOString() };
+  const head = { server_id: broker.facts().id, now: systemTime() };
   if (!jetStream) return { ...head, disabled: true, ...noTotals(), ...counts([]) };
-  const client = broker.internal('monitoring');
+  const accounts = jetStream.accounts();
+  const details: AccountDetail[] = [];
+  for (const account of accounts) details.push(await inside(monitored, account, query));
+  const wanted = query.get('acc');
+  const named = details.filter(({ shown }) => wanted === null || shown.name === wanted);
+  const showsAccounts =
+    wanted !== null || ['accounts', 'streams', 'consumers'].some((key) => isSet(query, key));
+  const from = number(query, 'offset', 0);
+  named.sort((a, b) => (String(a.shown.name) < String(b.shown.name) ? -1 : 1));
+  const page = named.slice(from, from + (number(query, 'limit', accountsDefault) || Infinity));
+  return {
+    ...head,
+    config: jetStreamConfig(storeDir),
+    limits: {},
+    ...sum(details.map(({ totals }) => totals)),
+    accounts: accounts.length,
+    ha_assets: 0,
+    api: {
+      level: apiLevel,
+      total: details.reduce((total, { api }) => total + Number(api?.total ?? 0), 0),
+      errors: details.reduce((total, { api }) => total + Number(api?.errors ?? 0), 0),
+    },
+    ...counts(details),
+    ...(showsAccounts && page.length > 0 && { account_details: page.map(({ shown }) => shown) }),
+    total: accounts.length,
+  };
+}
+
+async function inside(
+  { broker }: Monitored,
+  account: JetStreamAccount,
+  query: URLSearchParams,
+): Promise<AccountDetail> {
+  const client = (broker.space(account.id) ?? broker).internal('monitoring');
   try {
-    const asker = new ApiAsker(client);
-    const wanted = query.get('acc');
-    const accounts = jetStream.accounts().filter(({ id }) => wanted === null || id === wanted);
-    const details: AccountDetail[] = [];
-    for (const account of accounts) details.push(await detailOf(asker, account, query));
-    const showsAccounts = ['accounts', 'streams', 'consumers'].some((key) => isSet(query, key));
-    return {
-      ...head,
-      config: { max_memory: -1, max_storage: -1, store_dir: storeDir ?? '' },
-      limits: {},
-      ...sum(details.map(({ totals }) => totals)),
-      accounts: accounts.length,
-      ha_assets: 0,
-      api: {
-        level: 0,
-        total: jetStream.counters.requests,
-        errors: 0,
-        ...details[0]?.api,
-      },
-      ...counts(details),
-      ...(showsAccounts && { account_details: details.map(({ shown }) => shown) }),
-    };
+    return await detailOf(new ApiAsker(client, account), nameOf(account, broker), query);
   } finally {
     client.close();
   }
 }
+
+const nameOf = ({ id, subjectPrefix }: JetStreamAccount, broker: Broker): string =>
+  subjectPrefix === '' && !broker.space(id) ? globalAccount : id;
 
 interface AccountDetail {
   readonly totals: Totals;
@@ -99,17 +126,17 @@ interface AccountDetail {
 
 async function detailOf(
   asker: ApiAsker,
-  account: JetStreamAccount,
+  accountName: string,
   query: URLSearchParams,
 ): Promise<AccountDetail> {
-  const info = await asker.ask(account, 'INFO');
-  const streams = await asker.list(account, 'STREAM.LIST', 'streams');
+  const info = await asker.ask('INFO');
+  const streams = await asker.list('STREAM.LIST', 'streams');
   const withStreams = isSet(query, 'streams') || isSet(query, 'consumers');
   const shownStreams: Json[] = [];
   for (const { config, created, state } of withStreams ? streams : []) {
     const { name } = config as { name: string };
     const consumers = isSet(query, 'consumers')
-      ? await asker.list(account, `CONSUMER.LIST.${name}`, 'consumers')
+      ? await asker.list(`CONSUMER.LIST.${name}`, 'consumers')
       : null;
     shownStreams.push({
       name,
@@ -128,12 +155,13 @@ async function detailOf(
       consumers: Number((state as Json).consumer_count ?? 0),
     })),
     shown: {
-      name: account.subjectPrefix === '' ? '$G' : account.id,
-      id: account.subjectPrefix === '' ? '$G' : account.id,
+      name: accountName,
+      id: accountName,
       ...totals,
+      ...reservedFor(info),
       accounts: 0,
       ha_assets: 0,
-      api: info?.api ?? {},
+      api: { total: 0, errors: 0, ...(info?.api as Json | undefined), level: 0 },
       ...(withStreams && { stream_detail: shownStreams }),
     },
   };
@@ -150,6 +178,13 @@ function totalsOf(info: Json | null): Totals {
   const totals = noTotals();
   for (const key of Object.keys(totals)) totals[key] = Number(info?.[key] ?? 0);
   return totals;
+}
+
+/** As there: what the account may have is reserved for it, and no limit is -1 without its sign. */
+function reservedFor(info: Json | null): Json {
+  const { max_memory = -1, max_storage = -1 } = (info?.limits ?? {}) as Record<string, number>;
+  const unsigned = (limit: number): number => (limit < 0 ? 2 ** 64 : limit);
+  return { reserved_memory: unsigned(max_memory), reserved_storage: unsigned(max_storage) };
 }
 
 function sum(all: readonly Totals[]): Totals {

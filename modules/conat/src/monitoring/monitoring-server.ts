@@ -1,19 +1,22 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connz, QueryError } from './connz.js';
+import { connz, isSet, QueryError } from './connz.js';
 import { jsz } from './jsz.js';
 import { varz, type Monitored } from './varz.js';
 
 const jsonType = 'application/json';
 
+interface Page {
+  readonly status: number;
+  readonly body: object;
+}
+
+const unavailable = (error: string): Page => ({
+  status: 503,
+  body: { status: 'unavailable', status_code: 503, error },
+});
+
 /** The state of the server in nats-server's words, and the status that goes with it. */
-function healthz({ broker, jetStream }: Pick<Monitored, 'broker' | 'jetStream'>): {
-  status: number;
-  body: object;
-} {
-  const unavailable = (error: string): { status: number; body: object } => ({
-    status: 503,
-    body: { status: 'unavailable', status_code: 503, error },
-  });
+function healthz({ broker, jetStream }: Pick<Monitored, 'broker' | 'jetStream'>): Page {
   if (broker.facts().draining) return unavailable('the server is shutting down');
   const damaged = jetStream?.status().find(({ state }) => state === 'quarantined');
   if (damaged) return unavailable(`JetStream account '${damaged.id}' was put aside: damaged`);
@@ -60,10 +63,7 @@ export class MonitoringServer {
     response.end(JSON.stringify(body, null, 2));
   }
 
-  private async page(
-    path: string,
-    query: URLSearchParams,
-  ): Promise<{ status: number; body: object }> {
+  private async page(path: string, query: URLSearchParams): Promise<Page> {
     const monitored = this.monitored();
     if (path === '/varz') {
       const stats = await jsz(monitored, new URLSearchParams());
@@ -71,7 +71,11 @@ export class MonitoringServer {
     }
     if (path === '/connz') return { status: 200, body: connz(monitored, query) };
     if (path === '/jsz') return { status: 200, body: await jsz(monitored, query) };
-    if (path === '/healthz') return healthz(monitored);
+    if (path === '/healthz') {
+      const wantsJetStream = ['js-enabled-only', 'js-enabled'].some((key) => isSet(query, key));
+      if (wantsJetStream && !monitored.jetStream) return unavailable('JetStream not enabled');
+      return healthz(monitored);
+    }
     return { status: 200, body: { pages: Object.keys(this.requests).slice(1) } };
   }
 }

@@ -1,5 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Broker } from '../broker/broker.js';
+import { systemTime } from '../broker/system-time.js';
+import { formatTime, msToNs } from '../jetstream/engine/times.js';
 import type { JetStream } from '../jetstream/jetstream.js';
 
 const nsPerMs = 1e6;
@@ -12,6 +14,11 @@ export interface Monitored {
   /** Where streams are kept. */
   readonly storeDir?: string;
   readonly tlsRequired: boolean;
+  readonly webSocket: {
+    readonly host: string;
+    readonly port: number;
+    readonly tls: boolean;
+  } | null;
   readonly tcp: { readonly host: string; readonly port: number } | undefined;
   readonly http: { readonly host: string; readonly port: number };
 }
@@ -47,6 +54,7 @@ export function varz(
   const { limits, metrics } = broker;
   const facts = broker.facts();
   const nowMs = Date.now();
+  const stale = metrics.closed['stale connection'] ?? 0;
   const opened = Object.values(metrics.connectionsOpened).reduce((sum, count) => sum + count, 0);
   return {
     server_id: facts.id,
@@ -74,10 +82,10 @@ export function varz(
     gateway: {},
     leaf: {},
     mqtt: {},
-    websocket: {},
+    websocket: webSocketOf(monitored),
     jetstream: jetStreamOf(monitored, stats),
-    start: new Date(startedAtMs).toISOString(),
-    now: new Date(nowMs).toISOString(),
+    start: formatTime(msToNs(startedAtMs)),
+    now: systemTime(),
     uptime: uptime(nowMs - startedAtMs),
     mem: process.memoryUsage.rss(),
     cores: availableParallelism(),
@@ -92,22 +100,47 @@ export function varz(
     out_msgs: metrics.messagesOut,
     in_bytes: metrics.bytesIn,
     out_bytes: metrics.bytesOut,
+    in_client_msgs: metrics.messagesIn,
+    in_client_bytes: metrics.bytesIn,
+    out_client_msgs: metrics.messagesOut,
+    out_client_bytes: metrics.bytesOut,
     slow_consumers: metrics.slowConsumers,
-    slow_consumer_stats: { clients: metrics.slowConsumers, routes: 0, gateways: 0, leafs: 0 },
+    slow_consumer_stats: ofClients(metrics.slowConsumers),
+    stale_connections: stale,
+    stale_connection_stats: ofClients(stale),
+    stalled_clients: metrics.throttled,
     subscriptions: broker.subscriptionCount,
     http_req_stats: requests,
-    config_load_time: new Date(startedAtMs).toISOString(),
+    config_load_time: formatTime(msToNs(startedAtMs)),
   };
+}
+
+/** Nobody but clients comes here. */
+const ofClients = (clients: number): object => ({ clients, routes: 0, gateways: 0, leafs: 0 });
+
+function webSocketOf({ webSocket }: Monitored): object {
+  if (!webSocket) return {};
+  const { host, port, tls } = webSocket;
+  return { host, port, ...(!tls && { no_tls: true }) };
 }
 
 function jetStreamOf({ jetStream, storeDir }: Monitored, stats: JetStreamStats): object {
   if (!jetStream) return {};
   const { memory, storage, reserved_memory, reserved_storage, accounts, ha_assets, api } = stats;
   return {
-    config: { max_memory: -1, max_storage: -1, store_dir: storeDir ?? '' },
+    config: jetStreamConfig(storeDir),
     stats: { memory, storage, reserved_memory, reserved_storage, accounts, ha_assets, api },
   };
 }
+
+/** What is acknowledged is on the disk, and unknown keys of requests are refused. */
+export const jetStreamConfig = (storeDir = ''): object => ({
+  max_memory: -1,
+  max_storage: -1,
+  store_dir: storeDir,
+  sync_always: true,
+  strict: true,
+});
 
 /** Of one core, since the process began. */
 function cpuPercent(): number {

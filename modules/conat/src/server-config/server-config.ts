@@ -4,6 +4,7 @@ import type { ServerUser, UsersOptions } from '../auth/users-authenticator.js';
 import type { BrokerLimitsInput } from '../broker/limits.js';
 import { ConatErrors } from '../conat.errors.js';
 import type { TlsOptions } from '../gateway/tcp-listener.js';
+import { readAccounts, type AccountConfig } from './accounts.js';
 import { named, readSettings, type Setter, type SettingValue } from './conf-reader.js';
 import { parseNatsConf, type ConfMap } from './nats-conf.js';
 import { password, readPermissions, readUsers, unboundedUser } from './users.js';
@@ -24,6 +25,7 @@ export interface ServerConfig {
   readonly limits: BrokerLimitsInput;
   readonly drainMs?: number;
   readonly users: UsersOptions;
+  readonly accounts: readonly AccountConfig[];
 }
 
 /** Where the file's variables may come from. */
@@ -52,7 +54,7 @@ class ConfigReader {
   private drainMs: number | undefined;
   private limits: { -readonly [key in keyof BrokerLimitsInput]: BrokerLimitsInput[key] } = {};
   private users: ServerUser[] = [];
-  private account: string | undefined;
+  private accounts: readonly AccountConfig[] = [];
   private token: string | undefined;
   private permissions = unboundedUser;
   private nobody: SettingValue | undefined;
@@ -65,6 +67,10 @@ class ConfigReader {
   read(): ServerConfig {
     readSettings(this.parse(), this.settings());
     const { users, token, permissions, nobody, tls, name, drainMs } = this;
+    const twice = users.find(({ name, nkey }, at) =>
+      users.slice(0, at).some((one) => (nkey ?? name) === (one.nkey ?? one.name)),
+    );
+    if (twice) throw new Error(`the user "${twice.name ?? twice.nkey}" is there twice`);
     if (nobody && !users.some((user) => user.name === nobody.text())) {
       throw nobody.wrong('is not one of the users');
     }
@@ -74,6 +80,7 @@ class ConfigReader {
       monitoring: this.monitoring && { host: this.tcp.host, port: 8_222, ...this.monitoring },
       storeDir: this.storeDir,
       limits: this.limits,
+      accounts: this.accounts,
       users: {
         users,
         permissions,
@@ -106,7 +113,11 @@ class ConfigReader {
       websocket: (value) => this.readWebSocket(value),
       jetstream: (value) => this.readJetStream(value),
       authorization: (value) => this.readAuthorization(value),
-      accounts: (value) => this.readAccounts(value),
+      accounts: (value) => {
+        const { accounts, users: found } = readAccounts(value);
+        this.accounts = accounts;
+        this.users.push(...found);
+      },
       no_auth_user: (value) => (this.nobody = value),
       ...named(['lame_duck_duration'], (value) => (this.drainMs = value.ms())),
       ...this.limitSettings(),
@@ -205,36 +216,5 @@ class ConfigReader {
       if (this.users.length > 0) throw block.wrong('has both a user and a list of users');
       this.users.push({ name: user, password: pass });
     }
-  }
-
-  /** A broker here is one account: everybody in it shares its subjects and its streams. */
-  private readAccounts(block: SettingValue): void {
-    for (const account of block.named()) {
-      if (this.account !== undefined) {
-        throw account.wrong(`is a second account beside ${this.account}: run a broker for each`);
-      }
-      this.account = account.path;
-      account.each({
-        users: (value) => this.users.push(...readUsers(value)),
-        ...named(['default_permissions', 'default_permission'], (value) => {
-          this.permissions = readPermissions(value);
-        }),
-        ...named(['jetstream'], (value) => {
-          if (value.isMap) throw value.wrong('with limits of an account is not supported here');
-        }),
-        limits: (value) => this.readAccountLimits(value),
-      });
-    }
-  }
-
-  private readAccountLimits(block: SettingValue): void {
-    const { limits } = this;
-    block.each({
-      ...named(['max_connections', 'max_conn'], (value) => this.setConnections(value.count(1))),
-      ...named(['max_subscriptions', 'max_subs'], (value) => {
-        limits.subscriptionsPerConnectionMax = value.count(1);
-      }),
-      ...named(['max_payload', 'max_pay'], (value) => (limits.payloadBytesMax = value.count(1))),
-    });
   }
 }

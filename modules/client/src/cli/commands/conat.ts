@@ -1,12 +1,13 @@
 import { Option } from 'commander';
 import {
   Broker,
+  configuredBroker,
   JetStream,
   readServerConfig,
-  RootAccountDirectory,
+  openAccounts,
   serveBroker,
   StandaloneAuthenticator,
-  UsersAuthenticator,
+  type AccountConfig,
   type StandaloneOptions,
   type StandaloneServer,
 } from '@rookery/conat';
@@ -82,11 +83,11 @@ ${examples(
     )
     .action(
       cli.action<ServeOptions>(async (run, _, options) => {
-        const { serve, host, drainMs } =
+        const { serve, host, drainMs, accounts } =
           options.config === undefined
             ? await fromOptions(options)
             : fromFile(options, options.config, run.io.env);
-        const jetStream = await persistence(serve.broker, serve.storeDir);
+        const jetStream = await persistence(serve.broker, serve.storeDir, accounts);
         const server = await serveBroker({ ...serve, ...(jetStream && { jetStream }) });
         if (!serve.broker.facts().authRequired && !loopback.has(host)) {
           run.progress.step(`everybody who reaches ${host} may read and write everything`);
@@ -111,10 +112,14 @@ async function tokenOf(options: ServeOptions): Promise<string | undefined> {
 }
 
 /** Everything that was stored is read before the first client is let in. */
-async function persistence(broker: Broker, folder?: string): Promise<JetStream | null> {
+async function persistence(
+  broker: Broker,
+  folder: string | undefined,
+  accounts: readonly AccountConfig[],
+): Promise<JetStream | null> {
   if (folder === undefined) return null;
   const jetStream = new JetStream({ broker });
-  await jetStream.start(await new RootAccountDirectory(folder).list());
+  await openAccounts(jetStream, broker, folder, accounts);
   return jetStream;
 }
 
@@ -123,6 +128,7 @@ interface Serving {
   /** Where it listens for everybody to reach it. */
   readonly host: string;
   readonly drainMs: number;
+  readonly accounts: readonly AccountConfig[];
 }
 
 async function fromOptions(options: ServeOptions): Promise<Serving> {
@@ -146,6 +152,7 @@ async function fromOptions(options: ServeOptions): Promise<Serving> {
       ...(httpPort !== undefined && { monitoring: { host, port: httpPort } }),
     },
     host,
+    accounts: [],
     drainMs: (options.drain ?? drainSecondsDefault) * 1_000,
   };
 }
@@ -154,13 +161,10 @@ async function fromOptions(options: ServeOptions): Promise<Serving> {
 function fromFile(options: ServeOptions, file: string, env: NodeJS.ProcessEnv): Serving {
   if (options.token !== undefined) throw usageError('who may come in is said by --config alone');
   const config = readServerConfig(file, env);
-  const { tcp, webSocket, monitoring, storeDir, limits } = config;
-  const broker = new Broker({
-    authenticator: new UsersAuthenticator(config.users),
-    name: config.name ?? options.name,
-    limits,
-  });
+  const { tcp, webSocket, monitoring, storeDir } = config;
+  const broker = configuredBroker(config, options.name);
   return {
+    accounts: config.accounts,
     serve: {
       ...{ broker, tcp },
       ...(webSocket ?? { port: null }),

@@ -11,7 +11,7 @@ import type { ApiInput, EngineInput, Outbox } from './engine-io.js';
 import { Engine } from './engine.js';
 import { statusHeaders } from './headers.js';
 import { jsErrors } from './js-errors.js';
-import { streamsMax } from './limits.js';
+import { AccountQuota } from './quota.js';
 import type { ConsumerSet } from './parts.js';
 import { DirectGet } from './streams/direct-get.js';
 import { earlier, Expiry } from './streams/expiry.js';
@@ -20,18 +20,6 @@ import { Publisher } from './streams/publisher.js';
 import { SnapshotApi } from './streams/snapshot-api.js';
 import { checkLevel, StreamApi } from './streams/stream-api.js';
 import { StreamSet } from './streams/stream-set.js';
-
-/** Bytes have no limit but the account's quota on the disk. */
-const accountLimits = {
-  max_memory: -1,
-  max_storage: -1,
-  max_streams: streamsMax,
-  max_consumers: -1,
-  max_ack_pending: -1,
-  memory_max_stream_bytes: -1,
-  storage_max_stream_bytes: -1,
-  max_bytes_required: false,
-};
 
 /** After a transaction failed (disk full …) what is due is not tried again before. */
 const retryMs = 1_000;
@@ -52,6 +40,7 @@ class AccountEngine extends Engine {
   private readonly expiry: Expiry;
   private readonly direct: DirectGet;
   private readonly replies: ApiReplies;
+  private readonly quota: AccountQuota;
   private readonly api: ApiParts;
 
   constructor(
@@ -65,12 +54,15 @@ class AccountEngine extends Engine {
     const advisories = new Advisories(account, outbox, nowNs);
     this.streams = new StreamSet(store, outbox, nowNs, advisories);
     this.replies = new ApiReplies(outbox);
-    this.consumers = new Consumers(account, this.streams, outbox, clock, this.replies, advisories);
-    this.publisher = new Publisher(this.consumers, outbox, nowNs);
+    this.quota = new AccountQuota(account.quota ?? {}, () => this.streams.all());
+    const { quota } = this;
+    const shared = { account, outbox, clock, advisories, quota };
+    this.consumers = new Consumers(shared, this.streams, this.replies);
+    this.publisher = new Publisher(this.consumers, outbox, nowNs, quota);
     this.expiry = new Expiry(this.publisher);
     this.direct = new DirectGet(outbox);
     this.api = {
-      streams: new StreamApi(this.streams, this.consumers, this.replies, nowNs, (stream) =>
+      streams: new StreamApi(this.streams, this.consumers, this.replies, quota, nowNs, (stream) =>
         this.expiry.wake(stream, clock.now()),
       ),
       messages: new MessageApi(this.streams, this.replies),
@@ -205,7 +197,7 @@ class AccountEngine extends Engine {
       ...usage,
       streams,
       consumers,
-      limits: accountLimits,
+      limits: this.quota.shown(),
       api: { level: apiLevel, total, errors },
     });
   }

@@ -23,7 +23,7 @@ export class ApiReplies {
   total = 0;
   errors = 0;
 
-  constructor(private readonly outbox: Outbox) {}
+  constructor(private readonly outbox: Pick<Outbox, 'send'>) {}
 
   /** @param type without its prefix: `stream_create_response` */
   ok(request: ApiInput, type: string, body: Readonly<Record<string, unknown>>): void {

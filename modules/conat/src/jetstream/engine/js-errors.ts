@@ -9,15 +9,19 @@ const fixed = (code: number, errCode: number, text: string) => (): JetStreamApiE
 const said = (code: number, errCode: number) => (text: string) => jsError(code, errCode, text);
 
 export const jsErrors = {
+  accountResources: fixed(400, 10002, 'resource limits exceeded for account'),
   badRequest: fixed(400, 10003, 'bad request'),
   clusterRequired: fixed(503, 10010, 'JetStream clustering support required'),
   snapshotDeliverSubjectInvalid: fixed(400, 10015, 'deliver subject not valid'),
   insufficientResources: fixed(503, 10023, 'insufficient resources'),
   invalidJson: (why: string) => jsError(400, 10025, `invalid JSON: ${why}`),
   maximumStreams: fixed(400, 10027, 'maximum number of streams reached'),
+  insufficientMemory: fixed(500, 10028, 'insufficient memory resources available'),
   noMessageFound: fixed(404, 10037, 'no message found'),
   notEmptyRequest: fixed(400, 10038, 'expected an empty request payload'),
+  notEnabledForAccount: fixed(503, 10039, 'JetStream not enabled for account'),
   sequenceNotFound: (seq: number) => jsError(400, 10043, `sequence ${seq} not found`),
+  insufficientStorage: fixed(500, 10047, 'insufficient storage resources available'),
   streamGeneral: said(500, 10051),
   streamInvalidConfig: said(500, 10052),
   messageExceedsMaximum: fixed(400, 10054, 'message size exceeds maximum allowed'),

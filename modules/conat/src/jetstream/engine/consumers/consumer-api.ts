@@ -107,7 +107,7 @@ export class ConsumerApi {
   ): Consumer {
     if (action === 'update') throw consumerErrors.doesNotExist();
     const others = this.consumers.of(stream.name);
-    const max = stream.config.max_consumers;
+    const max = this.consumers.quota.consumersOf(stream.config);
     if (max > 0 && others.length >= max) throw consumerErrors.limitReached();
     if (stream.config.retention === 'workqueue') checkWorkQueue(config, others);
     if (config.durable_name.length > consumerNameMax) {

@@ -3,6 +3,7 @@ import type { JetStreamAccount } from '../../account.js';
 import type { ApiReplies } from '../api-replies.js';
 import type { Advisories } from '../advisories.js';
 import type { StreamHandle, StreamLookup } from '../parts.js';
+import type { AccountQuota } from '../quota.js';
 import type { ConsumerConfig } from './consumer-config.js';
 import type { Consumer } from './consumer.js';
 
@@ -13,6 +14,7 @@ export interface ConsumerDirectory {
   readonly replies: ApiReplies;
   readonly clock: Clock;
   readonly advisories: Advisories;
+  readonly quota: AccountQuota;
   find(stream: string, name: string): Consumer | undefined;
   /** A stream's consumers; what is removed meanwhile does no harm. */
   of(stream: string): Consumer[];

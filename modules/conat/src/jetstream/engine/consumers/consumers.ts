@@ -9,6 +9,7 @@ import {
   type Outbox,
 } from '../engine-io.js';
 import { ConsumerSet, type StreamHandle, type StreamLookup } from '../parts.js';
+import type { AccountQuota } from '../quota.js';
 import type { ApiReplies } from '../api-replies.js';
 import { statusHeaders } from '../headers.js';
 import { parseAck, parsePlace } from './ack-message.js';
@@ -32,6 +33,15 @@ const notTheReaders = 'Bad Request - who may only read pulls from its own consum
 const mayPull = ({ config }: Consumer, { reader }: ApiInput): boolean =>
   reader === undefined || config.metadata[readerKey] === reader;
 
+/** What the account's parts have in common. */
+interface SharedParts {
+  readonly account: JetStreamAccount;
+  readonly outbox: Outbox;
+  readonly clock: Clock;
+  readonly advisories: Advisories;
+  readonly quota: AccountQuota;
+}
+
 /** All consumers of one account. */
 export class Consumers extends ConsumerSet implements ConsumerDirectory {
   private readonly byStream = new Map<string, Map<string, Consumer>>();
@@ -39,15 +49,23 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   /** Acknowledgements to these are confirmed with the transaction. */
   private readonly confirmed = new Set<Consumer>();
 
+  readonly account: JetStreamAccount;
+  readonly outbox: Outbox;
+  readonly clock: Clock;
+  readonly advisories: Advisories;
+  readonly quota: AccountQuota;
+
   constructor(
-    readonly account: JetStreamAccount,
+    shared: SharedParts,
     readonly lookup: StreamLookup,
-    readonly outbox: Outbox,
-    readonly clock: Clock,
     readonly replies: ApiReplies,
-    readonly advisories: Advisories,
   ) {
     super();
+    this.account = shared.account;
+    this.outbox = shared.outbox;
+    this.clock = shared.clock;
+    this.advisories = shared.advisories;
+    this.quota = shared.quota;
     this.requests = new ConsumerApi(this);
   }
 

@@ -11,6 +11,7 @@ import {
 import { jsErrors } from '../js-errors.js';
 import { encodeJson } from '../json.js';
 import type { ConsumerSet } from '../parts.js';
+import type { AccountQuota } from '../quota.js';
 import { nsToMs } from '../times.js';
 import {
   checkExpectations,
@@ -21,7 +22,7 @@ import {
   refuseBatches,
   type PublishPlan,
 } from './publish-checks.js';
-import type { Stream } from './stream.js';
+import { storedBytes, type Stream } from './stream.js';
 import { traceError, tracedBy, whenTraced, type TraceOutcome } from './publish-trace.js';
 
 const nsPerSecond = 1_000_000_000;
@@ -32,6 +33,7 @@ export class Publisher {
     private readonly consumers: ConsumerSet,
     private readonly outbox: Outbox,
     private readonly nowNs: () => bigint,
+    private readonly quota: AccountQuota,
   ) {}
 
   publish(stream: Stream | undefined, input: PublishInput): void {
@@ -78,6 +80,7 @@ export class Publisher {
       payload,
       ...(expires === undefined ? {} : { expiresAtMs: expires }),
     });
+    this.quota.stored(stream, storedBytes(subject, headers, payload));
     stream.lastMsgId = plan.msgId;
     if (plan.msgId !== '') stream.ids.add(plan.msgId, seq, timeNs);
     if (config.max_msgs_per_subject > 0) stream.enforceSubjectLimit(subject);
@@ -111,6 +114,8 @@ export class Publisher {
       return { nointerest: true };
     }
     [headers, plan] = withLeastTtl(stream, headers, plan);
+    const bytes = storedBytes(input.subject, headers, input.payload);
+    this.quota.checkRoom(stream, bytes);
     checkRoom(stream, input, headers, plan.rollup !== 'none');
     if (only) return {};
     const seq = this.append(stream, input.subject, headers, input.payload, plan);

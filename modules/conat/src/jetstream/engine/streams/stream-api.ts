@@ -4,8 +4,9 @@ import { apiLevel, storedMetadata } from '../api-level.js';
 import type { ApiInput } from '../engine-io.js';
 import { headerText, headerValue } from '../headers.js';
 import { jsErrors } from '../js-errors.js';
-import { firstSeqMax, streamsMax } from '../limits.js';
+import { firstSeqMax } from '../limits.js';
 import type { ConsumerSet } from '../parts.js';
+import type { AccountQuota } from '../quota.js';
 import { shownStreamConfig, StreamConfigRequest, type StreamConfig } from '../stream-config.js';
 import { checkStreamConfig, checkUpdate, stampMetadata } from './config-check.js';
 import { isEmptyRequest, looksLikeJson, readRequest } from './request.js';
@@ -33,6 +34,7 @@ export class StreamApi {
     private readonly streams: StreamSet,
     private readonly consumers: ConsumerSet,
     private readonly replies: ApiReplies,
+    private readonly quota: AccountQuota,
     private readonly nowNs: () => bigint,
     private readonly expire: (stream: Stream) => void,
   ) {}
@@ -54,7 +56,8 @@ export class StreamApi {
     if (stream) {
       if (!sameConfig(stream.config, config)) throw jsErrors.streamNameExists();
     } else {
-      if (this.streams.size >= streamsMax) throw jsErrors.maximumStreams();
+      this.quota.checkCount(this.streams.size);
+      this.quota.checkReserved(config);
       if (this.streams.overlaps(config.subjects)) throw jsErrors.subjectOverlap();
       stream = this.streams.create(config);
     }
@@ -71,6 +74,7 @@ export class StreamApi {
     const config = checkUpdate(stream.config, stampMetadata(checked));
     this.checkConsumerLimits(stream, config);
     if (this.streams.overlaps(config.subjects, stream)) throw jsErrors.subjectOverlap();
+    this.quota.checkReserved(config, stream.config);
     this.streams.update(stream, config);
     this.expire(stream);
     this.replies.ok(request, 'stream_update_response', this.show(stream));
