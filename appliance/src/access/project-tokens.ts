@@ -1,17 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import {
-  chmod,
-  chown,
-  mkdir,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-  writeFile,
-} from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { KeyedLock, type AccessTokenVerifier, type Logger } from '@rookery/core';
+import { KeyedLock, writeFileAtomic, type AccessTokenVerifier, type Logger } from '@rookery/core';
 import { HostErrors } from '../host.errors.js';
 import { ContainerExtras, containerRunFolder, type ContainerAddition } from '@rookery/runner';
 
@@ -133,11 +123,7 @@ export class ProjectTokens extends ContainerExtras {
     try {
       const token = await this.source(projectId, generation);
       await this.check(token, projectId);
-      const path = join(folder, tokenFile);
-      await rm(`${path}.new`, { force: true });
-      await writeFile(`${path}.new`, token, { mode: 0o600 });
-      await chown(`${path}.new`, rootId, rootId);
-      await rename(`${path}.new`, path);
+      await writeFileAtomic(join(folder, tokenFile), token, { ownerId: rootId });
       this.keep({ ...session, token });
     } catch (error) {
       this.options.logger.warn({ projectId, err: error }, 'a project has no messaging token yet');

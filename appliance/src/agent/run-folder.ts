@@ -1,6 +1,6 @@
-import { chmod, mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { Exec } from '@rookery/core';
+import { readMounts, type Exec } from '@rookery/core';
 
 /**
  * A tmpfs for what containers leave (pids, locks) and what must not survive a reboot. Its source
@@ -10,8 +10,7 @@ export async function mountRunFolder(exec: Exec, path: string, dataDir: string):
   // The folders above stay open: containers' root filesystems are mounted beside this one.
   await mkdir(dirname(path), { recursive: true, mode: 0o711 });
   await mkdir(path, { recursive: true, mode: 0o700 });
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
-  if (mounts.split('\n').some((line) => line.split(' ')[4] === path)) {
+  if ((await readMounts()).some((mount) => mount.path === path)) {
     await chmod(path, 0o700);
     return;
   }

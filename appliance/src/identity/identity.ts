@@ -1,7 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { chmod, mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createUser, fromSeed } from '@nats-io/nkeys';
+import { writeFileAtomic } from '@rookery/core';
 import { sshPublicKeyOf } from '@rookery/proxy';
 import { KeyRow } from '../database/entities/host.entity.js';
 import type { HostDatabase } from '../database/host-database.js';
@@ -65,19 +66,6 @@ async function keyFile(path: string, make: () => string): Promise<string> {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
   const text = make();
-  const file = await open(`${path}.new`, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(`${path}.new`, path);
-  const folder = await open(dirname(path), 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+  await writeFileAtomic(path, text);
   return text;
 }

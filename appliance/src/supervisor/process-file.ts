@@ -1,5 +1,5 @@
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { isProcessAlive, waitFor, type ProcessIdentity } from '@rookery/core';
+import { readFile, rm } from 'node:fs/promises';
+import { isProcessAlive, waitFor, writeFileAtomic, type ProcessIdentity } from '@rookery/core';
 import { z } from 'zod';
 
 const Identity = z.object({ pid: z.int(), startTicks: z.number(), bootId: z.string() });
@@ -22,8 +22,7 @@ export class ProcessFile {
   }
 
   async write(processes: Processes): Promise<void> {
-    await writeFile(`${this.path}.new`, JSON.stringify(processes), { mode: 0o600 });
-    await rename(`${this.path}.new`, this.path);
+    await writeFileAtomic(this.path, JSON.stringify(processes));
   }
 
   async remove(): Promise<void> {

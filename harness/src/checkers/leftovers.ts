@@ -1,5 +1,5 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
-import type { Exec } from '@rookery/core';
+import { readMounts, type Exec } from '@rookery/core';
 
 /** Everything of a machine that a Rookery process or test could leave behind. */
 export interface Inventory {
@@ -19,10 +19,7 @@ export async function takeInventory(exec: Exec): Promise<Inventory> {
   const lines = async (argv: string[]): Promise<string[]> =>
     (await exec.run(argv)).stdout.split('\n').filter((line) => line.trim() !== '');
   return {
-    mounts: (await readFile('/proc/self/mountinfo', 'utf8'))
-      .split('\n')
-      .map((line) => line.split(' ')[4] ?? '')
-      .filter((path) => path !== ''),
+    mounts: (await readMounts()).map((mount) => mount.path),
     loopDevices: await lines(['losetup', '--noheadings', '--output', 'NAME,BACK-FILE', '--list']),
     networkNamespaces: (await lines(['ip', 'netns', 'list'])).map(
       (line) => line.split(' ')[0] ?? '',

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RookeryClient } from '@rookery/client';
-import { SystemExec, type ExecResult } from '@rookery/core';
+import { readMounts, SystemExec, type ExecResult } from '@rookery/core';
 
 const exec = new SystemExec();
 const upTimeoutMs = 240_000;
@@ -97,12 +97,10 @@ export class Cluster implements AsyncDisposable {
   /** Where a host's btrfs volume is mounted. */
   async volumeOf(hostName: string): Promise<string> {
     const folder = join(this.folder, 'hosts', hostName);
-    const mountInfo = await readFile('/proc/self/mountinfo', 'utf8');
-    const line = mountInfo.split('\n').find((l) => {
-      const mountPoint = l.split(' ')[4] ?? '';
-      return mountPoint.startsWith(`${folder}/`) && l.includes(' - btrfs ');
-    });
-    const path = line?.split(' ')[4];
+    const { path } =
+      (await readMounts()).find(
+        (mount) => mount.path.startsWith(`${folder}/`) && mount.fsType === 'btrfs',
+      ) ?? {};
     if (!path) throw new Error(`no btrfs volume is mounted beneath ${folder}`);
     return path;
   }

@@ -1,7 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { growCluster, planCluster, portsOf } from '../src/cluster/cluster-plan.js';
 import { rangesOverlap } from '@rookery/core';
-import { parseMounts } from '../src/cluster/mount-namespaces.js';
 import { localAddresses } from '../src/cluster/preflight.js';
 
 const GiB = 1024 ** 3;
@@ -39,18 +38,6 @@ describe('the layout of a local cluster', () => {
     expect(four.hosts.slice(0, 2)).toEqual(two.hosts);
     expect(four.hosts).toHaveLength(4);
     expect(growCluster(four, 1, [])).toEqual(four);
-  });
-});
-
-it('reads mount tables with spaces and overlays', () => {
-  const [mount] = parseMounts(
-    '36 35 0:44 / /data/my\\040dir/merged rw,relatime shared:1 - overlay overlay rw,lowerdir=/data/a,upperdir=/data/b\n',
-  );
-  expect(mount).toEqual({
-    path: '/data/my dir/merged',
-    device: '0:44',
-    source: 'overlay',
-    options: 'rw,lowerdir=/data/a,upperdir=/data/b',
   });
 });
 

@@ -1,6 +1,7 @@
-import { open, readdir, readFile, readlink, rename, rm } from 'node:fs/promises';
+import { readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { writeFileAtomic } from './atomic-file.js';
 import type { CodedError } from './errors.js';
 import { rangesOverlap } from './ip-range.js';
 import { isThere } from './is-there.js';
@@ -104,17 +105,8 @@ export class LockedClaims {
     }
   }
 
-  /** Whole or not at all, also after a power cut. */
   private async write(claim: NetworkClaim): Promise<void> {
-    const path = this.pathOf(claim.cidr);
-    const file = await open(`${path}.new`, 'w', 0o644);
-    try {
-      await file.writeFile(`${JSON.stringify(claim)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(`${path}.new`, path);
+    await writeFileAtomic(this.pathOf(claim.cidr), `${JSON.stringify(claim)}\n`, { mode: 0o644 });
   }
 
   private pathOf(cidr: string): string {

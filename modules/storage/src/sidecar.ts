@@ -1,6 +1,5 @@
-import { open, readFile, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { CodedError } from '@rookery/core';
+import { readFile, rm } from 'node:fs/promises';
+import { CodedError, writeFileAtomic } from '@rookery/core';
 import { ProjectId } from '@rookery/core/contract';
 import { z } from 'zod';
 import type { VolumeLayout } from './layout.js';
@@ -62,29 +61,10 @@ export class SidecarStore {
       throw error;
     });
     change(sidecar);
-    const path = this.layout.sidecar(id);
-    const fresh = `${path}.new`;
-    const file = await open(fresh, 'w', 0o600);
-    try {
-      await file.writeFile(JSON.stringify(sidecar));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(fresh, path);
-    await syncFolder(dirname(path));
+    await writeFileAtomic(this.layout.sidecar(id), JSON.stringify(sidecar));
   }
 
   async remove(id: ProjectId): Promise<void> {
     await rm(this.layout.sidecar(id), { force: true });
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }

@@ -1,6 +1,6 @@
-import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { newId } from '@rookery/core';
+import { newId, writeFileAtomic } from '@rookery/core';
 import { exists } from './files.js';
 import { StorageErrors } from './storage.errors.js';
 
@@ -29,8 +29,7 @@ export class VolumeMark {
       if (!(await this.mayMake())) {
         throw StorageErrors.VOLUME_ABSENT({ reason: `there is no file ${this.file}` });
       }
-      await writeFile(`${this.file}.new`, `${newId()}\n`, { mode: 0o600, flush: true });
-      await rename(`${this.file}.new`, this.file);
+      await writeFileAtomic(this.file, `${newId()}\n`);
     }
     const found = await this.read();
     if (expected === undefined || found === expected) return;

@@ -1,6 +1,6 @@
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { parseInput } from '@rookery/core';
+import { parseInput, writeFileAtomic } from '@rookery/core';
 import { z } from 'zod';
 import { CliErrors } from './cli.errors.js';
 import { defaultDataDir } from './config/environment.js';
@@ -66,7 +66,7 @@ export class ContextStore {
   /** @throws CONTEXT_UNKNOWN */
   async use(name: string): Promise<Context> {
     const found = await this.get(name);
-    await writeWhole(this.currentFile, `${name}\n`);
+    await this.write(this.currentFile, `${name}\n`);
     return found;
   }
 
@@ -77,7 +77,7 @@ export class ContextStore {
   async keep(name: string, login: Credentials): Promise<Context> {
     await this.requireFree(name, login);
     const text = `${JSON.stringify(login, null, 2)}\n`;
-    await writeWhole(this.fileOf(name), text);
+    await this.write(this.fileOf(name), text);
     return { ...login, name };
   }
 
@@ -110,13 +110,19 @@ export class ContextStore {
     return join(this.folder, `${name}.json`);
   }
 
+  /** Only the owner can read it. */
+  private async write(path: string, text: string): Promise<void> {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await writeFileAtomic(path, text);
+  }
+
   private async adoptFormer(): Promise<void> {
     const former = await readCredentials(this.formerFile);
     if (!former) return;
     const name = former.data === undefined ? nameOfHub(former.url) : nameOfCluster(former.data);
-    await writeWhole(this.fileOf(name), `${JSON.stringify(former, null, 2)}\n`);
+    await this.write(this.fileOf(name), `${JSON.stringify(former, null, 2)}\n`);
     if ((await readName(this.currentFile)) === undefined) {
-      await writeWhole(this.currentFile, `${name}\n`);
+      await this.write(this.currentFile, `${name}\n`);
     }
     await rm(this.formerFile, { force: true });
   }
@@ -163,17 +169,3 @@ const readName = (path: string): Promise<string | undefined> =>
     (text) => text.trim(),
     () => undefined,
   );
-
-/** Written whole or not at all; only the owner can read it. */
-async function writeWhole(path: string, text: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const staged = `${path}.${process.pid}.new`;
-  const file = await open(staged, 'w', 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(staged, path);
-}

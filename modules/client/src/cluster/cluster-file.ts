@@ -1,6 +1,6 @@
-import { chmod, mkdir, open, readdir, readFile, realpath, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, readFile, realpath, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { toCodedError } from '@rookery/core';
+import { toCodedError, writeFileAtomic } from '@rookery/core';
 import { z } from 'zod';
 import { ClusterErrors } from './cluster.errors.js';
 
@@ -140,15 +140,5 @@ export async function readJsonFile<T extends z.ZodType>(
 
 /** Written whole or not at all, and on disk when this resolves. */
 export async function writeJsonFile(path: string, value: unknown): Promise<void> {
-  const staged = `${path}.${process.pid}.new`;
-  const file = await open(staged, 'w', 0o600);
-  try {
-    await file.writeFile(`${JSON.stringify(value, null, 2)}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(staged, path);
-  const folder = await open(dirname(path), 'r');
-  await folder.sync().finally(() => folder.close());
+  await writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
 }

@@ -2,11 +2,12 @@ import { readdir, readFile, readlink } from 'node:fs/promises';
 import {
   identifyProcess,
   isProcessAlive,
+  readMounts,
   SystemClock,
   waitFor,
   type ProcessIdentity,
 } from '@rookery/core';
-import { parseMounts, sharesRoot } from './mount-namespaces.js';
+import { sharesRoot } from './mount-namespaces.js';
 
 /**
  * `service`: hub, hosts and what they started. `monitor`: podman's conmon.
@@ -50,7 +51,7 @@ export async function findClusterProcesses(
 
 /** Of the cluster's hosts: in them the layers of a project's root were mounted for its start. */
 async function runFolders(dataDir: string): Promise<string[]> {
-  return parseMounts(await readFile('/proc/self/mountinfo', 'utf8'))
+  return (await readMounts())
     .filter(({ source }) => source.startsWith(`rookery:${dataDir}/`))
     .map(({ path }) => `${path}/`);
 }

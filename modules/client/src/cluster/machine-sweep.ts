@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import {
   CodedError,
   hostNetworkNames,
@@ -7,8 +7,10 @@ import {
   ipText,
   NetworkClaims,
   rangesOverlap,
+  readMounts,
   waitFor,
   type Exec,
+  type Mount,
 } from '@rookery/core';
 import { z } from 'zod';
 import { sweepCgroups } from './cgroup-sweep.js';
@@ -18,11 +20,9 @@ import {
   holdersOf,
   holderText,
   otherMountNamespaces,
-  parseMounts,
   stillAlive,
   unmountWithin,
   type Holder,
-  type Mount,
   type MountNamespace,
 } from './mount-namespaces.js';
 import { parseJson } from './preflight.js';
@@ -82,7 +82,7 @@ export async function sweepMachine(
 /** Mounts in the folder, of its files, or over its layers; in the order they were made. */
 export async function clusterMounts(exec: Exec, dataDir: string): Promise<Mount[]> {
   const devices = new Set((await loopDevices(exec, dataDir)).map((one) => one.name));
-  return parseMounts(await readFile('/proc/self/mountinfo', 'utf8')).filter(
+  return (await readMounts()).filter(
     (mount) =>
       mount.path.startsWith(`${dataDir}/`) ||
       devices.has(mount.source) ||
@@ -90,10 +90,10 @@ export async function clusterMounts(exec: Exec, dataDir: string): Promise<Mount[
   );
 }
 
-function namesFolder({ source, options }: Mount, dataDir: string): boolean {
+function namesFolder({ source, superOptions }: Mount, dataDir: string): boolean {
   const inside = `${dataDir}/`;
   // A host's run folder lies in /run, and its source names the host's data folder.
-  return source.startsWith(`rookery:${inside}`) || options.includes(`dir=${inside}`);
+  return source.startsWith(`rookery:${inside}`) || superOptions.includes(`dir=${inside}`);
 }
 
 /** In all other namespaces. What somebody has mounted beneath the folder is none of the cluster's there. */

@@ -1,27 +1,12 @@
 import { readdir, readFile, readlink, stat } from 'node:fs/promises';
-import { identifyProcess, isProcessAlive, type Exec, type ProcessIdentity } from '@rookery/core';
-
-export interface Mount {
-  readonly path: string;
-  /** Major and minor number of its file system; the same in every namespace. */
-  readonly device: string;
-  readonly source: string;
-  readonly options: string;
-}
-
-/** Parses a mountinfo table, see proc(5). */
-export function parseMounts(mountinfo: string): Mount[] {
-  return mountinfo.split('\n').flatMap((line) => {
-    const [before = '', after = ''] = line.split(' - ');
-    const [, , device = '', , path] = before.split(' ');
-    const [, source = '', options = ''] = after.split(' ');
-    if (path === undefined) return [];
-    return [{ path: unescape(path), device, source: unescape(source), options }];
-  });
-}
-
-const unescape = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+import {
+  identifyProcess,
+  isProcessAlive,
+  readMounts,
+  type Exec,
+  type Mount,
+  type ProcessIdentity,
+} from '@rookery/core';
 
 /** A process that is none of a cluster's, and has something of it. */
 export interface Holder {
@@ -52,7 +37,7 @@ export async function otherMountNamespaces(): Promise<MountNamespace[]> {
     const namespace = await readlink(`/proc/${pid}/ns/mnt`).catch(() => own);
     if (namespace === own || found.get(namespace)?.isWhole) continue;
     try {
-      const mounts = parseMounts(await readFile(`/proc/${pid}/mountinfo`, 'utf8'));
+      const mounts = await readMounts(pid);
       // A process in a chroot is shown the mounts beneath it only.
       const isWhole = mounts.some((mount) => mount.path === '/');
       const one = { pid, mounts, isWhole, sharesRoot: await sharesRoot(pid) };

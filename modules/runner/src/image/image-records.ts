@@ -1,7 +1,8 @@
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
+import { writeFileAtomic } from '@rookery/core';
 import { z } from 'zod';
 
 const Records = z.object({
@@ -73,8 +74,7 @@ export class ImageRecords {
   }
 
   private async save(): Promise<void> {
-    await writeFile(`${this.path}.new`, JSON.stringify(this.records), { flush: true });
-    await rename(`${this.path}.new`, this.path);
+    await writeFileAtomic(this.path, JSON.stringify(this.records), { mode: 0o644 });
   }
 }
 

@@ -1,5 +1,6 @@
 import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import { parseMounts } from '@rookery/core';
 import type { ContainerStats } from '../contract.js';
 import { RunnerErrors } from '../runner.errors.js';
 
@@ -129,17 +130,14 @@ export function cgroupFolder(cgroups: string, mounts: string, controller: string
     .map((line) => /^\d+:([^:]*):(.*)$/.exec(line))
     .find((match) => match?.[1]?.split(',').includes(controller))?.[2];
   if (path === undefined) return null;
-  for (const line of mounts.split('\n')) {
-    const [before, after] = line.split(' - ');
-    const [type, , options] = after?.split(' ') ?? [];
+  for (const mount of parseMounts(mounts)) {
     const holds =
       controller === ''
-        ? type === 'cgroup2'
-        : type === 'cgroup' && options?.split(',').includes(controller);
-    const [, , , root, mountPoint] = before?.split(' ') ?? [];
-    if (!holds || root === undefined || mountPoint === undefined) continue;
-    const below = relative(root, path);
-    if (below !== '..' && !below.startsWith('../')) return join(mountPoint, below);
+        ? mount.fsType === 'cgroup2'
+        : mount.fsType === 'cgroup' && mount.superOptions.split(',').includes(controller);
+    if (!holds) continue;
+    const below = relative(mount.root, path);
+    if (below !== '..' && !below.startsWith('../')) return join(mount.path, below);
   }
   return null;
 }

@@ -8,10 +8,11 @@ import {
   CoreErrors,
   idsPerProject,
   mapMountIds,
+  readMounts,
   type Exec,
 } from '@rookery/core';
 import type { Isolation } from '../container.driver.js';
-import { mountPoints, unmount } from './overlay-mount.js';
+import { unmount } from './overlay-mount.js';
 import { diskRootId, sharedRange, type IdRange } from './runner-id.js';
 import { withUserNamespace } from './user-namespace.js';
 
@@ -78,7 +79,7 @@ export async function attachMapped<Name extends string>(
  */
 export async function detachMapped(exec: Exec, folder: string): Promise<void> {
   const inside = async (): Promise<string[]> =>
-    (await mountPoints()).filter((path) => path.startsWith(`${folder}/`));
+    (await readMounts()).map(({ path }) => path).filter((path) => path.startsWith(`${folder}/`));
   for (const path of (await inside()).reverse()) await unmount(exec, path);
   const left = await inside();
   if (left.length > 0) throw CoreErrors.INTERNAL({ reason: `still mounted: ${left.join(', ')}` });

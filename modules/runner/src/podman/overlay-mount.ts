@@ -1,6 +1,6 @@
-import { chown, lstat, mkdir, readFile } from 'node:fs/promises';
+import { chown, lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Exec } from '@rookery/core';
+import { readMounts, type Exec } from '@rookery/core';
 import { RunnerErrors } from '../runner.errors.js';
 import { diskRootId } from './runner-id.js';
 
@@ -51,19 +51,7 @@ export async function unmount(exec: Exec, path: string): Promise<void> {
 const stackedMountsMax = 8;
 
 async function isMountPoint(path: string): Promise<boolean> {
-  return (await mountPoints()).includes(path);
-}
-
-/** Every mount point that this process sees, in the order of mounting. */
-export async function mountPoints(): Promise<string[]> {
-  const table = await readFile('/proc/self/mountinfo', 'utf8');
-  return table
-    .split('\n')
-    .map((line) => line.split(' ')[4] ?? '')
-    .filter((path) => path !== '')
-    .map((path) =>
-      path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8))),
-    );
+  return (await readMounts()).some((mount) => mount.path === path);
 }
 
 /** Makes a folder; what is there already must be one, not a link to one. */

@@ -1,6 +1,6 @@
-import { chmod, rename, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { idsPerProject } from '@rookery/core';
+import { idsPerProject, writeFileAtomic } from '@rookery/core';
 import type { IdRange } from './runner-id.js';
 
 /** What the container of one project gets from its host beside what podman gives it. */
@@ -39,9 +39,7 @@ export async function writePrivateRuntime(
   rootDir: string,
 ): Promise<string> {
   const path = join(stateDir, 'oci-runtime');
-  await writeFile(`${path}.new`, script(runtime, rootDir), { mode: 0o700 });
-  await chmod(`${path}.new`, 0o700);
-  await rename(`${path}.new`, path);
+  await writeFileAtomic(path, script(runtime, rootDir), { mode: 0o700 });
   return path;
 }
 
