@@ -1,12 +1,10 @@
 import { connectionPermissions, type Broker, type ProjectAccess } from '@rookery/conat';
-import { identityNames } from '@rookery/conat/contract';
+import { accountOfIdentity, identityNames } from '@rookery/conat/contract';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
 import type { AccessBook, AccessNews } from './access-book.js';
 import type { AccessSync } from './access-sync.js';
 import type { ProjectTokens } from './project-tokens.js';
-
-const accountOf = (name: string): string | undefined => /^account-(.+)$/.exec(name)?.[1];
 
 /** States in which a project's container may run. */
 const withContainer: readonly ProjectRow['state'][] = ['starting', 'running', 'stopping'];
@@ -84,7 +82,7 @@ export class HostBroker {
   private cut(accountId: string | undefined): void {
     const { broker } = this;
     if (!broker) return;
-    const names = broker.identityNames().filter((name) => accountOf(name) !== undefined);
+    const names = broker.identityNames().filter((name) => accountOfIdentity(name) !== undefined);
     const cut = accountId === undefined ? names : [identityNames.account(accountId)];
     for (const name of cut) broker.disconnect(name);
   }
@@ -93,7 +91,7 @@ export class HostBroker {
     const { broker } = this;
     if (!broker) return;
     for (const name of broker.identityNames()) {
-      const accountId = accountOf(name);
+      const accountId = accountOfIdentity(name);
       if (accountId === undefined || (news !== 'all' && !news.has(accountId))) continue;
       const projects = this.projectsOf(accountId);
       if (projects) {

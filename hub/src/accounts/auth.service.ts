@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { Injectable } from '@nestjs/common';
-import { newSecret } from '@rookery/core';
+import { bearerToken, newSecret } from '@rookery/core';
 import { DataSource } from 'typeorm';
 import { HubErrors } from '../hub.errors.js';
 
@@ -45,7 +45,7 @@ export class AuthService {
    * @throws UNAUTHENTICATED
    */
   async require(request: IncomingMessage): Promise<Caller> {
-    const [, token] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
+    const token = bearerToken(request.headers.authorization);
     const caller = token === undefined ? undefined : await this.byToken(token);
     if (!caller) throw HubErrors.UNAUTHENTICATED();
     return caller;

@@ -1,14 +1,11 @@
 import { Injectable, OnModuleInit } from '@nestjs/common';
 import { connectionPermissions, Broker } from '@rookery/conat';
-import { identityNames } from '@rookery/conat/contract';
+import { accountOfIdentity, hostOfIdentity, identityNames } from '@rookery/conat/contract';
 import { DataSource } from 'typeorm';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';
 import { HubAuthenticator } from './hub-authenticator.js';
 
 const accountsAtOnceMax = 200;
-const accountOf = (name: string): string | undefined => /^account-(.+)$/.exec(name)?.[1];
-const hostOf = (name: string): string | undefined => /^host-(.+)$/.exec(name)?.[1];
-
 /** Gives this process's connections the rights of now, or cuts them, whenever access changes. */
 @Injectable()
 export class BrokerAccess implements OnModuleInit {
@@ -58,8 +55,8 @@ export class BrokerAccess implements OnModuleInit {
 
   private checkAll(): void {
     const names = this.broker.identityNames();
-    this.check(names.map(accountOf).filter((id) => id !== undefined));
-    const hosts = names.map(hostOf).filter((id) => id !== undefined);
+    this.check(names.map(accountOfIdentity).filter((id) => id !== undefined));
+    const hosts = names.map(hostOfIdentity).filter((id) => id !== undefined);
     this.dataSource
       .query<{ id: string }[]>(
         `SELECT id FROM project_hosts WHERE status = 'active' AND id = ANY($1)`,

@@ -1,11 +1,9 @@
 import { Injectable, OnModuleInit } from '@nestjs/common';
 import { Broker, createServiceClient } from '@rookery/conat';
-import { hostAccess } from '@rookery/conat/contract';
+import { hostAccess, hostOfIdentity } from '@rookery/conat/contract';
 import { DataSource } from 'typeorm';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';
 import { HubConat } from './hub-conat.js';
-
-const hostOf = (name: string): string | undefined => /^host-(.+)$/.exec(name)?.[1];
 
 /**
  * Tells hosts at once that rights have changed; they ask for them then. Only the hosts that are
@@ -29,7 +27,7 @@ export class HostAccessNews implements OnModuleInit {
 
   private async hear(change: AccessChange): Promise<void> {
     if (change.kind === 'host') return;
-    const connected = this.broker.identityNames().map(hostOf);
+    const connected = this.broker.identityNames().map(hostOfIdentity);
     const hosts = await this.concerned(change).catch(() => undefined);
     for (const hostId of connected) {
       if (hostId !== undefined && (hosts?.has(hostId) ?? true)) void this.tell(hostId);

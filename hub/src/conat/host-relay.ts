@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { Injectable, OnModuleInit, type BeforeApplicationShutdown } from '@nestjs/common';
+import { bearerToken } from '@rookery/core';
 import { refuseUpgrade, relayUpgrade } from '@rookery/conat';
 import { DataSource } from 'typeorm';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';
@@ -50,7 +51,7 @@ export class HostRelay implements OnModuleInit, BeforeApplicationShutdown {
   async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://hub');
     const hostId = pattern.exec(pathname)?.[1] ?? '';
-    const [, bearer] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
+    const bearer = bearerToken(request.headers.authorization);
     // Browsers cannot set headers of a WebSocket.
     const token = bearer ?? searchParams.get('rookery_token') ?? '';
     try {

@@ -9,7 +9,7 @@ import {
 } from '@rookery/conat';
 import { identityNames } from '@rookery/conat/contract';
 import { AccessTokenVerifier, CoreErrors } from '@rookery/core';
-import type { AccessClaims } from '@rookery/core/contract';
+import { accountOfSubject, type AccessClaims } from '@rookery/core/contract';
 import { DataSource } from 'typeorm';
 import { AuthService } from '../accounts/auth.service.js';
 import { HostRegistry } from '../hosts/host-registry.service.js';
@@ -68,7 +68,7 @@ export class HubAuthenticator extends Authenticator {
     const caller = await this.auth.byToken(token);
     if (caller) return { accountId: caller.accountId, credentialId: caller.credentialId };
     const claims = await this.accessTokens.verify(token, audience).catch(() => null);
-    const accountId = /^account:([0-9a-f-]{36})$/.exec(claims?.sub ?? '')?.[1];
+    const accountId = accountOfSubject(claims?.sub);
     if (!claims || accountId === undefined) return null;
     const { project, credential } = claims;
     return {

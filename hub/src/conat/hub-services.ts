@@ -1,6 +1,11 @@
 import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
 import { createServiceClient, relayDuplex, serve, type ServiceServer } from '@rookery/conat';
-import { hostRegistration, hostReports, projectRoutes } from '@rookery/conat/contract';
+import {
+  accountOfIdentity,
+  hostRegistration,
+  hostReports,
+  projectRoutes,
+} from '@rookery/conat/contract';
 import type { DuplexContext, Handlers, ProjectRole } from '@rookery/core/contract';
 import { hostProjects, projectStreams } from '@rookery/runner/contract';
 import { DataSource } from 'typeorm';
@@ -103,7 +108,7 @@ export class HubServices implements OnApplicationBootstrap, OnModuleDestroy {
 /** @throws CALLER_REFUSED for who is no account */
 function callerOf({ params, caller }: Pick<DuplexContext<unknown>, 'params' | 'caller'>) {
   const projectId = params['projectId'] ?? '';
-  const [, accountId] = /^account-([0-9a-f-]{36})$/.exec(caller) ?? [];
+  const accountId = accountOfIdentity(caller);
   if (accountId !== undefined) return { projectId, accountId };
   throw HubErrors.CALLER_REFUSED({ caller, subject: `project ${projectId}` });
 }

@@ -1,6 +1,8 @@
 import { Inject, Injectable, OnModuleInit } from '@nestjs/common';
 import { ConatErrors } from '@rookery/conat';
 import {
+  accountOfIdentity,
+  hostOfIdentity,
   projectRoutes,
   routeChangeSubject,
   type ProjectRoute,
@@ -30,8 +32,8 @@ export class ProjectRoutes implements OnModuleInit {
     resolve: async ({ proof }, { params, caller }) => {
       const { success, data: projectId } = ProjectId.safeParse(params['projectId']);
       if (!success) throw CoreErrors.NOT_FOUND({ what: 'project', id: params['projectId'] ?? '' });
-      const [, accountId] = /^account-(.+)$/.exec(caller) ?? [];
-      const [, hostId] = /^host-(.+)$/.exec(caller) ?? [];
+      const accountId = accountOfIdentity(caller);
+      const hostId = hostOfIdentity(caller);
       const place = await this.place(projectId, accountId);
       const isTheirs = hostId === undefined || place?.hostId === hostId;
       if (!place || !isTheirs) throw CoreErrors.NOT_FOUND({ what: 'project', id: projectId });

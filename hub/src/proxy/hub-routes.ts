@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { Injectable, Optional } from '@nestjs/common';
+import { bearerToken } from '@rookery/core';
 import type { ProjectRole } from '@rookery/core/contract';
 import {
   cookiesNamed,
@@ -83,7 +84,7 @@ export class HubRequestAuthenticator extends RequestAuthenticator {
     request: IncomingMessage,
     { mode, queryToken }: ProjectPath,
   ): [NonNullable<Principal['via']> | undefined, string | undefined] {
-    const [, bearer] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
+    const bearer = bearerToken(request.headers.authorization);
     // A service with an origin of its own may have tokens of its own.
     if (bearer !== undefined && (mode !== 'origin' || bearer.startsWith('rookery_'))) {
       return ['bearer', bearer];

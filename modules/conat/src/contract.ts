@@ -302,3 +302,10 @@ export const identityNames = {
   account: (accountId: string): string => `account-${accountId}`,
   project: (projectId: string): string => `project-${projectId}`,
 } as const;
+
+/** The host that a name is of; undefined for anybody else's. */
+export const hostOfIdentity = (name: string): string | undefined => /^host-(.+)$/.exec(name)?.[1];
+
+/** The account that a name is of; undefined for anybody else's. */
+export const accountOfIdentity = (name: string): string | undefined =>
+  /^account-(.+)$/.exec(name)?.[1];

@@ -17,7 +17,7 @@ import { openTestStore } from '@rookery/conat/testing';
 import type { AccountStore, StreamStore } from '../src/jetstream/engine/account-store.js';
 import { quarantine, quarantinedAs } from '../src/jetstream/store/quarantine.js';
 import { StoreCorruptError } from '../src/jetstream/store/store-errors.js';
-import { Random } from './random.js';
+import { Random } from '@rookery/core/testing';
 
 /** Everything that a stream says of itself without and with its messages. */
 function described(stream: StreamStore) {

@@ -6,7 +6,7 @@ import { waitFor } from '@rookery/core';
 import { openTestStore } from '@rookery/conat/testing';
 import { BrokerProcess } from './durability/broker-process.js';
 import { faultsOf, makeStream, Publishers } from './durability/publishers.js';
-import { Random } from './random.js';
+import { Random } from '@rookery/core/testing';
 
 const long = process.env.ROOKERY_TEST_LONG === '1';
 const rounds = long ? 40 : 4;

@@ -5,7 +5,7 @@ import { openTestStore } from '@rookery/conat/testing';
 import { CutVolume } from '@rookery/storage/testing';
 import { BrokerProcess } from './durability/broker-process.js';
 import { faultsOf, makeStream, Publishers } from './durability/publishers.js';
-import { Random } from './random.js';
+import { Random } from '@rookery/core/testing';
 
 const long = process.env.ROOKERY_TEST_LONG === '1';
 const cutsCount = long ? 25 : 3;

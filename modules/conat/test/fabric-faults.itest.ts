@@ -6,7 +6,7 @@ import { SystemClock, waitFor } from '@rookery/core';
 import { HubProcess } from './fabric/hub-process.js';
 import { TestHub } from './fabric/test-hub.js';
 import { NatsCluster } from './fabric/nats-cluster.js';
-import { Random } from './random.js';
+import { Random } from '@rookery/core/testing';
 
 const missing = await natsServerMissing();
 const tests = missing === undefined ? describe : describe.skip;

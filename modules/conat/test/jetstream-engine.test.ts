@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { subjectsCollide, SubjectSet } from '../src/jetstream/engine/subject-match.js';
 import { EngineRig } from './jetstream/engine-rig.js';
-import { Random } from './random.js';
+import { Random } from '@rookery/core/testing';
 
 const second = 1_000_000_000;
 const minuteMs = 60_000;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { EnginePair } from './jetstream/engine-pair.js';
-import { Random } from './random.js';
+import { Random } from '@rookery/core/testing';
 
 const operationsPerStream = 120;
 const streams = 6;

@@ -4,7 +4,7 @@ import { Broker } from '@rookery/conat';
 import { AllowAllAuthenticator, RootedAuthenticator } from '@rookery/conat/testing';
 import { bodyLengths, bodyOf, headersOf, subjectLengths, subjectOf } from './lengths.js';
 import { RawClient } from './raw-client.js';
-import { Random } from './random.js';
+import { Random } from '@rookery/core/testing';
 
 const authenticators = {
   'a connection': () => new AllowAllAuthenticator(),

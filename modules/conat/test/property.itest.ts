@@ -8,7 +8,7 @@ import {
   type TestBroker,
 } from '@rookery/conat/testing';
 import { clientOptions, Operations, type Step } from './property/operations.js';
-import { Random } from './random.js';
+import { Random } from '@rookery/core/testing';
 import { RawSocket, type Heard } from './property/raw-socket.js';
 
 const long = process.env.ROOKERY_TEST_LONG === '1';

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Broker, type BrokerLimitsInput } from '@rookery/conat';
+import { Random } from '@rookery/core/testing';
 import { AllowAllAuthenticator, startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { WebSocket } from 'ws';
 import { RawClient } from './raw-client.js';
@@ -341,7 +342,7 @@ describe('frames', () => {
 
   it('reads the same however the bytes are split or joined', async () => {
     for (let seed = 1; seed <= 25; seed += 1) {
-      const random = seeded(seed);
+      const random = new Random(seed);
       const script = randomScript(random);
       const whole = await RawClient.ready(start());
       whole.say(script.bytes);
@@ -349,7 +350,7 @@ describe('frames', () => {
       expect(expected.match(/H?MSG /g) ?? []).toHaveLength(script.deliveries);
       const split = await RawClient.ready(start());
       for (let at = 0; at < script.bytes.length;) {
-        const size = random() < 0.5 ? 1 + Math.floor(random() * 4) : 1 + Math.floor(random() * 300);
+        const size = random.chance(0.5) ? 1 + random.below(4) : 1 + random.below(300);
         split.say(script.bytes.subarray(at, at + size));
         at += size;
       }
@@ -359,20 +360,20 @@ describe('frames', () => {
 
   it('writes the same bytes whatever the size of its frames', async () => {
     for (let seed = 1; seed <= 15; seed += 1) {
-      const random = seeded(seed);
-      const frameBytesMax = 4_096 + Math.floor(random() * 20_000);
+      const random = new Random(seed);
+      const frameBytesMax = 4_096 + random.below(20_000);
       const sizes = Array.from({ length: 60 }, () =>
-        Math.floor(random() < 0.8 ? random() * 600 : random() * 5 * frameBytesMax),
+        Math.floor(random.chance(0.8) ? random.next() * 600 : random.next() * 5 * frameBytesMax),
       );
       const script = sizes.map((size) => `PUB a ${size}\r\n${'#'.repeat(size)}\r\n`).join('');
       const client = await RawClient.ready(start({ frameBytesMax, payloadBytesMax: 200_000 }));
       client.say('SUB a 1\r\n');
       await client.answers();
       for (let at = 0; at < script.length;) {
-        const part = script.slice(at, at + 1 + Math.floor(random() * 60_000));
+        const part = script.slice(at, at + 1 + random.below(60_000));
         client.say(part);
         at += part.length;
-        if (random() < 0.3) await new Promise((resolve) => setImmediate(resolve));
+        if (random.chance(0.3)) await new Promise((resolve) => setImmediate(resolve));
       }
       client.say('PUB a 3\r\nend\r\n');
       const text = await client.heard('end\r\n');
@@ -385,7 +386,7 @@ describe('frames', () => {
   it('reads WebSocket frames that cut and join protocol lines anywhere', async () => {
     network = await startTestBroker();
     for (let seed = 1; seed <= 8; seed += 1) {
-      const random = seeded(seed);
+      const random = new Random(seed);
       const script = randomScript(random);
       const socket = new WebSocket(network.url, { perMessageDeflate: false });
       let received = Buffer.alloc(0);
@@ -397,10 +398,10 @@ describe('frames', () => {
         Buffer.from('PING\r\n'),
       ]);
       for (let at = 0; at < bytes.length;) {
-        const size = random() < 0.3 ? 1 : 1 + Math.floor(random() * 2_000);
+        const size = random.chance(0.3) ? 1 : 1 + random.below(2_000);
         // Frames may themselves be cut into fragments.
         const end = Math.min(bytes.length, at + size);
-        const half = random() < 0.2 ? at + Math.floor((end - at) / 2) : end;
+        const half = random.chance(0.2) ? at + Math.floor((end - at) / 2) : end;
         if (half < end) socket.send(bytes.subarray(at, half), { binary: true, fin: false });
         socket.send(bytes.subarray(half < end ? half : at, end), { binary: true, fin: true });
         at = end;
@@ -433,15 +434,14 @@ describe('frames', () => {
       'a.b',
     ];
     for (let seed = 1; seed <= 300; seed += 1) {
-      const random = seeded(seed);
+      const random = new Random(seed);
       const client = await RawClient.ready(broker);
       for (let i = 0; i < 30 && !client.closed; i += 1) {
-        const noise =
-          random() < 0.8
-            ? words[Math.floor(random() * words.length)]!
-            : String.fromCharCode(...Array.from({ length: 8 }, () => random() * 256));
+        const noise = random.chance(0.8)
+          ? words[random.below(words.length)]!
+          : String.fromCharCode(...Array.from({ length: 8 }, () => random.next() * 256));
         client.say(
-          Buffer.from(random() < 0.3 ? `${noise}${Math.floor(random() * 99)}` : noise, 'latin1'),
+          Buffer.from(random.chance(0.3) ? `${noise}${random.below(99)}` : noise, 'latin1'),
         );
       }
       client.connection.lost();
@@ -497,23 +497,15 @@ describe('drain', () => {
   });
 });
 
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
 /** Random ops, and how many messages a correct broker delivers for them. */
-function randomScript(random: () => number): { bytes: Buffer; deliveries: number } {
+function randomScript(random: Random): { bytes: Buffer; deliveries: number } {
   const subjects = ['a', 'a.b', 'a.b.c', 'x.y', '_INBOX.q.w.1'];
   const parts: Buffer[] = [];
   const subscribed = new Map<number, string>();
   let deliveries = 0;
   for (let i = 0; i < 60; i += 1) {
-    const subject = subjects[Math.floor(random() * subjects.length)]!;
-    const dice = random();
+    const subject = subjects[random.below(subjects.length)]!;
+    const dice = random.next();
     if (dice < 0.2) {
       subscribed.set(i, subject);
       parts.push(Buffer.from(`SUB ${subject} ${i}\r\n`));
@@ -523,14 +515,13 @@ function randomScript(random: () => number): { bytes: Buffer; deliveries: number
       parts.push(Buffer.from(`UNSUB ${sid}\r\n`));
     } else {
       const payload = Buffer.from(
-        Array.from({ length: Math.floor(random() * 200) }, () => Math.floor(random() * 256)),
+        Array.from({ length: random.below(200) }, () => random.below(256)),
       );
-      const reply = random() < 0.3 ? ' some.reply' : '';
+      const reply = random.chance(0.3) ? ' some.reply' : '';
       const header = 'NATS/1.0\r\nA: b\r\n\r\n';
-      const line =
-        random() < 0.3
-          ? `HPUB ${subject}${reply} ${header.length} ${header.length + payload.length}\r\n${header}`
-          : `PUB ${subject}${reply} ${payload.length}\r\n`;
+      const line = random.chance(0.3)
+        ? `HPUB ${subject}${reply} ${header.length} ${header.length + payload.length}\r\n${header}`
+        : `PUB ${subject}${reply} ${payload.length}\r\n`;
       parts.push(Buffer.from(line), payload, Buffer.from('\r\n'));
       for (const other of subscribed.values()) if (other === subject) deliveries += 1;
     }

@@ -57,6 +57,7 @@ export {
   type ServiceContract,
 } from './contract/service.js';
 export {
+  accountOfSubject,
   AccessClaims,
   accessTokenSecondsMax,
   ProjectRole,

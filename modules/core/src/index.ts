@@ -34,6 +34,7 @@ export {
 export { counted, formatBytes, GiB, KiB, MiB, parseBytes, TiB } from './units.js';
 export { syncFolder, writeFileAtomic, type AtomicFileOptions } from './atomic-file.js';
 export { parseMounts, readMounts, type Mount } from './mounts.js';
+export { bearerToken } from './bearer-token.js';
 export { Reverter } from './reverter.js';
 export { KeyedLock, SingleFlight } from './keyed-lock.js';
 export { Clock, SystemClock } from './clock.js';

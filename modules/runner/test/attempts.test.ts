@@ -1,19 +1,9 @@
 import { describe, expect, it } from '@jest/globals';
+import { Random } from '@rookery/core/testing';
 import { admitAttempt, newestClaim, noAttempts, type KnownAttempts } from '../src/attempts.js';
 
 const alone = { exclusive: true };
 const beside = { exclusive: false };
-
-/** mulberry32 */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 describe('attempts', () => {
   it('let a backup go on beside a stop that was claimed after it', () => {
@@ -33,14 +23,14 @@ describe('attempts', () => {
   });
 
   it.each([1, 2, 3])('stay few and let nothing stale in (seed %i)', (seed) => {
-    const next = random(seed);
+    const random = new Random(seed);
     let known: KnownAttempts = noAttempts;
     const sent: { operationId: string; attempt: number; claim: number; exclusive: boolean }[] = [];
     // One after the other has the project for itself, some are claimed again, some run beside.
     for (let claim = 1; claim <= 500; claim += 1) {
       const last = sent.findLast((each) => each.exclusive);
-      const again = last !== undefined && next() < 0.3;
-      const exclusive = again || next() < 0.7;
+      const again = last !== undefined && random.chance(0.3);
+      const exclusive = again || random.chance(0.7);
       const call = {
         operationId: again ? last.operationId : `operation ${claim}`,
         attempt: again ? last.attempt + 1 : 1,
@@ -49,7 +39,7 @@ describe('attempts', () => {
       sent.push(call);
       known = admitAttempt(known, call, call);
       expect(known.operations.length).toBeLessThanOrEqual(32);
-      const late = sent[Math.floor(next() * sent.length)]!;
+      const late = random.pick(sent);
       const newest = sent.findLast((each) => each.operationId === late.operationId)!;
       const overtaken =
         late.attempt < newest.attempt ||

@@ -1,5 +1,5 @@
 import type { AccessTokenVerifier } from '@rookery/core';
-import type { AccessClaims } from '@rookery/core/contract';
+import { accountOfSubject, type AccessClaims } from '@rookery/core/contract';
 import { identityNames } from '../contract.js';
 import { Authenticator, type ConnectRequest } from './authenticator.js';
 import type { ConatIdentity } from './identity.js';
@@ -80,7 +80,7 @@ export class NetworkAuthenticator extends Authenticator {
     const { accessTokens, projectsOf, sessionMs = sessionMsDefault } = this.ports;
     if (!accessTokens || !projectsOf) return null;
     const claims = await accessTokens.verify(token, 'conat').catch(() => null);
-    const accountId = /^account:([0-9a-f-]{36})$/.exec(claims?.sub ?? '')?.[1];
+    const accountId = accountOfSubject(claims?.sub);
     if (!claims || accountId === undefined) return null;
     const projects = await projectsOf(accountId, claims);
     if (!projects) return null;

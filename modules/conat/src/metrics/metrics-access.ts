@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
+import { bearerToken } from '@rookery/core';
 import { sameSecret } from '../auth/proofs.js';
 
 /** Headers of proxies: a request that came through one is not of this machine. */
@@ -11,8 +12,7 @@ const forwarding = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via'];
  */
 export function mayReadMetrics(request: IncomingMessage, token: string | undefined): boolean {
   if (token !== undefined) {
-    const given = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
-    return sameSecret(given, token);
+    return sameSecret(bearerToken(request.headers.authorization), token);
   }
   if (forwarding.some((name) => request.headers[name] !== undefined)) return false;
   return isLoopback(request.socket.remoteAddress ?? '') && isOwnName(request.headers.host ?? '');

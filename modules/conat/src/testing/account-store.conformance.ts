@@ -1,10 +1,10 @@
-import type { TestKit } from '@rookery/core/testing';
+import { Random, type TestKit } from '@rookery/core/testing';
 import type {
   AccountStore,
   StoredMessage,
   StreamStore,
 } from '../jetstream/engine/account-store.js';
-import { AccountStoreModel, seededRandom, type ModelStream } from './account-store.model.js';
+import { AccountStoreModel, type ModelStream } from './account-store.model.js';
 
 export interface AccountStoreUnderTest {
   readonly store: AccountStore;
@@ -141,8 +141,7 @@ export function accountStoreConformance(
     });
 
     const likeItsModel = (seed: number) => (): void => {
-      const random = seededRandom(seed);
-      const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)]!;
+      const random = new Random(seed);
       const model = new AccountStoreModel();
       let { store } = under;
       const makeStream = (streamName: string): void => {
@@ -157,30 +156,30 @@ export function accountStoreConformance(
       const steps: (() => void)[] = [
         ...Array.from({ length: 8 }, () => () => {
           const { stream, twin } = both();
-          timeNs += BigInt(Math.floor(random() * 5_000_000));
+          timeNs += BigInt(random.below(5_000_000));
           const appended = {
-            subject: pick(subjects),
+            subject: random.pick(subjects),
             timeNs,
-            headers: random() < 0.3 ? Buffer.from('NATS/1.0\r\nA: b\r\n\r\n') : null,
-            payload: Buffer.alloc(Math.floor(random() * 300), 97),
-            ...(random() < 0.1 ? { expiresAtMs: Math.floor(random() * 1_000) } : {}),
+            headers: random.chance(0.3) ? Buffer.from('NATS/1.0\r\nA: b\r\n\r\n') : null,
+            payload: Buffer.alloc(random.below(300), 97),
+            ...(random.chance(0.1) ? { expiresAtMs: random.below(1_000) } : {}),
           };
           expect(stream.append(appended)).toBe(twin.append(appended));
         }),
         ...Array.from({ length: 3 }, () => () => {
           const { stream, twin } = both();
           const span = twin.lastSeq - twin.firstSeq + 2;
-          const seq = random() < 0.4 ? twin.firstSeq : twin.firstSeq + Math.floor(random() * span);
-          expect(stream.remove(seq, random() < 0.1)).toBe(twin.remove(seq));
+          const seq = random.chance(0.4) ? twin.firstSeq : twin.firstSeq + random.below(span);
+          expect(stream.remove(seq, random.chance(0.1))).toBe(twin.remove(seq));
         }),
         () => {
-          if (random() < 0.6) return;
+          if (random.chance(0.6)) return;
           const { stream, twin } = both();
           const span = twin.lastSeq - twin.firstSeq + 2;
           const range = {
-            ...(random() < 0.5 ? { filter: pick(filters) } : {}),
-            ...(random() < 0.7 ? { beforeSeq: twin.firstSeq + Math.floor(random() * span) } : {}),
-            ...(random() < 0.3 ? { keep: Math.floor(random() * 5) } : {}),
+            ...(random.chance(0.5) ? { filter: random.pick(filters) } : {}),
+            ...(random.chance(0.7) ? { beforeSeq: twin.firstSeq + random.below(span) } : {}),
+            ...(random.chance(0.3) ? { keep: random.below(5) } : {}),
           };
           expect(stream.purge(range)).toBe(twin.purge(range));
         },
@@ -189,30 +188,30 @@ export function accountStoreConformance(
           model.commit();
         },
         () => {
-          if (random() < 0.5) return;
+          if (random.chance(0.5)) return;
           store.rollback();
           model.rollback();
         },
         () => {
-          if (random() < 0.9) return;
+          if (random.chance(0.9)) return;
           if (model.streams.has('t')) {
             store.deleteStream('t');
             model.delete('t');
           } else makeStream('t');
         },
         () => {
-          if (random() < 0.7 || !under.reopen) return;
+          if (random.chance(0.7) || !under.reopen) return;
           store.commit();
           model.commit();
           store = under.reopen();
         },
       ];
       const both = (): { stream: StreamStore; twin: ModelStream } => {
-        const streamName = pick([...model.streams.keys()]);
+        const streamName = random.pick([...model.streams.keys()]);
         return { stream: store.stream(streamName)!, twin: model.streams.get(streamName)! };
       };
       for (let step = 0; step < 600; step += 1) {
-        pick(steps)();
+        random.pick(steps)();
         if (step % 20 === 0) {
           expect(store.streams().map((each) => each.name)).toEqual([...model.streams.keys()]);
           for (const [streamName, twin] of model.streams) compare(store.stream(streamName)!, twin);

@@ -1,5 +1,5 @@
 import { bodyLengths, bodyOf, headersOf, subjectLengths, subjectOf } from '../lengths.js';
-import type { Random } from '../random.js';
+import type { Random } from '@rookery/core/testing';
 
 /** CONNECT options of the clients that take part: each differs in what it asks of the server. */
 export const clientOptions = [

@@ -35,6 +35,10 @@ export const AccessClaims = z.object({
 });
 export type AccessClaims = z.infer<typeof AccessClaims>;
 
+/** The account that a token speaks for; undefined for a project's, the hub's and nobody's. */
+export const accountOfSubject = (subject: string | undefined): string | undefined =>
+  /^account:([0-9a-f-]{36})$/.exec(subject ?? '')?.[1];
+
 export const accessTokenSecondsMax = 300;
 
 /** An Ed25519 public key as a JWK with its id; the hub's set of these is what hosts verify with. */

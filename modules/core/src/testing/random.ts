@@ -15,13 +15,15 @@ export class Random {
     return new Random(Number(given ?? (long ? randomInt(0x7fffffff) : 1)));
   }
 
+  /** In `[0, 1)`. */
   next(): number {
     this.state = (this.state + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+    let mixed = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
   }
 
+  /** A whole number in `[0, n)`. */
   below(n: number): number {
     return Math.floor(this.next() * n);
   }
@@ -31,17 +33,19 @@ export class Random {
   }
 
   pick<T>(items: readonly T[]): T {
-    return items[this.below(items.length)]!;
+    return items[this.below(items.length)] as T;
   }
 
   /** Picks a key with a probability in proportion to its weight. */
   weighted<K extends string>(weights: Readonly<Record<K, number>>): K {
     const entries = Object.entries(weights) as [K, number][];
+    const [first] = entries;
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0);
     for (const [key, weight] of entries) {
       left -= weight;
       if (left < 0) return key;
     }
-    return entries[0]![0];
+    if (!first) throw new Error('nothing to pick from');
+    return first[0];
   }
 }
