@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import {
 } from '@rookery/conat';
 import { NatsServerOracle } from '@rookery/conat/testing';
 import { Reverter } from '@rookery/core';
+import { besides, fieldsOf, leftOut } from './pages-oracle.js';
 
 const accounts = `
   accounts {
@@ -292,5 +293,51 @@ describe('pages about accounts, as those of nats-server', () => {
         said({ count, total, sorted, streams });
       }
     });
+  });
+
+  test('have the fields of those of nats-server, and name what is left out', async () => {
+    const found: Map<string, string>[] = [];
+    for (const server of [nats, conat]) {
+      const pass = passwords.cat!;
+      const client = await wsconnect({ servers: server.url, user: 'cat', pass, name: 'pages' });
+      await asked(client, '$JS.API.STREAM.CREATE.F', '{"name":"F","subjects":["f"]}');
+      const config = { durable_name: 'c', ack_policy: 'explicit' };
+      const create = JSON.stringify({ stream_name: 'F', config });
+      await asked(client, '$JS.API.CONSUMER.CREATE.F.c', create);
+      await asked(client, 'f', 'x');
+      const { reply } = await client.request('$JS.API.CONSUMER.MSG.NEXT.F.c', '1', {
+        timeout: 1_500,
+        noMux: true,
+      });
+      await asked(client, reply!, '+ACK');
+      const fields = new Map<string, string>();
+      const details = 'accounts=1&streams=1&consumers=1&config=1';
+      const pages = ['/varz', '/connz?subs=1&auth=1', `/jsz?${details}`, '/healthz'];
+      for (const path of pages) {
+        const body: unknown = await (await fetch(server.monitoringUrl + path)).json();
+        const page = path.replace(/\?.*/, '');
+        for (const [field, type] of fieldsOf(body)) fields.set(`${page} ${field}`, type);
+      }
+      found.push(fields);
+      await client.close();
+    }
+    const [theirs, ours] = found as [Map<string, string>, Map<string, string>];
+    // Of the first PING, which may not have been answered yet.
+    for (const fields of found) fields.delete('/connz connections[].rtt');
+    for (const [page, field] of leftOut) {
+      expect([field, theirs.delete(`${page} ${field}`)]).toEqual([field, true]);
+      for (const key of [...theirs.keys()]) {
+        if (key.startsWith(`${page} ${field}.`)) theirs.delete(key);
+      }
+    }
+    for (const [page, field] of besides) {
+      expect([field, ours.delete(`${page} ${field}`)]).toEqual([field, true]);
+    }
+    expect(Object.fromEntries([...ours].sort())).toEqual(Object.fromEntries([...theirs].sort()));
+    const docs = await readFile(new URL('../../../docs/conat.md', import.meta.url), 'utf8');
+    const rows = docs.split('\n').map((line) => line.replace(/ +/g, ' '));
+    for (const [page, field, why] of leftOut) {
+      expect(rows).toContain(`| \`${page}\` | \`${field}\` | ${why} |`);
+    }
   });
 });

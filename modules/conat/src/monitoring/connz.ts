@@ -90,9 +90,10 @@ function shown(view: ConnectionView, nowMs: number, query: URLSearchParams): obj
       ...(view.account !== '' && { account: view.account }),
       name_tag: accountOf(view),
     }),
-    ...(isSet(query, 'subs') && {
-      subscriptions_list: subscriptions.map((text) => Buffer.from(text, 'latin1').toString()),
-    }),
+    ...(isSet(query, 'subs') &&
+      subscriptions.length > 0 && {
+        subscriptions_list: subscriptions.map((text) => Buffer.from(text, 'latin1').toString()),
+      }),
   };
 }
 

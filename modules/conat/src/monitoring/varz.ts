@@ -130,6 +130,7 @@ function jetStreamOf({ jetStream, storeDir }: Monitored, stats: JetStreamStats):
   return {
     config: jetStreamConfig(storeDir),
     stats: { memory, storage, reserved_memory, reserved_storage, accounts, ha_assets, api },
+    limits: {},
   };
 }
 
