@@ -269,7 +269,7 @@ describe('the host’s books', () => {
   it('keep jobs and moves over a restart', async () => {
     const job = { fence: fence(), kind: 'backup', state: 'running', startedAt: 1 } as const;
     await new SqliteBackupJournal(database).put(job);
-    const base = { moveId: move, projectId: id, generation: 1, attempt: 1, updatedAt: 1 };
+    const base = { moveId: move, projectId: id, generation: 1, attempt: 1, claim: 1, updatedAt: 1 };
     const journal = new SqliteMoveJournal(database);
     await journal.saveIncoming({ ...base, needBytes: 5, state: 'authorized' });
     await journal.saveOutgoing({

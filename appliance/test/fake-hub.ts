@@ -91,6 +91,7 @@ export class FakeHub {
       },
       access: async ({ since, after }: { since?: number; after?: string }) =>
         this.access.answer(since, after),
+      endedMoves: async () => ({ over: [] }),
       projectToken: async ({ projectId }: { projectId: string }) => ({
         token: await this.minter.mint({
           ...{ aud: 'conat', sub: `project:${projectId}`, project: projectId, role: 'project' },

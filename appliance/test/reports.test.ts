@@ -78,6 +78,7 @@ describe('a host’s reports', () => {
       status: new HostStatus(storage, containers, books, undefined, copies, clock),
       ownership: new Ownership(books, new SqliteMoveJournal(database), control, logger),
       tokens: { attach: () => undefined, fillMissing: async () => undefined },
+      ended: { attach: () => undefined },
       ...{ access, serve: async () => undefined, clock, logger },
     };
     Object.assign(parts.config, {

@@ -5,6 +5,7 @@ import { HUB_CONFIG, type HubConfig } from './config/config.js';
 import { HubAuthenticator } from './conat/hub-authenticator.js';
 import { HUB_SECRET, hubSecretOf } from './conat/hub-secret.js';
 import { DatabaseModule } from './database/database.module.js';
+import { EndedMoves } from './hosts/ended-moves.js';
 import { HostAccess } from './hosts/host-access.service.js';
 import { HostRegistry } from './hosts/host-registry.service.js';
 import { SigningKeys } from './keys/signing-keys.service.js';
@@ -16,6 +17,7 @@ import { SigningKeys } from './keys/signing-keys.service.js';
     AuditService,
     AuthService,
     SigningKeys,
+    EndedMoves,
     HostAccess,
     HostRegistry,
     HubAuthenticator,

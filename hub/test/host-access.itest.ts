@@ -191,6 +191,50 @@ describe('rights that a host keeps', () => {
   });
 });
 
+describe('moves that a host may forget', () => {
+  it('are those whose operations have ended and owe it nothing', async () => {
+    const client = new pg.Client({ connectionString: postgres.url });
+    await client.connect();
+    try {
+      const { rows } = await client.query<{ id: string; operation: string; claim: string }>(
+        `SELECT m.id, o.id AS operation, o.claim FROM project_moves m
+         JOIN operations o ON o.id = m.operation_id WHERE m.project_id = $1`,
+        [project.id],
+      );
+      const [{ id: moveId, operation, claim } = { id: '', operation: '', claim: '' }] = rows;
+      expect(Number(claim)).toBeGreaterThan(0);
+      const ask = async (host: FakeHost | undefined, moveIds: string[]) =>
+        (await (await reports(host)).endedMoves({ moveIds })).over;
+      const done = { moveId, claim: Number(claim) };
+      const unknown = newId();
+      expect(await ask(here, [moveId, unknown])).toEqual(
+        expect.arrayContaining([done, { moveId: unknown }]),
+      );
+      await client.query(
+        `INSERT INTO host_debts (id, host_id, kind, move_id, debt) VALUES ($1, $2, 'retire', $3, '{}')`,
+        [newId(), here!.hostId, moveId],
+      );
+      expect(await ask(here, [moveId])).toEqual([]);
+      expect(await ask(there, [moveId])).toEqual([done]);
+      await client.query('DELETE FROM host_debts');
+      await client.query('UPDATE operations SET ended_at = NULL, run_at = $2 WHERE id = $1', [
+        ...[operation, 'infinity'],
+      ]);
+      expect(await ask(here, [moveId])).toEqual([]);
+      await client.query('UPDATE operations SET ended_at = now(), run_at = now() WHERE id = $1', [
+        operation,
+      ]);
+      expect(await ask(here, [moveId])).toEqual([done]);
+      const other = createServiceClient(await here!.raw(), hostReports, { hostId: there!.hostId });
+      await expect(
+        other.endedMoves({ moveIds: [moveId] }, { timeoutMs: 2_000 }),
+      ).rejects.toMatchObject({ code: 'SERVICE_FORBIDDEN' });
+    } finally {
+      await client.end();
+    }
+  });
+});
+
 describe('a token for a project’s programs', () => {
   it('goes to its host at its generation, and to nobody else', async () => {
     const generation = 2;

@@ -200,6 +200,49 @@ describe('what ended long ago', () => {
     expect(await count('placement_decisions')).toBe(5);
   });
 
+  it('is forgotten with a deleted project, an expired key and token of which nothing is left', async () => {
+    const [account, kept] = [randomUUID(), randomUUID()];
+    await dataSource.query(
+      `INSERT INTO accounts (id, email, name) VALUES ($1, 'k@example.org', '')`,
+      [account],
+    );
+    await dataSource.query(
+      `INSERT INTO projects (id, title, placement_generation, run_quota, state, desired_state,
+         deleted_at)
+       SELECT CASE n WHEN 1 THEN $1::uuid ELSE gen_random_uuid() END, 'gone', 1, '{}', 'stopped',
+         'deleted', now() - interval '31 d' FROM generate_series(1, 250) n`,
+      [kept],
+    );
+    await dataSource.query(
+      `INSERT INTO collaborators (project_id, account_id, role)
+       SELECT id, $1, 'owner' FROM projects WHERE title = 'gone'`,
+      [account],
+    );
+    await dataSource.query(
+      `INSERT INTO backups (id, project_id, repository, driver, bytes, files, bytes_added,
+         duration_ms, created_at)
+       VALUES ('b', $1, 'r', 'restic', 1, 1, 1, 1, now())`,
+      [kept],
+    );
+    await dataSource.query(
+      `INSERT INTO api_keys (id, account_id, name, token_hash, expires_at, expiry_told_at)
+       SELECT gen_random_uuid(), $1, 'k', decode(n::text, 'escape'), now() - n * interval '20 d',
+         now() FROM generate_series(0, 2) n`,
+      [account],
+    );
+    await dataSource.query(
+      `INSERT INTO join_tokens (token_hash, created_by, expires_at)
+       SELECT decode(n::text, 'escape'), $1, now() - n * interval '12 h' FROM generate_series(-1, 3) n`,
+      [account],
+    );
+    await new Retention(dataSource, { operationsDays: 30, placementsDays: 5 }).run();
+    expect(await count('projects', `title = 'gone'`)).toBe(1);
+    expect(await count('projects', `id IN ('${kept}', '${project}')`)).toBe(2);
+    expect(await count('collaborators')).toBe(1);
+    expect(await count('api_keys')).toBe(2);
+    expect(await count('join_tokens')).toBe(3);
+  });
+
   it('is forgotten in parts, however much it is', async () => {
     await new Retention(dataSource, { operationsDays: 1, placementsDays: 5 }).run();
     // A day has 1440 minutes.

@@ -10,6 +10,7 @@ import { Clock, type Logger } from '@rookery/core';
 import { moveClaims, MoveJournal, MoveSourceService } from '@rookery/move';
 import { ContainerReconciler, ImageStore } from '@rookery/runner';
 import { StorageDriver } from '@rookery/storage';
+import { EndedWork } from '../books/ended-work.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { HostDatabase } from '../database/host-database.js';
 import { HubLink } from '../hub/hub-link.js';
@@ -23,6 +24,7 @@ const imagesEveryMs = 60_000;
 const jobsEveryMs = 30_000;
 const repositoryEveryMs = 5 * 60_000;
 const movesEveryMs = 30_000;
+const endedEveryMs = 60_000;
 
 /** Starts what runs by itself once everything is wired, and stops it in order. */
 @Injectable()
@@ -41,6 +43,7 @@ export class AgentLifecycle
     @Inject(StorageDriver) private readonly storage: StorageDriver,
     @Inject(MoveJournal) private readonly moves: MoveJournal,
     @Inject(ProjectBooks) private readonly books: ProjectBooks,
+    @Inject(EndedWork) ended: EndedWork,
     @Inject(HostDatabase) private readonly database: HostDatabase,
     @Inject(Clock) clock: Clock,
     @Inject(LOGGER) private readonly logger: Logger,
@@ -71,6 +74,10 @@ export class AgentLifecycle
       new Reconciler({
         ...{ ...shared, name: 'moves', everyMs: movesEveryMs },
         reconcile: (signal) => source.converge(signal),
+      }),
+      new Reconciler({
+        ...{ ...shared, name: 'ended work', everyMs: endedEveryMs },
+        reconcile: (signal) => ended.run(signal),
       }),
     ];
   }

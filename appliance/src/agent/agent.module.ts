@@ -27,6 +27,7 @@ import { HostBroker } from '../access/host-broker.js';
 import { ProjectDoor } from '../access/project-door.js';
 import { ProjectTokens } from '../access/project-tokens.js';
 import { HostCopies } from '../books/host-copies.js';
+import { EndedWork } from '../books/ended-work.js';
 import { ProjectAccounts } from '../books/project-accounts.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
@@ -193,7 +194,7 @@ const providers: Provider[] = [
     provide: HubLink,
     inject: [
       ...[CONFIG, IDENTITY, HostRecord, HostStatus, Ownership, Services, AccessSync],
-      ...[ProjectTokens, Clock, LOGGER],
+      ...[ProjectTokens, EndedWork, Clock, LOGGER],
     ],
     useFactory: (
       config: HostConfig,
@@ -204,12 +205,13 @@ const providers: Provider[] = [
       services: Services,
       access: AccessSync,
       tokens: ProjectTokens,
+      ended: EndedWork,
       clock: Clock,
       logger: Logger,
     ) => {
       const { serveAll: serve } = services;
       const hub = { config, identity, record, status, ownership };
-      return new HubLink({ ...hub, access, tokens, serve, clock, logger });
+      return new HubLink({ ...hub, access, tokens, ended, serve, clock, logger });
     },
   },
 ];

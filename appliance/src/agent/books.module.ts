@@ -18,6 +18,7 @@ import { RecordedKeysVerifier, hostAuthenticator } from '../access/host-authenti
 import { HostBroker } from '../access/host-broker.js';
 import { ProjectTokens } from '../access/project-tokens.js';
 import { BookedBackupProjects } from '../books/backup-projects.js';
+import { EndedWork } from '../books/ended-work.js';
 import { ProjectAccounts } from '../books/project-accounts.js';
 import { ProjectBooks } from '../books/project-books.js';
 import { SqliteBackupJournal, SqliteMoveJournal } from '../books/sqlite-journals.js';
@@ -129,6 +130,16 @@ const providers: Provider[] = [
     provide: MoveJournal,
     inject: [HostDatabase],
     useFactory: (database: HostDatabase) => new SqliteMoveJournal(database, nudgeIngress),
+  },
+  {
+    provide: EndedWork,
+    inject: [CONFIG, HostDatabase, Clock, LOGGER],
+    useFactory: (
+      { keepJobsMs: keepMs }: HostConfig,
+      database: HostDatabase,
+      clock: Clock,
+      logger: Logger,
+    ) => new EndedWork({ database, clock, keepMs, logger }),
   },
   {
     provide: BackupProjects,

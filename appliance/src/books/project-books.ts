@@ -1,25 +1,25 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Clock } from '@rookery/core';
 import type { Fence, ProjectId, ProjectSpec } from '@rookery/core/contract';
 import {
   emptyRecord,
   FenceGuard,
   newestClaim,
-  noAttempts,
   ProjectStore,
   type AttemptMemory,
-  type KnownAttempts,
   type ProjectRecord,
 } from '@rookery/runner';
 import { AttemptsRow } from '../database/entities/attempts.entity.js';
 import { MovedProjectRow, ProjectRow } from '../database/entities/project.entity.js';
-import type { HostDatabase, Rows, WritableRows } from '../database/host-database.js';
+import type { HostDatabase, WritableRows } from '../database/host-database.js';
+import { allForgotten, knownIn, noteAttempts } from './attempt-rows.js';
 
 /** How long a project that left is remembered, so that late requests learn its new address. */
 const movedKeptMs = 24 * 3_600_000;
 /** How long the operations of a project that is not here are remembered one by one. */
 const attemptsKeptMs = 7 * 24 * 3_600_000;
-/** Of all projects that are remembered no more. */
-const allForgotten = '';
+/** So many rows are looked at in one transaction at most: others write in between. */
+const rowsAtOnce = 200;
 
 type Save = (change: Partial<Omit<ProjectRow, 'projectId'>>) => ProjectRow;
 
@@ -106,35 +106,46 @@ export class ProjectBooks extends ProjectStore {
 
   /** Forgets those who left long ago, or are back. */
   async expire(): Promise<void> {
-    this.expireMoved();
-    this.expireAttempts();
+    const moved = this.database.find(MovedProjectRow).map(({ projectId }) => projectId);
+    await this.inParts(moved, (rows, projectId) => this.expireMoved(rows, projectId));
+    const oldest = this.clock.now() - attemptsKeptMs;
+    const here = new Set(this.database.find(ProjectRow).map(({ projectId }) => projectId));
+    const silent = this.database
+      .find(AttemptsRow)
+      .filter(({ projectId, heardAt }) => heardAt < oldest && !here.has(projectId))
+      .map(({ projectId }) => projectId);
+    await this.inParts(silent, (rows, projectId) => this.expireAttempts(rows, projectId));
   }
 
-  private expireMoved(): void {
-    const oldest = this.clock.now() - movedKeptMs;
-    this.database.write((rows) => {
-      for (const { projectId, movedAt } of rows.find(MovedProjectRow)) {
-        const row = rows.findOne(ProjectRow, { projectId });
-        const isBack = row !== undefined && row.ingressState !== 'moved';
-        if (movedAt < oldest || isBack) rows.delete(MovedProjectRow, { projectId });
-      }
-    });
+  /** Looks at each again in a transaction, of which none is long. */
+  private async inParts(
+    ids: readonly string[],
+    task: (rows: WritableRows, id: string) => void,
+  ): Promise<void> {
+    for (let at = 0; at < ids.length; at += rowsAtOnce) {
+      const some = ids.slice(at, at + rowsAtOnce);
+      this.database.write((rows) => some.forEach((id) => task(rows, id)));
+      await setImmediate();
+    }
+  }
+
+  private expireMoved(rows: WritableRows, projectId: string): void {
+    const moved = rows.findOne(MovedProjectRow, { projectId });
+    const row = rows.findOne(ProjectRow, { projectId });
+    const isBack = row !== undefined && row.ingressState !== 'moved';
+    if (!moved || (moved.movedAt >= this.clock.now() - movedKeptMs && !isBack)) return;
+    rows.delete(MovedProjectRow, { projectId });
   }
 
   /** Claims that are forgotten with their projects stay refused: nothing stale comes in by that. */
-  private expireAttempts(): void {
-    const oldest = this.clock.now() - attemptsKeptMs;
-    this.database.write((rows) => {
-      for (const row of rows.find(AttemptsRow)) {
-        const { projectId } = row;
-        if (projectId === allForgotten || row.heardAt >= oldest) continue;
-        if (rows.findOne(ProjectRow, { projectId })) continue;
-        const known = knownIn(rows, allForgotten);
-        const forgottenClaim = Math.max(newestClaim(known), newestClaim(row));
-        rows.put(AttemptsRow, this.attemptsRow(allForgotten, { ...known, forgottenClaim }));
-        rows.delete(AttemptsRow, { projectId });
-      }
-    });
+  private expireAttempts(rows: WritableRows, projectId: string): void {
+    const row = rows.findOne(AttemptsRow, { projectId });
+    const isOld = row !== undefined && row.heardAt < this.clock.now() - attemptsKeptMs;
+    if (!isOld || projectId === allForgotten || rows.findOne(ProjectRow, { projectId })) return;
+    const known = knownIn(rows, allForgotten);
+    const forgottenClaim = Math.max(newestClaim(known), newestClaim(row));
+    noteAttempts(rows, allForgotten, { ...known, forgottenClaim }, this.clock.now());
+    rows.delete(AttemptsRow, { projectId });
   }
 
   private attempts(rows: WritableRows, projectId: ProjectId): AttemptMemory {
@@ -142,15 +153,9 @@ export class ProjectBooks extends ProjectStore {
     return {
       known,
       note: (next) => {
-        if (next !== known) rows.put(AttemptsRow, this.attemptsRow(projectId, next));
+        if (next !== known) noteAttempts(rows, projectId, next, this.clock.now());
       },
     };
-  }
-
-  private attemptsRow(projectId: string, known: KnownAttempts): AttemptsRow {
-    const { operations, exclusiveClaim, forgottenClaim } = known;
-    const heardAt = this.clock.now();
-    return { projectId, operations: [...operations], exclusiveClaim, forgottenClaim, heardAt };
   }
 
   private gone(projectId: ProjectId, newUrl: string | undefined): MovedProjectRow {
@@ -160,13 +165,6 @@ export class ProjectBooks extends ProjectStore {
   private tell(id: ProjectId): void {
     for (const listener of this.listeners) listener(id);
   }
-}
-
-function knownIn(rows: Rows, projectId: string): KnownAttempts {
-  const row =
-    rows.findOne(AttemptsRow, { projectId }) ??
-    rows.findOne(AttemptsRow, { projectId: allForgotten });
-  return row ?? noAttempts;
 }
 
 function emptyRow(projectId: ProjectId): ProjectRow {

@@ -1,6 +1,6 @@
 import { BackupJournal, type BackupJob } from '@rookery/backup';
-import type { MoveId } from '@rookery/core/contract';
-import { IncomingMove, MoveJournal, OutgoingMove } from '@rookery/move';
+import type { MoveId, ProjectId } from '@rookery/core/contract';
+import { IncomingMove, incomingEnds, MoveJournal, OutgoingMove, outgoingEnds } from '@rookery/move';
 import {
   BackupRepositoryRow,
   IncomingMoveRow,
@@ -8,6 +8,7 @@ import {
   OutgoingMoveRow,
 } from '../database/entities/work.entity.js';
 import type { HostDatabase } from '../database/host-database.js';
+import { knownIn } from './attempt-rows.js';
 
 /** Backup and restore jobs in the host's database. */
 export class SqliteBackupJournal extends BackupJournal {
@@ -22,7 +23,9 @@ export class SqliteBackupJournal extends BackupJournal {
 
   async put(job: BackupJob): Promise<void> {
     const { operationId, projectId } = job.fence;
-    const row = { operationId, projectId, state: job.state, document: job };
+    const isOver = job.state === 'succeeded' || job.state === 'failed';
+    const endedAt = isOver ? (job.endedAt ?? job.startedAt) : null;
+    const row = { operationId, projectId, state: job.state, endedAt, document: job };
     this.database.write((rows) => rows.put(JobRow, row));
   }
 
@@ -61,7 +64,9 @@ export class SqliteMoveJournal extends MoveJournal {
   }
 
   async saveOutgoing(move: OutgoingMove): Promise<void> {
-    const row = { moveId: move.moveId, state: move.state, document: move };
+    const { moveId, state, updatedAt } = move;
+    const endedAt = isOneOf(outgoingEnds, state) ? updatedAt : null;
+    const row = { moveId, state, endedAt, document: move };
     this.database.write((rows) => rows.put(OutgoingMoveRow, row));
     this.onSaved();
   }
@@ -77,8 +82,16 @@ export class SqliteMoveJournal extends MoveJournal {
   }
 
   async saveIncoming(move: IncomingMove): Promise<void> {
-    const row = { moveId: move.moveId, state: move.state, document: move };
+    const { moveId, state, updatedAt } = move;
+    const endedAt = isOneOf(incomingEnds, state) ? updatedAt : null;
+    const row = { moveId, state, endedAt, document: move };
     this.database.write((rows) => rows.put(IncomingMoveRow, row));
     this.onSaved();
   }
+
+  async forgottenClaim(projectId: ProjectId): Promise<number> {
+    return knownIn(this.database, projectId).forgottenClaim;
+  }
 }
+
+const isOneOf = (some: readonly string[], one: string): boolean => some.includes(one);

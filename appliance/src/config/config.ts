@@ -91,6 +91,8 @@ const HostEnvironment = z.object({
   ROOKERY_BACKUP_PASSWORD_FILE: AbsolutePath.optional(),
   /** A backup or restore that takes longer is ended. */
   ROOKERY_BACKUP_HOURS: z.coerce.number().min(0.1).max(240).default(12),
+  /** Days for which this host remembers backups, restores and moves that have ended. */
+  ROOKERY_KEEP_JOBS_DAYS: z.coerce.number().int().min(1).max(3650).default(30),
   /** Seconds for which people already known may go on when the hub is away. */
   ROOKERY_OFFLINE_TTL: z.coerce
     .number()
@@ -142,6 +144,8 @@ export interface HostConfig {
   readonly backup: { readonly repository: string; readonly passwordFile: string } | undefined;
   /** How long a backup or restore may take. */
   readonly backupMsMax: number;
+  /** How long backups, restores and moves that have ended are remembered. */
+  readonly keepJobsMs: number;
   readonly offlineMs: number;
   readonly imageAllowlist: readonly string[] | undefined;
   /** Which images are deleted when nobody uses them. */
@@ -216,6 +220,7 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     toolsDir: parsed.ROOKERY_TOOLS_DIR ?? brought.toolsDir,
     backup: backupOf(parsed),
     backupMsMax: parsed.ROOKERY_BACKUP_HOURS * 3_600_000,
+    keepJobsMs: parsed.ROOKERY_KEEP_JOBS_DAYS * 86_400_000,
     offlineMs: parsed.ROOKERY_OFFLINE_TTL * 1000,
     imageAllowlist: parsed.ROOKERY_IMAGE_ALLOWLIST,
     imageCollect: {

@@ -24,6 +24,7 @@ import { Listeners1700000000007 } from './migrations/0007-listeners.js';
 import { Volume1700000000008 } from './migrations/0008-volume.js';
 import { ShutOut1700000000009 } from './migrations/0009-shut-out.js';
 import { KeptCopies1700000000011 } from './migrations/0011-kept-copies.js';
+import { EndedWork1700000000013 } from './migrations/0013-ended-work.js';
 
 /** Another process of this host reads only: what holds the file is a backup or a person's tool. */
 const busyTimeoutMs = 5_000;
@@ -65,6 +66,7 @@ export async function openDatabase(path: string): Promise<HostDatabase> {
       Volume1700000000008,
       ShutOut1700000000009,
       KeptCopies1700000000011,
+      EndedWork1700000000013,
     ],
     prepareDatabase: (opened: SqliteDatabase) => {
       opened.pragma('journal_mode = WAL');

@@ -2,13 +2,15 @@ import type { Database as SqliteDatabase } from 'better-sqlite3';
 import type { DataSource, EntityTarget, ObjectLiteral } from 'typeorm';
 import { CoreErrors } from '@rookery/core';
 import { HostErrors } from '../host.errors.js';
-import { TableStatements, type Where } from './table-statements.js';
+import { TableStatements, type Span, type Where } from './table-statements.js';
 
 /** The rows of one state of the database. */
 export interface Rows {
   /** In the order of the primary key. A list as a value means: any of these. */
   find<E extends ObjectLiteral>(table: EntityTarget<E>, where?: Where<E>): E[];
   findOne<E extends ObjectLiteral>(table: EntityTarget<E>, where: Where<E>): E | undefined;
+  /** In the order of the span's column, which has an index. */
+  findSpan<E extends ObjectLiteral>(table: EntityTarget<E>, span: Span<E>): E[];
 }
 
 /** The rows inside a transaction. */
@@ -43,6 +45,10 @@ export class HostDatabase implements Rows {
 
   findOne<E extends ObjectLiteral>(table: EntityTarget<E>, where: Where<E>): E | undefined {
     return this.find(table, where)[0];
+  }
+
+  findSpan<E extends ObjectLiteral>(table: EntityTarget<E>, span: Span<E>): E[] {
+    return this.statements.findSpan(table, span);
   }
 
   /**
@@ -86,6 +92,10 @@ class TransactionRows implements WritableRows {
 
   findOne<E extends ObjectLiteral>(table: EntityTarget<E>, where: Where<E>): E | undefined {
     return this.find(table, where)[0];
+  }
+
+  findSpan<E extends ObjectLiteral>(table: EntityTarget<E>, span: Span<E>): E[] {
+    return this.current.findSpan(table, span);
   }
 
   put<E extends ObjectLiteral>(table: EntityTarget<E>, row: E): void {

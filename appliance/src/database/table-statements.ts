@@ -6,6 +6,18 @@ type Column = EntityMetadata['columns'][number];
 /** Equal to a value, or to one of a list. */
 export type Where<E> = { readonly [K in keyof E]?: E[K] | readonly E[K][] };
 
+/** Some rows by a column; those without a value in it are none of them. */
+export interface Span<E> {
+  readonly by: keyof E & string;
+  /** Where it begins, and what it does not reach. */
+  readonly from?: number;
+  readonly below?: number;
+  /** The highest first; so many of them are passed over. */
+  readonly highestFirst?: boolean;
+  readonly skip?: number;
+  readonly limit: number;
+}
+
 /**
  * The statements of tables, made from their entities. TypeORM runs its own through promises, one
  * query runner for all: transactions that overlap would run into each other. So it says what the
@@ -22,11 +34,20 @@ export class TableStatements {
   find<E extends ObjectLiteral>(table: EntityTarget<E>, where: Where<E>): E[] {
     const metadata = this.source.getMetadata(table);
     const { sql, values } = this.condition(metadata, where);
-    const columns = metadata.columns.map(nameOf).join(', ');
     const order = metadata.primaryColumns.map(nameOf).join(', ');
-    const text = `SELECT ${columns} FROM "${metadata.tableName}"${sql} ORDER BY ${order}`;
-    const found = this.statement(text).all(...values) as Record<string, unknown>[];
-    return found.map((raw) => this.fromRaw<E>(metadata, raw));
+    return this.select(metadata, `${sql} ORDER BY ${order}`, values);
+  }
+
+  findSpan<E extends ObjectLiteral>(table: EntityTarget<E>, span: Span<E>): E[] {
+    const { by, from, below, highestFirst = false, skip = 0, limit } = span;
+    const metadata = this.source.getMetadata(table);
+    const column = nameOf(columnOf(metadata, by));
+    return this.select(
+      metadata,
+      ` WHERE ${column} >= ? AND ${column} < ?
+        ORDER BY ${column} ${highestFirst ? 'DESC' : 'ASC'} LIMIT ? OFFSET ?`,
+      [from ?? Number.MIN_SAFE_INTEGER, below ?? Number.MAX_SAFE_INTEGER, limit, skip],
+    );
   }
 
   put<E extends ObjectLiteral>(table: EntityTarget<E>, row: E): void {
@@ -51,12 +72,22 @@ export class TableStatements {
     this.statement(`DELETE FROM "${metadata.tableName}"${sql}`).run(...values);
   }
 
+  private select<E extends ObjectLiteral>(
+    metadata: EntityMetadata,
+    which: string,
+    values: readonly unknown[],
+  ): E[] {
+    const columns = metadata.columns.map(nameOf).join(', ');
+    const text = `SELECT ${columns} FROM "${metadata.tableName}"${which}`;
+    const found = this.statement(text).all(...values) as Record<string, unknown>[];
+    return found.map((raw) => this.fromRaw<E>(metadata, raw));
+  }
+
   private condition<E extends ObjectLiteral>(metadata: EntityMetadata, where: Where<E>) {
     const parts: string[] = [];
     const values: unknown[] = [];
     for (const [property, wanted] of Object.entries(where)) {
-      const column = metadata.findColumnWithPropertyName(property);
-      if (!column) throw new Error(`${metadata.tableName} has no column ${property}`);
+      const column = columnOf(metadata, property);
       const any: readonly unknown[] = Array.isArray(wanted) ? wanted : [wanted];
       parts.push(`${nameOf(column)} IN (${any.map(() => '?').join(', ')})`);
       values.push(...any.map((value) => this.toRaw(column, value)));
@@ -88,6 +119,12 @@ export class TableStatements {
     this.prepared.set(sql, made);
     return made;
   }
+}
+
+function columnOf(metadata: EntityMetadata, property: string): Column {
+  const column = metadata.findColumnWithPropertyName(property);
+  if (!column) throw new Error(`${metadata.tableName} has no column ${property}`);
+  return column;
 }
 
 const nameOf = (column: Column): string => `"${column.databaseName}"`;

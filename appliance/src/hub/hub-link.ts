@@ -2,6 +2,7 @@ import { backoffMs, CodedError, type Clock, type Logger } from '@rookery/core';
 import { ConatClient, createServiceClient, joiningIdentityName } from '@rookery/conat';
 import { hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
 import type { ServiceClient } from '@rookery/core/contract';
+import type { EndedWork } from '../books/ended-work.js';
 import type { AccessSync } from '../access/access-sync.js';
 import type { ProjectTokens } from '../access/project-tokens.js';
 import type { HostConfig } from '../config/config.js';
@@ -29,6 +30,7 @@ export interface HubLinkParts {
   readonly ownership: Ownership;
   readonly access: AccessSync;
   readonly tokens: ProjectTokens;
+  readonly ended: EndedWork;
   /** Serves the host's contracts on a new connection. */
   readonly serve: (client: ConatClient, hostId: string) => Promise<void>;
   readonly clock: Clock;
@@ -104,6 +106,7 @@ export class HubLink {
   private attach(client: ConatClient, hostId: string): void {
     const reports = createServiceClient(client, hostReports, { hostId });
     this.parts.access.attach(reports);
+    this.parts.ended.attach(reports);
     this.parts.tokens.attach(async (projectId, generation) => {
       const { token } = await reports.projectToken(
         { projectId, generation },

@@ -212,6 +212,10 @@ export class ReadOnlyMoveJournal extends MoveJournal {
   async saveIncoming(): Promise<void> {
     throw readOnly();
   }
+
+  async forgottenClaim(): Promise<number> {
+    throw readOnly();
+  }
 }
 
 const readOnly = () => CoreErrors.INTERNAL({ reason: 'the ingress does not write' });

@@ -10,6 +10,7 @@ const answerWithinMs = 1500;
 const retry = { firstMs: 50, maxMs: 1000 };
 const rowsMax = 500;
 const keptHours = 24;
+const forgottenAtOnceMax = 1000;
 
 interface LogRow {
   readonly head: string;
@@ -71,10 +72,17 @@ export class AccessFeed implements OnApplicationBootstrap, OnModuleDestroy {
 
   /** Drops what nobody needs any more. */
   async forgetOld(): Promise<void> {
-    await this.dataSource.query(
-      'DELETE FROM access_changes WHERE at < now() - make_interval(hours => $1)',
-      [keptHours],
-    );
+    const deleteSome = () =>
+      this.dataSource.query<[unknown[], number]>(
+        `DELETE FROM access_changes WHERE revision IN (
+           SELECT revision FROM access_changes WHERE at < now() - make_interval(hours => $1)
+           ORDER BY at LIMIT $2)`,
+        [keptHours, forgottenAtOnceMax],
+      );
+    for (;;) {
+      const [, deleted] = await deleteSome();
+      if (deleted < forgottenAtOnceMax) return;
+    }
   }
 
   private async run(): Promise<void> {

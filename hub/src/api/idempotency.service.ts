@@ -13,6 +13,7 @@ const waitMs = 5000;
 /** An answer that has not come by then never will: its process died. */
 const abandonedS = 60;
 const keptHours = 24;
+const forgottenAtOnceMax = 500;
 
 const hashOfKey = (key: string): string => createHash('sha256').update(key).digest('base64url');
 
@@ -65,10 +66,17 @@ export class IdempotencyService {
   }
 
   async forgetOld(): Promise<void> {
-    await this.dataSource.query(
-      'DELETE FROM idempotency_records WHERE created_at < now() - make_interval(hours => $1)',
-      [keptHours],
-    );
+    const deleteSome = () =>
+      this.dataSource.query<[unknown[], number]>(
+        `DELETE FROM idempotency_records WHERE (account_id, key, route) IN (
+           SELECT account_id, key, route FROM idempotency_records
+           WHERE created_at < now() - make_interval(hours => $1) ORDER BY created_at LIMIT $2)`,
+        [keptHours, forgottenAtOnceMax],
+      );
+    for (;;) {
+      const [, deleted] = await deleteSome();
+      if (deleted < forgottenAtOnceMax) return;
+    }
   }
 
   /**

@@ -21,6 +21,7 @@ import { BackupSweep1700000000011 } from './migrations/0011-backup-sweep.js';
 import { Copies1700000000014 } from './migrations/0014-copies.js';
 import { ListsByIndex1700000000009 } from './migrations/0009-lists-by-index.js';
 import { Retention1700000000018 } from './migrations/0018-retention.js';
+import { ClaimsKept1700000000020 } from './migrations/0020-claims-kept.js';
 import { Promises1700000000021 } from './migrations/0021-promises.js';
 import { WaysOut1700000000012 } from './migrations/0012-ways-out.js';
 
@@ -59,6 +60,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       BackupSweep1700000000011,
       ListsByIndex1700000000009,
       Retention1700000000018,
+      ClaimsKept1700000000020,
       Promises1700000000021,
       WaysOut1700000000012,
       Copies1700000000014,

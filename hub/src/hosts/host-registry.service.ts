@@ -12,6 +12,7 @@ import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { HostKey, JoinToken, ProjectHost } from '../database/entities/host.entity.js';
 import { HubErrors } from '../hub.errors.js';
 import { SigningKeys } from '../keys/signing-keys.service.js';
+import { EndedMoves } from './ended-moves.js';
 import { HostAccess } from './host-access.service.js';
 import { noteMissing, type ReportedPage } from './missing-projects.js';
 import { refuseOthers } from './refuse-others.js';
@@ -75,8 +76,9 @@ export class HostRegistry {
     private readonly audit: AuditService,
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
     private readonly access: HostAccess,
+    ended: EndedMoves,
   ) {
-    this.reports = { ...this.heartbeats, ...access.reports };
+    this.reports = { ...this.heartbeats, ...access.reports, ...ended.reports };
   }
 
   /** The registered host of an identity key, or null. */

@@ -110,7 +110,8 @@ export async function claimOperations(
   options: { leaseMs: number; limit: number },
 ): Promise<ClaimedOperation[]> {
   const [rows] = await dataSource.query<[ClaimedOperation[], number]>(
-    `UPDATE operations SET attempt = attempt + 1, lease_owner = $1,
+    `UPDATE operations SET attempt = attempt + 1, claim = nextval('operation_claims'),
+       lease_owner = $1,
        lease_expires_at = now() + make_interval(secs => $2::float8 / 1000),
        started_at = coalesce(started_at, now()),
        state = CASE WHEN state = 'pending' THEN 'running' ELSE state END
@@ -119,7 +120,7 @@ export async function claimOperations(
        WHERE ended_at IS NULL AND run_at <= now()
          AND (lease_expires_at IS NULL OR lease_expires_at <= now())
        ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-     RETURNING id, kind, attempt, nextval('operation_claims')::float8 AS claim,
+     RETURNING id, kind, attempt, claim::float8 AS claim,
        run_at::text AS "runAt"`,
     [worker, options.leaseMs, options.limit],
   );

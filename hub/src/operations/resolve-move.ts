@@ -67,6 +67,7 @@ async function lockMove(manager: EntityManager, operation: Operation): Promise<M
     lock: { mode: 'pessimistic_write' },
   });
   if (!row || row.endedAt !== null) return undefined;
+  const claim = await newClaim(manager, operation.id);
   const hostOf = (id: string) => manager.findOneByOrFail(ProjectHost, { id });
   return {
     row,
@@ -74,9 +75,18 @@ async function lockMove(manager: EntityManager, operation: Operation): Promise<M
     to: await hostOf(row.toHostId),
     fence: {
       ...{ projectId: row.projectId, generation: row.fromGeneration },
-      ...{ operationId: operation.id, attempt: operation.attempt + 1 },
+      ...{ operationId: operation.id, attempt: operation.attempt + 1, claim },
     },
   };
+}
+
+async function newClaim(manager: EntityManager, operationId: string): Promise<number> {
+  const [rows] = await manager.query<[{ claim: number }[], number]>(
+    `UPDATE operations SET claim = nextval('operation_claims') WHERE id = $1
+     RETURNING claim::float8 AS claim`,
+    [operationId],
+  );
+  return rows[0]!.claim;
 }
 
 async function undone(manager: EntityManager, move: Move): Promise<Settlement> {

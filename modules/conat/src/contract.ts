@@ -7,6 +7,7 @@ import {
   Fence,
   HostId,
   job,
+  MoveId,
   PlacementGeneration,
   ProjectId,
   ProjectRole,
@@ -110,6 +111,9 @@ export type ProjectReport = z.infer<typeof ProjectReport>;
 /** What one message of a report may hold at most: far below what the network carries in one. */
 export const reportPage = { projectsMax: 1000, bytesMax: 256 * 1024 } as const;
 
+/** So many moves are asked about at once. */
+export const endedMovesMax = 200;
+
 /**
  * Which part of all projects a page holds, in the order of their ids: behind `after`, up to and with
  * `upTo`; without either there is no bound. A host of an earlier release does not say.
@@ -165,6 +169,24 @@ export const hostReports = service(
         span: ReportSpan.optional(),
       }),
       z.object({ owned: OwnedProjects }),
+      { timeoutMs: 10_000, idempotent: true },
+    ),
+
+    /**
+     * Of moves that are over on the host: of which the hub asks nothing more, ever. Their operations
+     * have ended, and nothing is owed to the host; or the hub does not know them.
+     */
+    endedMoves: call(
+      z.object({ moveIds: z.array(MoveId).max(endedMovesMax) }),
+      z.object({
+        over: z.array(
+          z.object({
+            moveId: MoveId,
+            /** The newest claim of its operation: no call of it carries a greater one. */
+            claim: z.int().min(1).optional(),
+          }),
+        ),
+      }),
       { timeoutMs: 10_000, idempotent: true },
     ),
 

@@ -45,11 +45,13 @@ export {
   isStartFault,
 } from './host.ports.js';
 export {
+  incomingEnds,
   isIncomingAlive,
   IncomingMove,
   moveClaims,
   MoveJournal,
   OutgoingMove,
+  outgoingEnds,
   type MoveRound,
 } from './move.journal.js';
 export { MoveErrors } from './move.errors.js';

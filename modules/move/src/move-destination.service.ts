@@ -8,7 +8,7 @@ import { isIncomingAlive, type IncomingMove, type MoveJournal } from './move.jou
 import { MoveErrors } from './move.errors.js';
 import type { MoveOptions } from './move.options.js';
 import { MoveWork } from './move-work.js';
-import { refuseOlderAttempt } from './outgoing-rows.js';
+import { isForgotten, refuseForgotten, refuseOlderAttempt } from './outgoing-rows.js';
 
 type Methods = (typeof moveDestination)['methods'];
 type In<M extends keyof Methods> = z.output<Methods[M]['input']>;
@@ -26,7 +26,8 @@ export interface MoveDestinationPorts {
  * The destination's side of a move.
  *
  * A move's row here goes `preparing → authorized → activating → active`, or from the first two to
- * `abandoned`. Only an authorized move lets streams in. Active and abandoned are final.
+ * `abandoned`. Only an authorized move lets streams in. Active and abandoned are final, also when the
+ * row is forgotten.
  */
 export class MoveDestinationService implements Handlers<typeof moveDestination> {
   private readonly work = new MoveWork();
@@ -40,6 +41,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
   readonly prepare = (input: In<'prepare'>, context: JobContext): Promise<Out<'prepare'>> => {
     const { fence, moveId } = input;
     return this.inTurn('prepare', fence, moveId, context, async (found) => {
+      if (!found) await refuseForgotten(this.ports.journal, fence);
       if (found?.state === 'abandoned') throw MoveErrors.MOVE_UNDONE();
       if (found && found.state !== 'preparing' && found.state !== 'authorized') {
         throw MoveErrors.MOVE_COMMITTED();
@@ -69,7 +71,10 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
   readonly activate = (input: In<'activate'>, context: JobContext): Promise<Out<'activate'>> => {
     const { fence, moveId, manifest, spec, start } = input;
     return this.inTurn('activate', fence, moveId, context, async (move) => {
-      if (!move) throw CoreErrors.NOT_FOUND({ what: 'move', id: moveId });
+      if (!move) {
+        await refuseForgotten(this.ports.journal, fence);
+        throw CoreErrors.NOT_FOUND({ what: 'move', id: moveId });
+      }
       if (move.state === 'abandoned') throw MoveErrors.MOVE_UNDONE();
       if (fence.generation <= move.generation) {
         // Only the commit raises it: a call that carries the old one comes from before.
@@ -102,6 +107,8 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
   readonly abandon = (input: In<'abandon'>, context: JobContext): Promise<Out<'abandon'>> => {
     const { fence, moveId, takenBack } = input;
     return this.inTurn('abandon', fence, moveId, context, async (found) => {
+      // It ended here, and no prepare of it passes any more.
+      if (!found && (await isForgotten(this.ports.journal, fence))) return {};
       const committed = found?.state === 'activating' || found?.state === 'active';
       if (committed && !takenBack) throw MoveErrors.MOVE_COMMITTED();
       // A project like any other here, which the host knows not to be its own any more.
@@ -111,6 +118,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
         projectId: fence.projectId,
         generation: fence.generation,
         attempt: fence.attempt,
+        claim: fence.claim ?? 0,
         needBytes: 0,
         state: 'abandoned',
         updatedAt: 0,
@@ -143,7 +151,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
       const found = await journal.incoming(moveId);
       refuseOlderAttempt(found, fence);
       if (!found || found.attempt === fence.attempt) return task(found);
-      const raised = { ...found, attempt: fence.attempt };
+      const raised = { ...found, attempt: fence.attempt, claim: fence.claim ?? 0 };
       await this.save(raised);
       return task(raised);
     });
@@ -180,6 +188,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
         sourceTransferKey: input.sourceTransferKey,
         generation: fence.generation,
         attempt: fence.attempt,
+        claim: fence.claim ?? 0,
         needBytes,
         ...(spec.imageDigest !== undefined && { imageDigest: spec.imageDigest }),
         state: 'preparing',

@@ -36,7 +36,8 @@ export interface MoveSourcePorts {
  *
  * A move's row here goes `copying → fenced → retiring → retired`, or from the first two to
  * `undoing → undone`. Undone and retired are final: a request that comes late, even one of the newest
- * attempt, changes nothing. Only `retire` ends ownership, and only the hub's commit leads there.
+ * attempt, changes nothing. So it is when the row is forgotten: what would go forward is refused, what
+ * would end the move finds it ended. Only `retire` ends ownership, and only the hub's commit leads there.
  */
 export class MoveSourceService implements Handlers<typeof moveSource> {
   private readonly work = new MoveWork();
@@ -133,7 +134,9 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
     { fence, moveId, restart, takeBack }: In<'resume'>,
     context: Pick<JobContext, 'signal'>,
   ): Promise<Out<'resume'>> => {
-    const move = await this.rows.admit(moveId, fence);
+    const move = await this.rows.admitKnown(moveId, fence);
+    // Asked again after its reply was lost, and too late: it was done, and no copy begins any more.
+    if (!move) return {};
     if (move.state === 'retiring' || move.state === 'retired') throw MoveErrors.MOVE_COMMITTED();
     const options = { signal: context.signal, preempted: preemptedBy(fence) };
     await this.work.run(moveId, `resume:${fence.attempt}`, options, async () => {
@@ -149,7 +152,8 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
     { fence, moveId, newUrl }: In<'retire'>,
     context: Pick<JobContext, 'signal'>,
   ): Promise<Out<'retire'>> => {
-    const move = await this.rows.admit(moveId, fence);
+    const move = await this.rows.admitKnown(moveId, fence);
+    if (!move) return {};
     if (move.state === 'undoing' || move.state === 'undone') throw MoveErrors.MOVE_UNDONE();
     const options = { signal: context.signal, preempted: preemptedBy(fence) };
     await this.work.run(moveId, `retire:${fence.attempt}`, options, async () => {

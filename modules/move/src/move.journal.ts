@@ -22,7 +22,8 @@ export type MoveRound = z.infer<typeof Round>;
 
 /**
  * A move as its source remembers it. `undone` and `retired` are final and stay as tombstones, so
- * that a request which was delayed in the network finds the move over.
+ * that a request which was delayed in the network finds the move over. Once the hub has said that it
+ * asks nothing more of it, the row may go: then {@link MoveJournal.forgottenClaim} refuses that.
  */
 export const OutgoingMove = z.object({
   moveId: MoveId,
@@ -30,6 +31,8 @@ export const OutgoingMove = z.object({
   generation: PlacementGeneration,
   /** Newest attempt heard of; older ones are refused. */
   attempt: z.int().min(1),
+  /** That attempt's claim; 0: its hub numbers none, or an earlier release wrote the row. */
+  claim: z.int().min(0).default(0),
   state: z.enum(['copying', 'fenced', 'undoing', 'undone', 'retiring', 'retired']),
   /** Whether the project was to run when it was fenced. */
   wasRunning: z.boolean().optional(),
@@ -53,6 +56,8 @@ export const IncomingMove = z.object({
   /** Before the commit. */
   generation: PlacementGeneration,
   attempt: z.int().min(1),
+  /** As in {@link OutgoingMove}. */
+  claim: z.int().min(0).default(0),
   /** Room kept free for what has yet to arrive. */
   needBytes: z.int().min(0),
   imageDigest: z.string().optional(),
@@ -75,7 +80,15 @@ export abstract class MoveJournal {
   abstract incoming(moveId: MoveId): Promise<IncomingMove | undefined>;
   abstract listIncoming(): Promise<IncomingMove[]>;
   abstract saveIncoming(move: IncomingMove): Promise<void>;
+  /**
+   * Moves of the project that have no row here and were claimed up to here were forgotten, not
+   * missed: they are over. 0: none was.
+   */
+  abstract forgottenClaim(projectId: ProjectId): Promise<number>;
 }
+
+export const outgoingEnds = ['undone', 'retired'] as const satisfies OutgoingMove['state'][];
+export const incomingEnds = ['active', 'abandoned'] as const satisfies IncomingMove['state'][];
 
 /** What a host's moves still need of its storage: goes into the storage reconciler's desired state. */
 export async function moveClaims(journal: MoveJournal): Promise<{

@@ -1,4 +1,4 @@
-import { CoreErrors, KeyedLock, type Clock } from '@rookery/core';
+import { CoreErrors, KeyedLock, type Clock, type CodedError } from '@rookery/core';
 import type { Fence, MoveId } from '@rookery/core/contract';
 import type { MoveJournal, OutgoingMove } from './move.journal.js';
 
@@ -36,12 +36,21 @@ export class OutgoingRows {
     });
   }
 
-  /** Takes note of a call's attempt, durably. @throws STALE_ATTEMPT for an older one */
-  admit(moveId: MoveId, fence: Fence): Promise<OutgoingMove> {
+  /** Takes note of a call's attempt, durably. @throws STALE_ATTEMPT for an older or forgotten one */
+  async admit(moveId: MoveId, fence: Fence): Promise<OutgoingMove> {
+    const move = await this.admitKnown(moveId, fence);
+    if (move) return move;
+    throw overtaken(fence, await this.journal.forgottenClaim(fence.projectId));
+  }
+
+  /** The same; undefined for a move that was forgotten, of which nothing is here. */
+  admitKnown(moveId: MoveId, fence: Fence): Promise<OutgoingMove | undefined> {
     return this.lock.run(moveId, async () => {
       const found = await this.journal.outgoing(moveId);
       refuseOlderAttempt(found, fence);
       if (found?.attempt === fence.attempt) return found;
+      // Asked behind the look for the row: who forgets it writes this down with its removal.
+      if (!found && (await isForgotten(this.journal, fence))) return undefined;
       const move: OutgoingMove = {
         moveId,
         projectId: fence.projectId,
@@ -52,12 +61,30 @@ export class OutgoingRows {
         rounds: [],
         ...found,
         attempt: fence.attempt,
+        claim: fence.claim ?? 0,
         updatedAt: this.clock.now(),
       };
       await this.journal.saveOutgoing(move);
       return move;
     });
   }
+}
+
+/** Whether a call comes from a move that is over, and of which the host remembers nothing else. */
+export async function isForgotten(journal: MoveJournal, fence: Fence): Promise<boolean> {
+  const { claim = 0, projectId } = fence;
+  return claim > 0 && claim <= (await journal.forgottenClaim(projectId));
+}
+
+/** For a call of a move without a row that would make one. @throws STALE_ATTEMPT */
+export async function refuseForgotten(journal: MoveJournal, fence: Fence): Promise<void> {
+  if (!(await isForgotten(journal, fence))) return;
+  throw overtaken(fence, await journal.forgottenClaim(fence.projectId));
+}
+
+function overtaken({ claim: given = 0 }: Fence, current: number): CodedError {
+  const message = `The call comes from claim ${given}; moves that were claimed up to ${current} are over.`;
+  return CoreErrors.STALE_ATTEMPT({ given, current }, { message });
 }
 
 /** @throws STALE_ATTEMPT */

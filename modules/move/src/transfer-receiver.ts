@@ -123,7 +123,7 @@ export class TransferReceiver {
     const now = await journal.incoming(moveId);
     if (now?.state !== 'authorized') {
       // Undone while the last bytes came: the undo may have missed what just appeared.
-      if (now?.state === 'abandoned') await storage.dropLanding(moveId);
+      if (!now || now.state === 'abandoned') await storage.dropLanding(moveId);
       throw MoveErrors.MOVE_NOT_AUTHORIZED();
     }
     if (request.kind === 'image') {

@@ -69,6 +69,22 @@ export const newestClaim = ({
 }: KnownAttempts): number =>
   Math.max(exclusiveClaim, forgottenClaim, ...operations.map((each) => each.claim));
 
+/**
+ * Drops an operation that is over: what comes of it later is refused, by its claim.
+ * @param over without an id: one that was never let in here
+ */
+export function forgetOperation(
+  known: KnownAttempts,
+  { operationId, claim }: { readonly operationId?: OperationId; readonly claim: number },
+): KnownAttempts {
+  const found = known.operations.find((each) => each.operationId === operationId);
+  return {
+    operations: known.operations.filter((each) => each !== found),
+    exclusiveClaim: known.exclusiveClaim,
+    forgottenClaim: Math.max(known.forgottenClaim, claim, found?.claim ?? 0),
+  };
+}
+
 const overtaken = (given: number, current: number) => {
   const message = `The call comes from claim ${given} of its operation; claim ${current} came since.`;
   return CoreErrors.STALE_ATTEMPT({ given, current }, { message });

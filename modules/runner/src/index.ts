@@ -11,6 +11,7 @@ export {
 } from './project.store.js';
 export {
   admitAttempt,
+  forgetOperation,
   newestClaim,
   noAttempts,
   type KnownAttempt,

@@ -14,6 +14,10 @@ export class JobRow {
   @Column('text')
   state!: BackupJob['state'];
 
+  /** Null while it is pending or under way. */
+  @Column('integer', { nullable: true })
+  endedAt!: number | null;
+
   @Column('simple-json')
   document!: BackupJob;
 }
@@ -38,6 +42,10 @@ export class OutgoingMoveRow {
   @Column('text')
   state!: OutgoingMove['state'];
 
+  /** Since when it is over here; null while it is not. */
+  @Column('integer', { nullable: true })
+  endedAt!: number | null;
+
   @Column('simple-json')
   document!: OutgoingMove;
 }
@@ -50,6 +58,10 @@ export class IncomingMoveRow {
 
   @Column('text')
   state!: IncomingMove['state'];
+
+  /** As of an outgoing one. */
+  @Column('integer', { nullable: true })
+  endedAt!: number | null;
 
   @Column('simple-json')
   document!: IncomingMove;

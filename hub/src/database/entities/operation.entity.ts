@@ -25,6 +25,8 @@ export class Operation {
   @Column('text', { nullable: true }) step!: string | null;
   @Column('jsonb', { nullable: true }) progress!: Progress | null;
   @Column('integer') attempt!: number;
+  /** The newest; of all operations' claims in their order. Null: not claimed since they are kept. */
+  @Column('bigint', { nullable: true }) claim!: string | null;
   @Column('uuid', { nullable: true }) leaseOwner!: string | null;
   @Column('timestamptz', { nullable: true }) leaseExpiresAt!: Date | null;
   /** Not claimed before this. */
