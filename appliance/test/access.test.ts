@@ -2,9 +2,10 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ConatErrors } from '@rookery/conat';
 import { createLogger, newId, waitFor, type Clock } from '@rookery/core';
 import { AccessBook, type AccessNews } from '../src/access/access-book.js';
-import { AccessSync } from '../src/access/access-sync.js';
+import { AccessSync, type OpenedBy } from '../src/access/access-sync.js';
 import { openDatabase } from '../src/database/database.js';
 import type { HostDatabase } from '../src/database/host-database.js';
 import { FakeAccess } from './fake-access.js';
@@ -25,7 +26,9 @@ let database: HostDatabase;
 let clock: HandClock;
 let hub: FakeAccess;
 let news: AccessNews[];
-let revoked: (string | undefined)[];
+/** What is open; those that were told to end leave it. */
+let opened: OpenedBy[];
+let ended: OpenedBy[];
 let book: AccessBook;
 let sync: AccessSync;
 
@@ -34,10 +37,16 @@ async function open(): Promise<void> {
   await book.open();
   book.onChange((each) => news.push(each));
   sync = new AccessSync(book, clock as unknown as Clock, createLogger('test', 'silent'));
-  sync.onRevoked((accountId) => revoked.push(accountId));
+  sync.onRevoked((ends) => {
+    ended.push(...opened.filter(ends));
+    opened = opened.filter((each) => !ends(each));
+  });
+  sync.attachOpen(() => opened);
   const reports = {
     access: async ({ since, after }: { since?: number; after?: string }) =>
       hub.answer(since, after),
+    credentials: async ({ credentialIds }: { credentialIds: string[] }) =>
+      hub.credentials(credentialIds),
   };
   sync.attach(reports as never);
 }
@@ -48,7 +57,7 @@ beforeEach(async () => {
   clock = new HandClock();
   hub = new FakeAccess();
   news = [];
-  revoked = [];
+  [opened, ended] = [[], []];
   await open();
 });
 afterEach(async () => {
@@ -84,7 +93,7 @@ describe('what a host knows of rights', () => {
     expect(book.projectsOf(B)).toHaveLength(2);
     expect(news).toEqual([new Set([B, A])]);
     expect(book.revision).toBe(hub.revision);
-    expect(revoked).toEqual([]);
+    expect(ended).toEqual([]);
   });
 
   it('is asked for only when the hub has something newer', async () => {
@@ -104,15 +113,68 @@ describe('what a host knows of rights', () => {
     expect(hub.asked).toHaveLength(2);
   });
 
-  it('is learned anew after a gap, and then everybody must show again why', async () => {
-    hub.set(A, [{ projectId: P, role: 'owner' }]);
+  const byKey = (accountId: string) => ({ accountId, credentialId: newId() });
+
+  it('is learned anew after a gap, and nobody is cut who lost nothing', async () => {
+    const crowd = Array.from({ length: 30 }, () => newId());
+    for (const each of [A, ...crowd]) hub.set(each, [{ projectId: P, role: 'owner' }]);
     await sync.learn(hub.revision);
+    opened = crowd.map(byKey);
+    const [key, gone, fresh] = [opened[0]!, opened[1]!, byKey(crowd[2]!)];
+    const unknown = { accountId: crowd[3]! };
+    opened.push(unknown);
+    news = [];
     hub.set(A, []);
     hub.set(B, [{ projectId: Q, role: 'owner' }]);
-    hub.knownFrom = hub.revision;
+    // The log says neither that this key is gone nor that rights were lost.
+    hub.revoke(gone.accountId, gone.credentialId!);
+    hub.revoke(fresh.accountId, fresh.credentialId);
+    [hub.knownFrom, hub.pageSize] = [hub.revision, 10];
+    hub.lately = [fresh];
     await sync.learn(hub.revision);
     expect([book.projectsOf(A).length, book.projectsOf(B).length]).toEqual([0, 1]);
-    expect(revoked).toEqual([undefined]);
+    expect(news).toEqual([new Set([B, A])]);
+    expect(ended).toEqual([gone, unknown]);
+    expect(opened).toContain(key);
+    expect(book.revision).toBe(hub.revision);
+    // Tokens that were made with them before open nothing either.
+    expect(sync.isRevoked(gone.credentialId!)).toBe(true);
+    expect(sync.isRevoked(fresh.credentialId)).toBe(true);
+    expect(sync.isRevoked(key.credentialId!)).toBe(false);
+  });
+
+  it('is learned anew once more when nobody could say which keys have ended', async () => {
+    hub.set(A, [{ projectId: P, role: 'owner' }]);
+    await sync.learn(hub.revision);
+    const key = byKey(A);
+    opened = [key];
+    const since = book.revision;
+    hub.revoke(A, key.credentialId);
+    hub.set(B, [{ projectId: Q, role: 'owner' }]);
+    hub.knownFrom = hub.revision;
+    hub.onCredentials = () => {
+      throw new Error('lost');
+    };
+    await expect(sync.learn(hub.revision)).rejects.toThrow('lost');
+    expect(book.projectsOf(B)).toHaveLength(1);
+    expect([book.revision, ended]).toEqual([since, []]);
+    hub.onCredentials = () => undefined;
+    await sync.learn(hub.revision);
+    expect([book.revision, ended]).toEqual([hub.revision, [key]]);
+  });
+
+  it('is shown again by everybody after a gap when the hub is of an earlier release', async () => {
+    hub.set(A, [{ projectId: P, role: 'owner' }]);
+    await sync.learn(hub.revision);
+    const key = byKey(A);
+    opened = [key];
+    hub.set(B, [{ projectId: Q, role: 'owner' }]);
+    hub.knownFrom = hub.revision;
+    hub.onCredentials = () => {
+      throw ConatErrors.SERVICE_UNAVAILABLE({ subject: 'hosts.x.credentials' });
+    };
+    await sync.learn(hub.revision);
+    expect([book.revision, ended]).toEqual([hub.revision, [key]]);
   });
 
   it('changes in pages, of which nobody is cut who loses nothing', async () => {
@@ -135,7 +197,7 @@ describe('what a host knows of rights', () => {
     await sync.pull();
     expect(hub.asked).toEqual([since, since, since]);
     expect(news).toEqual([new Set([third]), new Set([last])]);
-    expect(revoked).toEqual([]);
+    expect(ended).toEqual([]);
     expect(book.revision).toBe(hub.revision - 1);
     await sync.learn(hub.revision);
     expect(news.at(-1)).toEqual(new Set([first]));
@@ -206,9 +268,12 @@ describe('what a host knows of rights', () => {
   it('remembers what was revoked as long as a token of it may live', async () => {
     await sync.learn(hub.revision);
     const [first, second] = [newId(), newId()] as [string, string];
+    const [by, other] = [{ accountId: A, credentialId: first }, byKey(A)];
+    const [unknown, another] = [{ accountId: A }, { accountId: B }];
+    opened = [by, other, unknown, another];
     hub.revoke(A, first);
     await sync.pull();
-    expect(revoked).toEqual([A]);
+    expect(ended).toEqual([by, unknown]);
     expect([sync.isRevoked(first), sync.isRevoked(second)]).toEqual([true, false]);
     clock.nowMs += 11 * 60_000;
     hub.revoke(B, second);

@@ -15,6 +15,9 @@ export class FakeAccess {
   /** Something else happens while pages are asked for. */
   onPage: () => void = () => undefined;
   asked: (number | undefined)[] = [];
+  /** Said with the first page of everything. */
+  lately: { accountId: string; credentialId: string }[] = [];
+  onCredentials: () => void = () => undefined;
   private readonly grants = new Map<string, readonly ProjectAccess[]>();
   private readonly log: Change[] = [];
 
@@ -28,6 +31,12 @@ export class FakeAccess {
   revoke(accountId: string, credentialId: string): void {
     this.revision += 1;
     this.log.push({ revision: this.revision, accountId, credentialId });
+  }
+
+  credentials(credentialIds: readonly string[]) {
+    this.onCredentials();
+    const gone = new Set(this.log.map(({ credentialId }) => credentialId));
+    return { ended: credentialIds.filter((id) => gone.has(id)) };
   }
 
   answer(since?: number, after?: string) {
@@ -62,7 +71,7 @@ export class FakeAccess {
       .slice(0, this.pageSize)
       .map(([accountId, projects]) => ({ accountId, projects: [...projects] }));
     const next = rest.length > this.pageSize ? accounts.at(-1)!.accountId : undefined;
-    const revoked: never[] = [];
+    const revoked = after === '' ? this.lately : [];
     return { revision: this.revision, whole: true, accounts, revoked, ...(next && { next }) };
   }
 }

@@ -91,6 +91,8 @@ export class FakeHub {
       },
       access: async ({ since, after }: { since?: number; after?: string }) =>
         this.access.answer(since, after),
+      credentials: async ({ credentialIds }: { credentialIds: string[] }) =>
+        this.access.credentials(credentialIds),
       endedMoves: async () => ({ over: [] }),
       projectToken: async ({ projectId }: { projectId: string }) => ({
         token: await this.minter.mint({

@@ -11,6 +11,7 @@ import { HostBroker } from '../src/access/host-broker.js';
 import { ProjectTokens } from '../src/access/project-tokens.js';
 import { ProjectBooks } from '../src/books/project-books.js';
 import { openDatabase } from '../src/database/database.js';
+import { FakeAccess } from './fake-access.js';
 import type { HostDatabase } from '../src/database/host-database.js';
 
 const [A, B, P, Q] = [newId(), newId(), newId(), newId()] as [string, string, string, string];
@@ -25,6 +26,7 @@ let folder: string;
 let database: HostDatabase;
 let books: ProjectBooks;
 let access: AccessBook;
+let sync: AccessSync;
 let tokens: ProjectTokens;
 let host: HostBroker;
 let broker: Broker;
@@ -33,14 +35,15 @@ const ownId = process.getuid?.() ?? 0;
 /** An account of the rights of now, by its id. */
 class ById extends Authenticator {
   async authenticate({ options }: { options: { auth_token?: string } }) {
-    const id = options.auth_token ?? '';
+    const [id = '', credential] = (options.auth_token ?? '').split(' with ');
     const projectId = host.projectOf(id);
     const projects = host.projectsOf(id);
     if (projectId !== null) {
       const permissions = accountPermissions(projectId, []);
       return { name: `project-${projectId}`, permissions } satisfies ConatIdentity;
     }
-    return projects && { name: `account-${id}`, permissions: accountPermissions(id, projects) };
+    const permissions = accountPermissions(id, projects ?? []);
+    return projects && { name: `account-${id}`, permissions, ...(credential && { credential }) };
   }
 }
 
@@ -54,7 +57,8 @@ async function build(offlineMs = 60_000): Promise<void> {
   });
   tokens.attach(async (projectId) => `token of ${projectId}`);
   await tokens.open();
-  host = new HostBroker({ books, access, sync: new AccessSync(access, clock, log), tokens });
+  sync = new AccessSync(access, clock, log);
+  host = new HostBroker({ books, access, sync, tokens });
   await host.open();
   broker = new Broker({ authenticator: new ById() });
   host.attach(broker);
@@ -112,6 +116,39 @@ describe('connections of a host', () => {
     await books.redirect(Q, 'http://elsewhere');
     await account.told(/Revoked/);
     expect((await enter(A)).isIn()).toBe(false);
+  });
+
+  it('of accounts stay over a gap, but for those whose key has ended', async () => {
+    const hub = new FakeAccess();
+    await put(P, { state: 'running' });
+    for (const id of [A, B]) hub.set(id, [{ projectId: P, role: 'owner' }]);
+    sync.attach({
+      access: async ({ since, after }: { since?: number; after?: string }) =>
+        hub.answer(since, after),
+      credentials: async ({ credentialIds }: { credentialIds: string[] }) =>
+        hub.credentials(credentialIds),
+    } as never);
+    await access.replace(hub.revision, [
+      ...[A, B].map((accountId) => ({
+        accountId,
+        projects: [{ projectId: P, role: 'owner' as const }],
+      })),
+    ]);
+    const [gone, good] = [newId(), newId()];
+    const first = await enter(`${A} with ${gone}`);
+    const second = await enter(`${A} with ${good}`);
+    const other = await enter(`${B} with ${newId()}`);
+    hub.revoke(A, gone);
+    hub.set(newId(), []);
+    hub.knownFrom = hub.revision;
+    await sync.learn(hub.revision);
+    await first.told(/Revoked/);
+    expect([second.isIn(), other.isIn()]).toEqual([true, true]);
+    // So it is when the end of a key is told.
+    hub.revoke(A, good);
+    await sync.learn(hub.revision);
+    await second.told(/Revoked/);
+    expect(other.isIn()).toBe(true);
   });
 
   it('of accounts expire when the hub has been away too long', async () => {

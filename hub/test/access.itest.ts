@@ -82,6 +82,7 @@ const gate = async (projectId: string, token: string): Promise<number> => {
   await response.arrayBuffer();
   return response.status;
 };
+const isCut = (told: string): boolean => told === 'disconnected' || told === 'closed';
 /** The way is free as far as the hub is concerned; this host has no ingress. */
 const open = 502;
 
@@ -259,20 +260,35 @@ describe('what a hub process missed', () => {
     expect(rightsOf()).toHaveLength(1 + 2 * guests.length);
   });
 
-  it('and where the log has forgotten, it checks everybody', async () => {
+  it('and where the log has forgotten, it checks everybody, and cuts who lost something', async () => {
     const { id } = await one.createProject();
-    const guest = await someone();
-    await share(id, guest, 'viewer');
+    const [guest, other] = [await someone(), await someone()];
+    for (const each of [guest, other]) await share(id, each, 'viewer');
+    const { key, token } = await one.ok<{ key: { id: string }; token: string }>(
+      ...(['POST', '/api-keys'] as const),
+      { token: other.token, body: { name: 'second' } },
+    );
+    const minted = await one.ok<{ token: string }>('POST', '/conat-tokens', { token, body: {} });
     const { told } = await listen(guest, id);
+    const byKey = [await listen(other, id, token), await listen(other, id, minted.token)];
+    const stays = await listen(other, id);
     await isThere();
     // As if this process had been away for longer than the log goes back.
     await sql(
-      `WITH gone AS (DELETE FROM collaborators WHERE project_id = $1 AND account_id = $2)
+      `WITH gone AS (DELETE FROM collaborators WHERE project_id = $1 AND account_id = $2),
+         ended AS (DELETE FROM api_keys WHERE id = $3)
        UPDATE access_revision SET revision = revision + 10`,
-      [id, guest.accountId],
+      [id, guest.accountId, key.id],
     );
     await waitFor('it checks all', () => heard.some((each) => each.kind === 'all'), soon);
     await waitFor('the subscription ends', () => told.includes('no subscription'), soon);
+    for (const each of byKey) {
+      await waitFor('what the key opened is cut', () => each.told.some(isCut), soon);
+    }
+    expect(await gate(id, token)).toBe(401);
+    await stays.client.nats.flush();
+    expect(stays.told).toEqual([]);
+    expect(told.some(isCut)).toBe(false);
     const [{ revision: head } = { revision: '' }] = await sql<{ revision: string }>(
       'SELECT revision FROM access_revision',
     );

@@ -113,6 +113,29 @@ describe('rights that a host keeps', () => {
     );
   });
 
+  it('after a gap: what ended lately, and which keys behind open connections have', async () => {
+    const guest = await hub.createAccount('gap@example.org');
+    await share(guest.accountId, 'editor');
+    const make = async () =>
+      hub.ok<{ key: { id: string }; token: string }>('POST', '/api-keys', {
+        token: guest.token,
+        body: { name: 'k' },
+      });
+    const [ended, good] = [(await make()).key.id, (await make()).key.id];
+    await sql('DELETE FROM api_keys WHERE id = $1', [ended]);
+    expect((await access(here)).revoked).toContainEqual({
+      ...{ accountId: guest.accountId, credentialId: ended },
+    });
+    await sql(`UPDATE access_changes SET at = now() - interval '11 min'`);
+    expect((await access(here)).revoked).toEqual([]);
+    const ask = await reports(here);
+    const unknown = newId();
+    expect(await ask.credentials({ credentialIds: [ended, good, unknown] })).toEqual({
+      ended: [ended, unknown],
+    });
+    await unshare(guest.accountId);
+  });
+
   const idsOf = (...pages: { accounts: { accountId: string }[] }[]) =>
     pages.flatMap(({ accounts }) => accounts.map(({ accountId }) => accountId));
   /** Makes a key for each and ends it. */

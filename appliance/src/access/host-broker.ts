@@ -1,10 +1,21 @@
-import { connectionPermissions, type Broker, type ProjectAccess } from '@rookery/conat';
+import {
+  connectionPermissions,
+  type Broker,
+  type ConatIdentity,
+  type ProjectAccess,
+} from '@rookery/conat';
 import { accountOfIdentity, identityNames } from '@rookery/conat/contract';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
 import type { AccessBook, AccessNews } from './access-book.js';
-import type { AccessSync } from './access-sync.js';
+import type { AccessSync, OpenedBy } from './access-sync.js';
 import type { ProjectTokens } from './project-tokens.js';
+
+/** Nothing for who is no account. */
+function openedBy({ name, credential: credentialId }: ConatIdentity): OpenedBy[] {
+  const accountId = accountOfIdentity(name);
+  return accountId === undefined ? [] : [{ accountId, credentialId }];
+}
 
 /** States in which a project's container may run. */
 const withContainer: readonly ProjectRow['state'][] = ['starting', 'running', 'stopping'];
@@ -31,7 +42,8 @@ export class HostBroker {
     const { books, access, sync, tokens } = this.parts;
     books.onChange((id) => void this.look(id));
     access.onChange((news) => this.follow(news));
-    sync.onRevoked((accountId) => this.cut(accountId));
+    sync.onRevoked((ends) => this.cut(ends));
+    sync.attachOpen(() => this.opened());
     for (const row of await books.list()) this.note(row.projectId, row);
     for (const id of tokens.projectIds) if (!this.mayRun(id)) await tokens.forget(id);
   }
@@ -79,12 +91,21 @@ export class HostBroker {
   }
 
   /** Who still may comes back at once, with something that is still good. */
-  private cut(accountId: string | undefined): void {
+  private cut(ends: (by: OpenedBy) => boolean): void {
     const { broker } = this;
     if (!broker) return;
-    const names = broker.identityNames().filter((name) => accountOfIdentity(name) !== undefined);
-    const cut = accountId === undefined ? names : [identityNames.account(accountId)];
-    for (const name of cut) broker.disconnect(name);
+    const names = new Set(
+      this.opened()
+        .filter(ends)
+        .map(({ accountId }) => identityNames.account(accountId)),
+    );
+    for (const name of names) {
+      broker.disconnect(name, 'revoked', (identity) => openedBy(identity).some(ends));
+    }
+  }
+
+  private opened(): OpenedBy[] {
+    return (this.broker?.identities() ?? []).flatMap(openedBy);
   }
 
   private follow(news: AccessNews): void {

@@ -2,6 +2,7 @@ import { Injectable, OnModuleInit } from '@nestjs/common';
 import { connectionPermissions, Broker } from '@rookery/conat';
 import { accountOfIdentity, hostOfIdentity, identityNames } from '@rookery/conat/contract';
 import { DataSource } from 'typeorm';
+import { goodCredentials } from '../accounts/credentials.js';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';
 import { HubAuthenticator } from './hub-authenticator.js';
 
@@ -29,8 +30,7 @@ export class BrokerAccess implements OnModuleInit {
         this.broker.disconnect(identityNames.host(change.hostId));
         return;
       case 'credentials':
-        // A connection does not say which key opened it: who has another one comes back at once.
-        this.broker.disconnect(identityNames.account(change.accountId));
+        this.endCredential(change.accountId, change.credentialId);
         return;
       case 'rights':
         if (change.accountId !== undefined) this.check([change.accountId]);
@@ -53,7 +53,30 @@ export class BrokerAccess implements OnModuleInit {
       );
   }
 
+  private endCredential(accountId: string, credentialId: string | undefined): void {
+    const name = identityNames.account(accountId);
+    this.broker.disconnect(name, 'revoked', ({ credential = credentialId }) => {
+      return credentialId === undefined || credential === credentialId;
+    });
+  }
+
+  /** Which keys and sessions ended is not known: those that opened what is open are asked for. */
+  private async checkCredentials(): Promise<void> {
+    const open = this.broker.identities().filter(({ name }) => accountOfIdentity(name) !== undefined);
+    const ids = open.flatMap(({ credential }) => credential ?? []);
+    // What cannot be asked for is as good as none.
+    const good = await goodCredentials(this.dataSource, ids).catch(() => new Set<string>());
+    const asked = new Set(ids);
+    for (const name of new Set(open.map((identity) => identity.name))) {
+      this.broker.disconnect(name, 'revoked', ({ credential }) => {
+        // Who came meanwhile was looked at as it is now.
+        return credential === undefined || (asked.has(credential) && !good.has(credential));
+      });
+    }
+  }
+
   private checkAll(): void {
+    void this.checkCredentials();
     const names = this.broker.identityNames();
     this.check(names.map(accountOfIdentity).filter((id) => id !== undefined));
     const hosts = names.map(hostOfIdentity).filter((id) => id !== undefined);

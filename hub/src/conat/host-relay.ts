@@ -4,6 +4,7 @@ import { Injectable, OnModuleInit, type BeforeApplicationShutdown } from '@nestj
 import { bearerToken } from '@rookery/core';
 import { refuseUpgrade, relayUpgrade } from '@rookery/conat';
 import { DataSource } from 'typeorm';
+import { goodCredentials } from '../accounts/credentials.js';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';
 import { HubAuthenticator, type Bearer } from './hub-authenticator.js';
 
@@ -94,13 +95,25 @@ export class HostRelay implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private async hear(change: AccessChange): Promise<void> {
-    for (const relay of [...this.open]) {
-      if (!concerns(change, relay)) continue;
+    const concerned = [...this.open].filter((relay) => concerns(change, relay));
+    const isGood = await this.goodBearers(change, concerned);
+    for (const relay of concerned) {
       // A key or host that is gone needs no question; of rights, what is left counts.
-      const ends = change.kind === 'credentials' || change.kind === 'host';
+      const ends = change.kind === 'credentials' || change.kind === 'host' || !isGood(relay);
       const may = !ends && (await this.target(relay.hostId, relay).catch(() => undefined));
       if (may === false || may === undefined) relay.socket.destroy();
     }
+  }
+
+  /** Which keys and sessions ended is not known when changes were missed: all are asked for. */
+  private async goodBearers(
+    change: AccessChange,
+    relays: readonly Relay[],
+  ): Promise<(bearer: Bearer) => boolean> {
+    if (change.kind !== 'all') return () => true;
+    const ids = relays.flatMap(({ credentialId }) => credentialId ?? []);
+    const good = await goodCredentials(this.dataSource, ids).catch(() => new Set<string>());
+    return ({ credentialId }) => credentialId !== undefined && good.has(credentialId);
   }
 }
 

@@ -12,6 +12,7 @@ import { AccessTokenVerifier, CoreErrors } from '@rookery/core';
 import { accountOfSubject, type AccessClaims } from '@rookery/core/contract';
 import { DataSource } from 'typeorm';
 import { AuthService } from '../accounts/auth.service.js';
+import { goodCredentials } from '../accounts/credentials.js';
 import { HostRegistry } from '../hosts/host-registry.service.js';
 import { SigningKeys } from '../keys/signing-keys.service.js';
 import { HUB_SECRET } from './hub-secret.js';
@@ -60,6 +61,7 @@ export class HubAuthenticator extends Authenticator {
     return {
       name: identityNames.account(caller.accountId),
       permissions: accountPermissions(caller.accountId, projects),
+      credential: caller.credentialId,
     };
   }
 
@@ -118,18 +120,10 @@ class HubTokenVerifier extends AccessTokenVerifier {
 
   override async verify(token: string, audience: AccessClaims['aud']): Promise<AccessClaims> {
     const claims = await this.signingKeys.verify(token, audience);
-    if (claims.credential !== undefined && !(await this.isGood(claims.credential))) {
-      throw CoreErrors.TOKEN_INVALID({ reason: 'what it was made with is revoked' });
-    }
-    return claims;
-  }
-
-  private async isGood(credentialId: string): Promise<boolean> {
-    const rows = await this.dataSource.query<unknown[]>(
-      `SELECT 1 FROM api_keys WHERE id = $1 AND (expires_at IS NULL OR expires_at > now())
-       UNION ALL SELECT 1 FROM sessions WHERE id = $1 AND expires_at > now()`,
-      [credentialId],
-    );
-    return rows.length > 0;
+    const { credential } = claims;
+    if (credential === undefined) return claims;
+    const good = await goodCredentials(this.dataSource, [credential]);
+    if (good.has(credential)) return claims;
+    throw CoreErrors.TOKEN_INVALID({ reason: 'what it was made with is revoked' });
   }
 }

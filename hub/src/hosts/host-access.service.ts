@@ -4,14 +4,17 @@ import { CoreErrors } from '@rookery/core';
 import type { Handlers } from '@rookery/core/contract';
 import { DataSource } from 'typeorm';
 import type { z } from 'zod';
+import { goodCredentials } from '../accounts/credentials.js';
 import { SigningKeys } from '../keys/signing-keys.service.js';
 import { refuseOthers } from './refuse-others.js';
 
 type Access = z.input<(typeof hostReports)['methods']['access']['output']>;
-type Served = Pick<Handlers<typeof hostReports>, 'access' | 'projectToken'>;
+type Served = Pick<Handlers<typeof hostReports>, 'access' | 'credentials' | 'projectToken'>;
 
 /** One answer has so many accounts at most; more come in pages. */
 const accountsMax = 200;
+/** Longer than any access token lives. */
+const revokedMinutes = 10;
 
 interface AccessRow {
   readonly revision: string;
@@ -30,6 +33,12 @@ export class HostAccess {
       if (since === undefined) return this.page(hostId, after);
       const delta = await this.changes(hostId, since, after);
       return delta && (paged || delta.next === undefined) ? delta : this.page(hostId, undefined);
+    },
+    credentials: async ({ credentialIds }, context) => {
+      const hostId = context.params['hostId'] ?? '';
+      refuseOthers(context, identityNames.host(hostId), hostId);
+      const good = await goodCredentials(this.dataSource, credentialIds);
+      return { ended: credentialIds.filter((id) => !good.has(id)) };
     },
     projectToken: async ({ projectId, generation }, context) => {
       const hostId = context.params['hostId'] ?? '';
@@ -59,14 +68,19 @@ export class HostAccess {
          WHERE $2::uuid IS NULL OR c.account_id > $2
          GROUP BY c.account_id ORDER BY c.account_id LIMIT $3)
        SELECT r.revision, (SELECT json_agg(json_build_object('accountId', id,
-         'projects', projects) ORDER BY id) FROM accounts) AS accounts
+         'projects', projects) ORDER BY id) FROM accounts) AS accounts,
+         (SELECT json_agg(DISTINCT jsonb_strip_nulls(jsonb_build_object('accountId', account_id,
+           'credentialId', credential_id))) FROM access_changes
+           WHERE kind = 'credentials' AND $2::uuid IS NULL
+             AND at > now() - make_interval(mins => $4)) AS revoked
        FROM access_revision r`,
-      [hostId, after ?? null, accountsMax],
+      [hostId, after ?? null, accountsMax, revokedMinutes],
     );
     const accounts = row?.accounts ?? [];
     const revision = Number(row?.revision ?? 0);
     const next = accounts.length === accountsMax ? accounts.at(-1)?.accountId : undefined;
-    return { revision, whole: true, accounts, revoked: [], ...(next !== undefined && { next }) };
+    const revoked = row?.revoked ?? [];
+    return { revision, whole: true, accounts, revoked, ...(next !== undefined && { next }) };
   }
 
   /** Undefined when the log does not reach back so far. */

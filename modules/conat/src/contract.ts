@@ -111,6 +111,9 @@ export type ProjectReport = z.infer<typeof ProjectReport>;
 /** What one message of a report may hold at most: far below what the network carries in one. */
 export const reportPage = { projectsMax: 1000, bytesMax: 256 * 1024 } as const;
 
+/** So many API keys and sessions are asked about at once. */
+export const credentialsMax = 1000;
+
 /** So many moves are asked about at once. */
 export const endedMovesMax = 200;
 
@@ -172,6 +175,13 @@ export const hostReports = service(
       { timeoutMs: 10_000, idempotent: true },
     ),
 
+    /** Which of these opened something there, and open nothing any more. */
+    credentials: call(
+      z.object({ credentialIds: z.array(z.uuid()).max(credentialsMax) }),
+      z.object({ ended: z.array(z.uuid()) }),
+      { timeoutMs: 10_000, idempotent: true },
+    ),
+
     /**
      * Of moves that are over on the host: of which the hub asks nothing more, ever. Their operations
      * have ended, and nothing is owed to the host; or the hub does not know them.
@@ -215,7 +225,10 @@ export const hostReports = service(
         ),
         /** There is more behind this account. */
         next: z.uuid().optional(),
-        /** What was ended lately; without a credential: everything of the account. */
+        /**
+         * What was ended lately; without a credential: everything of the account. The first page of
+         * everything names what tokens may still have been made with.
+         */
         revoked: z.array(z.object({ accountId: z.uuid(), credentialId: z.uuid().optional() })),
       }),
       { timeoutMs: 10_000, idempotent: true },

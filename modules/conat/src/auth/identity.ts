@@ -49,6 +49,8 @@ export interface ConatIdentity {
   readonly account?: string;
   /** An account that came with a token for this project alone. */
   readonly onlyProject?: string;
+  /** What an account came with, or what its token was made with: an API key, a session. */
+  readonly credential?: string;
   /** Milliseconds since the epoch; the connection is cut then. */
   readonly expiresAt?: number;
 }

@@ -84,7 +84,7 @@ export class NetworkAuthenticator extends Authenticator {
     if (!claims || accountId === undefined) return null;
     const projects = await projectsOf(accountId, claims);
     if (!projects) return null;
-    const { project: onlyProject } = claims;
+    const { project: onlyProject, credential } = claims;
     // A token for one project opens that one alone, with the rights that the account has now. Let
     // in without any, a client would lose its subscriptions; refused, it comes back with them.
     const permissions = connectionPermissions(accountId, projects, onlyProject);
@@ -93,6 +93,7 @@ export class NetworkAuthenticator extends Authenticator {
       name: identityNames.account(accountId),
       permissions,
       ...(onlyProject !== undefined && { onlyProject }),
+      ...(credential !== undefined && { credential }),
       expiresAt: Date.now() + sessionMs,
     };
   }

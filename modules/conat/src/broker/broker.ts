@@ -156,10 +156,19 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     return connection;
   }
 
-  /** Cuts every connection of an identity and tells it why. @returns how many there were */
-  disconnect(identityName: string, reason: RevocationReason = 'revoked'): number {
+  /**
+   * Cuts every connection of an identity, or some of them, and tells them why.
+   * @returns how many there were
+   */
+  disconnect(
+    identityName: string,
+    reason: RevocationReason = 'revoked',
+    which: (identity: ConatIdentity) => boolean = () => true,
+  ): number {
     this.changed(identityName);
-    const connections = this.ofIdentity(identityName);
+    const connections = this.ofIdentity(identityName).filter(
+      ({ identity }) => identity === null || which(identity),
+    );
     for (const connection of connections) {
       if (reason === 'revoked') {
         connection.refuse(protocolTexts.authenticationRevoked, 'revoked');
@@ -199,6 +208,11 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   /** Names of the identities that are connected now. */
   identityNames(): string[] {
     return this.spaces().flatMap(({ registry }) => registry.identityNames());
+  }
+
+  /** Who each connection is that has said so. */
+  identities(): ConatIdentity[] {
+    return this.registry.all().flatMap(({ identity }) => identity ?? []);
   }
 
   /** All connections as they are now. */
