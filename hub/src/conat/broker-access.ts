@@ -62,7 +62,9 @@ export class BrokerAccess implements OnModuleInit {
 
   /** Which keys and sessions ended is not known: those that opened what is open are asked for. */
   private async checkCredentials(): Promise<void> {
-    const open = this.broker.identities().filter(({ name }) => accountOfIdentity(name) !== undefined);
+    const open = this.broker
+      .identities()
+      .filter(({ name }) => accountOfIdentity(name) !== undefined);
     const ids = open.flatMap(({ credential }) => credential ?? []);
     // What cannot be asked for is as good as none.
     const good = await goodCredentials(this.dataSource, ids).catch(() => new Set<string>());

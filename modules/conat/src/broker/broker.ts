@@ -156,10 +156,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     return connection;
   }
 
-  /**
-   * Cuts every connection of an identity, or some of them, and tells them why.
-   * @returns how many there were
-   */
+  /** Cuts an identity's connections, or some of them, and tells why. @returns how many there were */
   disconnect(
     identityName: string,
     reason: RevocationReason = 'revoked',
@@ -169,12 +166,10 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     const connections = this.ofIdentity(identityName).filter(
       ({ identity }) => identity === null || which(identity),
     );
+    const { authenticationRevoked, authenticationExpired } = protocolTexts;
     for (const connection of connections) {
-      if (reason === 'revoked') {
-        connection.refuse(protocolTexts.authenticationRevoked, 'revoked');
-      } else {
-        connection.refuse(protocolTexts.authenticationExpired, 'authentication expired');
-      }
+      if (reason === 'revoked') connection.refuse(authenticationRevoked, 'revoked');
+      else connection.refuse(authenticationExpired, 'authentication expired');
     }
     return connections.length;
   }
