@@ -357,6 +357,33 @@ describe('one project, end to end', () => {
     }
   });
 
+  test('a root filesystem that no longer starts: rescue, over a move too, and begun anew', async () => {
+    const cli = async (...argv: string[]): Promise<unknown> => {
+      const { exit, stdout, stderr } = await cluster.cli([...argv, '--json']);
+      expect({ argv, exit, stderr: exit === 0 ? '' : stderr }).toMatchObject({ exit: 0 });
+      return JSON.parse(stdout);
+    };
+    await cli('project', 'start', 'e2e');
+    const destroy = 'echo mine > /etc/mine; rm /etc/passwd; mkfifo /etc/passwd; rm -rf /usr/lib';
+    await cluster.run(project.id, destroy);
+    await cli('project', 'stop', 'e2e', '--grace', '0');
+    const failed = await cluster.cli(['project', 'start', 'e2e']);
+    expect(failed).toMatchObject({ exit: 1, stderr: expect.stringContaining('ROOTFS_UNUSABLE') });
+
+    const rescued = { state: 'running', rescue: true };
+    expect(await cli('project', 'start', 'e2e', '--rescue')).toMatchObject(rescued);
+    expect(await cli('project', 'move', 'e2e', '--to', destination)).toMatchObject(rescued);
+    expect(await cluster.run(project.id, 'cat /rescue/etc/mine ~/file')).toBe('mine\none\n');
+    const reset = await cluster.cli(['project', 'reset-rootfs', 'e2e', '--yes']);
+    expect(reset).toMatchObject({ exit: 0, stdout: expect.stringContaining('before-reset-') });
+    expect(await refresh()).toMatchObject({ state: 'running', rescue: false, host: destination });
+    const kept = '~/.snapshots/before-reset-*/.local/share/overlay/*/upper/etc/mine';
+    expect(await cluster.run(project.id, `cat ~/file ${kept}; ls /etc/mine || true`)).toBe(
+      'one\nmine\n',
+    );
+    await cli('project', 'stop', 'e2e');
+  });
+
   test('delete', async () => {
     await finished(await cluster.client.deleteProject({ projectId: project.id }));
     await expect(cluster.client.getProject({ projectId: project.id })).rejects.toMatchObject({

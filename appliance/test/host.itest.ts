@@ -210,6 +210,58 @@ describe('a host', () => {
     hub.owned.delete(full);
   });
 
+  it('rescues a project whose root filesystem no longer starts, also over a restart', async () => {
+    const project = newId();
+    hub.owned.set(project, 1);
+    const fence = () => hub.fence(project);
+    const rescue = { ...spec, rescue: true };
+    const run = async (script: string): Promise<string> => {
+      const call = await projects().exec({ projectId: project, command: ['sh', '-c', script] });
+      call.stdin.end();
+      let stdout = '';
+      call.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+      await call.result;
+      return stdout;
+    };
+    await projects().create({ fence: fence(), spec });
+    await projects().start({ fence: fence(), spec });
+    await run('echo kept > ~/kept; echo mine > /etc/mine; rm /etc/passwd; mkfifo /etc/passwd');
+    await projects().stop({ fence: fence(), graceMs: 0 });
+    const unusable = { code: 'ROOTFS_UNUSABLE' };
+    await expect(projects().start({ fence: fence(), spec })).rejects.toMatchObject(unusable);
+
+    await projects().start({ fence: fence(), spec: rescue });
+    expect(await run('cat ~/kept /rescue/etc/mine; touch /etc/of-rescue')).toBe('kept\nmine\n');
+    const { agent } = await host.pids();
+    process.kill(agent, 'SIGKILL');
+    await waitFor('the agent is another', async () => (await host.pids()).agent !== agent, {
+      timeoutMs: 20_000,
+    });
+    await host.untilReady();
+    // The same container, as it was.
+    expect(await run('ls /etc/of-rescue')).toBe('/etc/of-rescue\n');
+    await hub.service(hostSnapshots).create({ fence: fence(), name: 'rescued' });
+    await run('rm /rescue/etc/passwd');
+    await projects().start({ fence: fence(), spec });
+    expect(await run('cat ~/kept /etc/mine; ls -d /etc/of-rescue /rescue')).toBe('kept\nmine\n');
+
+    const snapshots = hub.service(hostSnapshots);
+    const reset = () => snapshots.resetRootfs({ fence: fence(), keepAs: 'before-reset' });
+    await expect(reset()).rejects.toMatchObject({ code: 'PROJECT_NOT_STOPPED' });
+    await projects().stop({ fence: fence(), graceMs: 0 });
+    // As a snapshot that was taken in rescue mode has it, the root filesystem is the broken one.
+    await snapshots.restore({ fence: fence(), name: 'rescued' });
+    await expect(projects().start({ fence: fence(), spec })).rejects.toMatchObject(unusable);
+    await projects().stop({ fence: fence(), graceMs: 0 });
+    await reset();
+    await reset();
+    await projects().start({ fence: fence(), spec });
+    const kept = '~/.snapshots/before-reset/.local/share/overlay/*/upper/etc/mine';
+    expect(await run(`cat ~/kept ${kept}; ls /etc/mine`)).toBe('kept\nmine\n');
+    await projects().delete({ fence: fence() });
+    hub.owned.delete(project);
+  });
+
   it('backs up, and restores as new and in place', async () => {
     const backups = hub.service(hostBackups);
     const refused = backups.run({ fence: hub.fence(id), spec });

@@ -70,6 +70,11 @@ export const HubErrors = catalogue('hub', {
     status: 409,
     message: 'The project is running. Stop it first, or delete it with force.',
   },
+  RESCUE_UNSUPPORTED: {
+    status: 501,
+    message:
+      'The project’s host does not know rescue mode and started it with its own root filesystem. Update the host, or move the project to another.',
+  },
   PROJECT_ARCHIVED: { status: 409, message: 'The project is archived. Rehydrate it first.' },
   PROJECT_NOT_ARCHIVED: { status: 409, message: 'The project is not archived.' },
   PROJECT_MISSING: {

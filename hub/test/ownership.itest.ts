@@ -61,6 +61,22 @@ describe('a move', () => {
     await ownedOnlyBy(a, id, 3);
   });
 
+  it('carries the mode in which the project runs; a backup in its place ends it', async () => {
+    const { id } = await onA();
+    await hub.succeeded(await post(`/projects/${id}/start`, { rescue: true }));
+    await hub.succeeded(await post(`/projects/${id}/move`, { host: 'b' }));
+    expect(b.projects.get(id)).toMatchObject({ state: 'running', spec: { rescue: true } });
+    expect(await hub.project(id)).toMatchObject({ state: 'running', rescue: true });
+    await hub.succeeded(await post(`/projects/${id}/backups`));
+    await hub.succeeded(await post(`/projects/${id}/backups/latest/restore`, { replace: true }));
+    expect(b.projects.get(id)?.spec).not.toHaveProperty('rescue');
+    expect(await hub.project(id)).toMatchObject({ state: 'running', rescue: false });
+    await hub.succeeded(await post(`/projects/${id}/start`, { rescue: true }));
+    await hub.succeeded(await post(`/projects/${id}/archive`));
+    await hub.succeeded(await post(`/projects/${id}/rehydrate`, { start: true }));
+    expect(await hub.project(id)).toMatchObject({ state: 'running', rescue: false });
+  });
+
   const methods = [
     ['a', 'move.source.describe'],
     ['b', 'move.destination.prepare'],

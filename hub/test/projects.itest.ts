@@ -287,6 +287,112 @@ describe('an operation', () => {
   });
 });
 
+describe('a root filesystem that no longer starts', () => {
+  const rescued = async (): Promise<string> => {
+    const { id } = await hub.createProject({ start: true });
+    await hub.succeeded(await act(id, 'start', { rescue: true }));
+    return id;
+  };
+  const modeOf = async (id: string) => {
+    const { state, rescue } = await hub.project(id);
+    return { state, rescue, atHost: host.projects.get(id)?.spec.rescue === true };
+  };
+  const ordinary = { state: 'running', rescue: false, atHost: false };
+  const inRescue = { state: 'running', rescue: true, atHost: true };
+
+  it('is set aside until a start without --rescue, whatever else happens', async () => {
+    const id = await rescued();
+    expect(await modeOf(id)).toEqual(inRescue);
+    await hub.ok('PATCH', `/projects/${id}`, { body: { publicPorts: [80] } });
+    expect(await modeOf(id)).toEqual(inRescue);
+    await hub.succeeded(await act(id, 'stop'));
+    expect(await modeOf(id)).toMatchObject({ state: 'stopped', rescue: false });
+    await hub.succeeded(await act(id, 'start'));
+    expect(await modeOf(id)).toEqual(ordinary);
+    await hub.succeeded(await act(id, 'start', { rescue: true }));
+    await hub.succeeded(await act(id, 'start'));
+    expect(await modeOf(id)).toEqual(ordinary);
+  });
+
+  it('is not set aside by a start that is under way in the other mode', async () => {
+    const { id } = await hub.createProject();
+    const release = host.hold('projects.start');
+    const [first, same] = [await act(id, 'start'), await act(id, 'start')];
+    expect(same.operation.id).toBe(first.operation.id);
+    const other = { body: { rescue: true } };
+    expect(await hub.problem('POST', `/projects/${id}/start`, other)).toBe('PROJECT_BUSY');
+    release();
+    await hub.succeeded(first);
+  });
+
+  it('shows the mode in which the project runs, not the one that its host refused', async () => {
+    const { id } = await hub.createProject({ start: true });
+    host.fail('projects.start', 'before', 1, CoreErrors.INVALID_INPUT({ reason: 'no' }));
+    expect((await hub.ended((await act(id, 'start', { rescue: true })).operation.id)).state).toBe(
+      'failed',
+    );
+    expect(await modeOf(id)).toEqual(ordinary);
+    host.knowsRescue = false;
+    const ended = await hub.ended((await act(id, 'start', { rescue: true })).operation.id);
+    host.knowsRescue = true;
+    expect(ended.error?.code).toBe('RESCUE_UNSUPPORTED');
+    expect(await modeOf(id)).toMatchObject(ordinary);
+  });
+
+  it.each(['none', 'before', 'after'] as const)(
+    'is begun anew once, although the host fails %s its effect, and runs in the ordinary mode',
+    async (when) => {
+      const id = await rescued();
+      if (when !== 'none') host.fail('snapshots.resetRootfs', when, 2);
+      const { result, kind } = await hub.succeeded(await act(id, 'reset-rootfs'));
+      const kept = [...(host.projects.get(id)?.snapshots.keys() ?? [])];
+      expect(kept).toEqual([expect.stringMatching(/^before-reset-/)]);
+      expect({ kind, result }).toEqual({
+        kind: 'project.reset-rootfs',
+        result: { projectId: id, previous: kept[0] },
+      });
+      expect(await modeOf(id)).toEqual(ordinary);
+    },
+  );
+
+  it('is begun anew without a snapshot, and does not start what was stopped', async () => {
+    const { id } = await hub.createProject();
+    const ended = await hub.succeeded(await act(id, 'reset-rootfs', { discard: true }));
+    expect(ended.result).toEqual({ projectId: id, previous: null });
+    expect(host.projects.get(id)).toMatchObject({ state: 'created', snapshots: new Map() });
+  });
+
+  it('stays as it is when its host refuses, and the project runs as before', async () => {
+    const id = await rescued();
+    const error = CoreErrors.INVALID_INPUT({ reason: 'no snapshots' });
+    host.fail('snapshots.resetRootfs', 'before', 1, error);
+    const { operation } = await act(id, 'reset-rootfs');
+    expect(await hub.ended(operation.id)).toMatchObject({ state: 'failed' });
+    expect(await modeOf(id)).toEqual(inRescue);
+  });
+
+  it('that keeps a project from running is begun anew, and then it runs', async () => {
+    const { id } = await hub.createProject();
+    const broken = CoreErrors.INVALID_INPUT({ reason: 'no root filesystem' });
+    host.fail('projects.start', 'before', 1, broken);
+    expect((await hub.ended((await act(id, 'start')).operation.id)).state).toBe('failed');
+    await hub.succeeded(await act(id, 'reset-rootfs'));
+    expect(await modeOf(id)).toEqual(ordinary);
+  });
+
+  it('is in its place again when the whole project goes back to a snapshot', async () => {
+    const id = await rescued();
+    const path = `/projects/${id}/snapshots`;
+    await hub.ok('POST', path, { body: { name: 'one' } });
+    const restore = (body: object) =>
+      hub.ok<{ operation: Operation }>('POST', `${path}/one/restore`, { body });
+    await hub.succeeded(await restore({ path: 'a' }));
+    expect(await modeOf(id)).toEqual(inRescue);
+    await hub.succeeded(await restore({}));
+    expect(await modeOf(id)).toEqual(ordinary);
+  });
+});
+
 describe('snapshots', () => {
   it('are taken, locked, listed, restored and deleted', async () => {
     const { id } = await hub.createProject({ start: true });

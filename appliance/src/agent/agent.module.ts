@@ -111,7 +111,7 @@ const providers: Provider[] = [
         offer(hostProjects, adoptingOpen(shuttingOut(projects, control), books)),
         offer(
           hostSnapshots,
-          fenced(snapshots, ['create', 'setLocked', 'delete', 'restore'], gates),
+          fenced(snapshots, ['create', 'setLocked', 'delete', 'restore', 'resetRootfs'], gates),
         ),
         offer(hostBackups, served ? fenced(served, ['run', 'restorePath'], gates) : noBackups),
         offer(moveSource, source),

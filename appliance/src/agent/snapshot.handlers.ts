@@ -10,7 +10,7 @@ import type {
 /** Snapshots over conat. Who may ask, and when, was settled before (see `fenced`). */
 export function snapshotHandlers(
   storage: StorageDriver,
-  runner: Pick<RunnerService, 'whileStopped'>,
+  runner: Pick<RunnerService, 'whileStopped' | 'resetRootfs'>,
 ): Handlers<typeof hostSnapshots> {
   return {
     create: async ({ fence, name }) => toView(await storage.createSnapshot(fence.projectId, name)),
@@ -29,6 +29,10 @@ export function snapshotHandlers(
         return runner.whileStopped(projectId, () => storage.restoreSnapshot(projectId, name));
       }
       await storage.restoreSnapshotPath(projectId, name, path);
+      return {};
+    },
+    resetRootfs: async ({ fence, keepAs }) => {
+      await runner.resetRootfs(fence.projectId, { keepAs });
       return {};
     },
     usage: ({ projectId }) => storage.usage(projectId),

@@ -20,6 +20,7 @@ import { Egress1700000000010 } from './migrations/0010-egress.js';
 import { BackupSweep1700000000011 } from './migrations/0011-backup-sweep.js';
 import { Copies1700000000014 } from './migrations/0014-copies.js';
 import { ListsByIndex1700000000009 } from './migrations/0009-lists-by-index.js';
+import { Rescue1700000000019 } from './migrations/0019-rescue.js';
 import { Retention1700000000018 } from './migrations/0018-retention.js';
 import { ClaimsKept1700000000020 } from './migrations/0020-claims-kept.js';
 import { Promises1700000000021 } from './migrations/0021-promises.js';
@@ -64,6 +65,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       Promises1700000000021,
       WaysOut1700000000012,
       Copies1700000000014,
+      Rescue1700000000019,
     ],
   };
 }

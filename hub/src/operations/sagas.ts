@@ -12,6 +12,7 @@ import {
   updateProject,
 } from './sagas/project-life.saga.js';
 import { replaceElsewhere, replaceHere } from './sagas/replace-project.saga.js';
+import { resetRootfs } from './sagas/reset-rootfs.saga.js';
 import { restoreSnapshot } from './sagas/restore-snapshot.saga.js';
 
 /** Every kind of long work; a saga's name is its operations' kind. */
@@ -24,6 +25,7 @@ const sagas = {
   'project.clone': cloneProject,
   'project.move': moveProject,
   'project.archive': archiveProject,
+  'project.reset-rootfs': resetRootfs,
   'snapshot.restore': restoreSnapshot,
   'backup.run': runBackup,
   'backup.restore': restoreIntoNew,

@@ -81,7 +81,9 @@ export class PagesController {
       return;
     }
     const projects = await this.dataSource.query<HomeProject[]>(
-      `SELECT p.id, p.title, p.state, p.host->>'name' AS host FROM projects p
+      `SELECT p.id, p.title, p.state, p.host->>'name' AS host,
+         p.rescue AND p.state NOT IN ('created', 'stopped', 'archived') AS rescue
+       FROM projects p
        JOIN collaborators c ON c.project_id = p.id AND c.account_id = $1
        WHERE p.deleted_at IS NULL ORDER BY p.created_at LIMIT 200`,
       [caller.accountId],

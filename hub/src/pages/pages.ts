@@ -54,6 +54,7 @@ export interface HomeProject {
   readonly title: string;
   readonly state: string;
   readonly host: string | null;
+  readonly rescue: boolean;
 }
 
 export function homePage(
@@ -65,8 +66,8 @@ export function homePage(
     origins ? `${origins.originOf(id, 8080)}/` : `/${id}/port/8080/`;
   const rows = projects
     .map(
-      ({ id, title, state, host }) =>
-        `<tr><td>${escape(title)}</td><td>${escape(state)}</td><td>${escape(host ?? '–')}</td>` +
+      ({ id, title, state, host, rescue }) =>
+        `<tr><td>${escape(title)}</td><td>${escape(state)}${rescue ? ' (rescue mode)' : ''}</td><td>${escape(host ?? '–')}</td>` +
         `<td><a href="${escape(service(id))}">port 8080</a></td><td><code>${id}</code></td></tr>`,
     )
     .join('');

@@ -12,6 +12,7 @@ type Names =
   | 'createProject'
   | 'startProject'
   | 'stopProject'
+  | 'resetRootfs'
   | 'deleteProject'
   | 'moveProject'
   | 'cloneProject'
@@ -33,11 +34,19 @@ export class ProjectWorkApi implements ApiPart<Names> {
         call.caller,
       );
     },
-    startProject: async (call) =>
-      this.started(await this.work.start(asking(call), call.params.projectId), call.caller),
+    startProject: async (call) => {
+      const { rescue } = call.body;
+      const operation = await this.work.start(asking(call), call.params.projectId, rescue);
+      return this.started(operation, call.caller);
+    },
     stopProject: async (call) => {
       const { graceMs } = call.body;
       const operation = await this.work.stop(asking(call), call.params.projectId, graceMs);
+      return this.started(operation, call.caller);
+    },
+    resetRootfs: async (call) => {
+      const { discard } = call.body;
+      const operation = await this.work.resetRootfs(asking(call), call.params.projectId, discard);
       return this.started(operation, call.caller);
     },
     deleteProject: async (call) => {

@@ -94,13 +94,16 @@ export class ProjectWork {
     });
   }
 
-  /** Starting what starts already is the same start. */
-  async start(asking: Asking, projectId: string): Promise<Operation> {
+  /**
+   * Starting what starts already is the same start, if it is in the same mode.
+   * @param rescue with a clean root filesystem, its own mounted aside
+   */
+  async start(asking: Asking, projectId: string, rescue: boolean): Promise<Operation> {
     return this.begin(async (manager) => {
       const project = await this.lock(manager, asking, projectId);
       const active = await this.operations.active(manager, projectId);
-      if (active && startsIt(active)) return active;
-      const input = { projectId, before: project.state };
+      if (active && startsIt(active, rescue)) return active;
+      const input = { projectId, before: project.state, rescue };
       const operation = await this.operations.insert(manager, {
         ...{ kind: 'project.start', lane: 'lifecycle', ...asking, projectId, input },
       });
@@ -120,6 +123,18 @@ export class ProjectWork {
       });
       await manager.update(Project, projectId, { desiredState: 'stopped' });
       return operation;
+    });
+  }
+
+  async resetRootfs(asking: Asking, projectId: string, discard: boolean): Promise<Operation> {
+    return this.begin(async (manager) => {
+      const project = await this.lock(manager, asking, projectId);
+      // One that cannot start is to run all the same.
+      const wasRunning = isAlive(project) || project.desiredState === 'running';
+      return this.operations.insert(manager, {
+        ...{ kind: 'project.reset-rootfs', lane: 'lifecycle', ...asking, projectId },
+        input: { projectId, wasRunning, discard },
+      });
     });
   }
 
@@ -385,6 +400,7 @@ export const shouldRun = (project: Project): boolean =>
   isAlive(project) ||
   (project.error?.code === 'PROJECT_MISSING' && project.desiredState === 'running');
 
-const startsIt = (operation: Operation): boolean =>
-  operation.kind === 'project.start' ||
-  (operation.kind === 'project.create' && operation.input['start'] === true);
+function startsIt({ kind, input }: Operation, rescue: boolean): boolean {
+  if (kind === 'project.start') return (input['rescue'] === true) === rescue;
+  return kind === 'project.create' && input['start'] === true && !rescue;
+}

@@ -27,6 +27,7 @@ export const specOf = (project: Project): ProjectSpec => ({
   quota: project.runQuota,
   publicPorts: project.publicPorts,
   ...(project.egress !== null && { egress: project.egress }),
+  ...(project.rescue && { rescue: true }),
 });
 
 /** Why a project has no host. */
@@ -111,6 +112,9 @@ export class ProjectQueries {
   }
 }
 
+/** States in which no mode is told: the next start chooses it. */
+const atRest: readonly Project['state'][] = ['created', 'stopped', 'archived'];
+
 /** A project that a move has stopped does not run, though nobody asked for it to be stopped. */
 function shownState({ state, moveStatus }: Project): Project['state'] {
   if (moveStatus?.fenced !== true || (state !== 'running' && state !== 'starting')) return state;
@@ -137,6 +141,7 @@ function toProjectView(
     diskUsedBytes: project.diskUsedBytes,
     publicPorts: project.publicPorts,
     egress: project.egress,
+    rescue: project.rescue && !atRest.includes(project.state),
     role,
     lastBackupAt: project.lastBackupAt?.toISOString() ?? null,
     createdAt: project.createdAt.toISOString(),

@@ -17,6 +17,7 @@ export type ProjectChange = Partial<
     | 'error'
     | 'imageDigest'
     | 'provisioned'
+    | 'rescue'
     | 'runQuota'
     | 'publicPorts'
     | 'egress'
@@ -95,6 +96,7 @@ export class ProjectRecords {
       state: view.state,
       error: view.error ?? null,
       provisioned: true,
+      rescue: view.spec.rescue === true,
       ...(view.spec.imageDigest !== undefined && { imageDigest: view.spec.imageDigest }),
       ...more,
     });

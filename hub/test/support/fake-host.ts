@@ -94,6 +94,8 @@ export class FakeHost {
   owned: { projectId: string; generation: number }[] = [];
   diskFreeBytes: number;
   private client: ConatClient | undefined;
+  /** False: as a host of an earlier release. */
+  knowsRescue = true;
   private timer: NodeJS.Timeout | undefined;
   readonly attempts = new Map<string, KnownAttempts>();
   private readonly identity = createUser();
@@ -345,7 +347,9 @@ export class FakeHost {
       const project = this.need(fence.projectId);
       if (project.fenced) throw CoreErrors.INVALID_INPUT({ reason: 'the project is fenced' });
       context.progress({ step: 'pull', done: 1, total: 2, unit: 'bytes' });
-      Object.assign(project, { state: 'running', spec });
+      const { rescue, ...rest } = spec;
+      const known = this.knowsRescue && rescue === true ? { ...rest, rescue } : rest;
+      Object.assign(project, { state: 'running', spec: known });
       return this.view(fence.projectId);
     },
     stop: async ({ fence, writers }) => {
@@ -428,6 +432,16 @@ export class FakeHost {
       }
       project.content = snapshot.content;
       return path === undefined ? { previous: 'before-restore' } : {};
+    },
+    resetRootfs: async ({ fence, keepAs }) => {
+      this.fence(fence);
+      const project = this.need(fence.projectId);
+      if (project.state === 'running') throw CoreErrors.INVALID_INPUT({ reason: 'running' });
+      const { content, snapshots } = project;
+      if (keepAs !== undefined && !snapshots.has(keepAs)) {
+        snapshots.set(keepAs, { content, locked: false, createdAt: new Date().toISOString() });
+      }
+      return {};
     },
     usage: async () => ({ usedBytes: 4096 }),
   };

@@ -60,6 +60,11 @@ describe('the command line', () => {
     await json(ProjectView, 'project', 'show', 'web');
     await json(ProjectView, 'project', 'stop', 'web', '--grace', '3');
     await json(ProjectView, 'project', 'start', 'web');
+    const rescued = await json(ProjectView, 'project', 'start', 'web', '--rescue');
+    expect(rescued.rescue).toBe(true);
+    expect((await run('project', 'show', 'web')).stdout).toContain('running in rescue mode');
+    const reset = await json(ProjectView, 'project', 'reset-rootfs', 'web', '--yes');
+    expect(reset.rescue).toBe(false);
     const moved = await json(ProjectView, 'project', 'move', 'web', '--to', 'host-2');
     expect(moved).toMatchObject({ host: 'host-2', placementGeneration: 2 });
     await json(ProjectView, 'project', 'update', 'web', '--cpu', '1', '--public-ports', '8080,80');

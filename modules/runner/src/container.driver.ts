@@ -30,6 +30,11 @@ export interface ContainerSpec {
   readonly quota: Quota;
   /** What it may reach; absent: what the host allows. */
   readonly egress?: Egress | undefined;
+  /**
+   * With a clean root filesystem, which the next start throws away; the project's own changes are
+   * seen at {@link containerRescueFolder}.
+   */
+  readonly rescue?: boolean | undefined;
   readonly env: Readonly<Record<string, string>>;
   /** A folder of the host that the container sees, read-only, at {@link containerRunFolder}. */
   readonly runFolder?: string;
@@ -45,6 +50,11 @@ export interface ContainerAddition {
 
 /** Where a container sees its run folder. */
 export const containerRunFolder = '/run/rookery';
+/**
+ * Where a container in rescue mode sees what the project has changed in its own root filesystem, to
+ * be written. No image has a folder of this name: nothing of the clean one is hidden behind it.
+ */
+export const containerRescueFolder = '/rescue';
 
 /** Port: what else an app puts into its containers, for example keys. */
 export abstract class ContainerExtras {
@@ -63,6 +73,8 @@ export interface ContainerStatus {
   readonly projectId: ProjectId;
   readonly generation: number;
   readonly state: 'running' | 'exited' | 'created' | 'broken';
+  /** Its root filesystem is a clean one, see {@link ContainerSpec.rescue}. */
+  readonly rescue?: boolean;
   /** Where the host reaches the container's services; services on its 127.0.0.1 included. */
   readonly address?: string;
   /** The kernel's number of the one link that leads to it; absent where there are no links. */
@@ -72,6 +84,13 @@ export interface ContainerStatus {
   /** Of one that has exited: the kernel ended its first process for want of memory. */
   readonly outOfMemory?: boolean;
 }
+
+/** Whether a start would make nothing else than what runs. */
+export const isWhatRuns = (
+  spec: Pick<ContainerSpec, 'generation' | 'rescue'>,
+  running: Pick<ContainerStatus, 'generation' | 'rescue'>,
+): boolean =>
+  running.generation === spec.generation && (running.rescue === true) === (spec.rescue === true);
 
 export interface ExecSession {
   readonly stdin: Writable;
@@ -96,7 +115,10 @@ export abstract class ContainerDriver {
   /** Leaves containers running. */
   abstract close(): Promise<void>;
 
-  /** Mounts, network, limits, container: it runs when this resolves. */
+  /**
+   * Mounts, network, limits, container: it runs when this resolves. One that runs at the same
+   * generation and in the same mode is left alone.
+   */
   abstract start(spec: ContainerSpec): Promise<ContainerStatus>;
   /** SIGTERM, after `graceMs` SIGKILL; then mounts and network are gone. Not running: nothing to do. */
   abstract stop(id: ProjectId, options: { graceMs: number }): Promise<void>;

@@ -1,6 +1,6 @@
 import type { ProjectId } from '@rookery/core/contract';
 import type { ContainerStatus } from './container.driver.js';
-import type { ProjectRecord } from './project.store.js';
+import { isRescue, type ProjectRecord } from './project.store.js';
 
 /** What has to be done for each kind of difference; the keys are the kinds. */
 export interface ContainerActions {
@@ -8,7 +8,7 @@ export interface ContainerActions {
   adopt: { readonly projectId: ProjectId; readonly status: ContainerStatus };
   /** It should run and does not; `ended`: it did, and ended by itself. */
   start: { readonly projectId: ProjectId; readonly ended?: ContainerStatus };
-  /** It is there and should not be. */
+  /** It is there and should not be, or not as it is. */
   stop: { readonly projectId: ProjectId };
   /** It is gone, as it should be: the record catches up. */
   settle: { readonly projectId: ProjectId };
@@ -42,6 +42,8 @@ export function planContainers(
       const ended = record.state === 'running' && container?.state === 'exited';
       return [{ kind: 'start', projectId, ...(ended && { ended: container }) }];
     }
+    // A process died between the wish and its stop: it is started in the other mode afterwards.
+    if ((container.rescue === true) !== isRescue(record)) return [{ kind: 'stop', projectId }];
     const isKnown =
       record.state === 'running' &&
       record.address === (container.address ?? null) &&

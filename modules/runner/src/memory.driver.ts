@@ -2,6 +2,7 @@ import { PassThrough, Readable } from 'node:stream';
 import type { ProjectId, Quota } from '@rookery/core/contract';
 import {
   ContainerDriver,
+  isWhatRuns,
   type ContainerCapabilities,
   type ContainerSpec,
   type ContainerStatus,
@@ -48,12 +49,14 @@ export class MemoryDriver extends ContainerDriver {
 
   async start(spec: ContainerSpec): Promise<ContainerStatus> {
     const before = this.containers.get(spec.projectId);
-    if (before?.status.state === 'running' && before.spec.generation === spec.generation) {
+    if (before?.status.state === 'running' && isWhatRuns(spec, before.status)) {
       return before.status;
     }
     const { projectId, generation, quota } = spec;
     const address = '127.0.0.1';
-    const status = { projectId, generation, state: 'running', address, startedAt: 0 } as const;
+    const rescue = spec.rescue === true;
+    const common = { projectId, generation, address, rescue };
+    const status = { ...common, state: 'running', startedAt: 0 } as const;
     this.containers.set(projectId, { spec, quota, status, sessions: new Set() });
     return status;
   }

@@ -15,7 +15,12 @@ import type { ImageStore, ResolvedImage } from './image/image.store.js';
 import { parseImageRef } from './image/image-ref.js';
 import { ListenerWatch } from './listener-watch.js';
 import { listenersAwaited } from './listeners.js';
-import type { ProjectChange, ProjectRecord, ProjectStore } from './project.store.js';
+import {
+  isRescue,
+  type ProjectChange,
+  type ProjectRecord,
+  type ProjectStore,
+} from './project.store.js';
 import { RunnerErrors } from './runner.errors.js';
 
 /** From each state, where a project may go. */
@@ -147,6 +152,7 @@ export class ProjectRuntime {
         imageRef: image.ref,
         quota: spec.quota,
         egress: spec.egress,
+        rescue: isRescue(record),
         env: { ...image.env, ...extras?.env },
         ...(extras?.runFolder !== undefined && { runFolder: extras.runFolder }),
         ...(room.scarce && { beforeRun: () => room.end() }),

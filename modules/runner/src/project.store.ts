@@ -34,6 +34,9 @@ export interface ProjectRecord {
   readonly shutOutBy: string | null;
 }
 
+/** Whether it is to run with a clean root filesystem, its own mounted aside. */
+export const isRescue = ({ spec }: Pick<ProjectRecord, 'spec'>): boolean => spec.rescue === true;
+
 /** Who was let in to the project, in the transaction that asks. */
 export interface AttemptMemory {
   readonly known: KnownAttempts;

@@ -80,7 +80,7 @@ export const RunnerErrors = catalogue('runner', {
   ROOTFS_UNUSABLE: {
     status: 409,
     message:
-      'The project {projectId} cannot start: {path} in its root filesystem is {reason}, not a file. Restore a snapshot or a backup in which it is one.',
+      'The project {projectId} cannot start: {path} in its root filesystem is {reason}, not a file. Start it with a clean one and repair it (rookery project start {projectId} --rescue), begin it anew (rookery project reset-rootfs {projectId}), or restore a snapshot or a backup.',
   },
   CONTAINER_START_FAILED: {
     status: 500,

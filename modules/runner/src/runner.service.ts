@@ -13,8 +13,9 @@ import type { ContainerStats, ExecInput, HostProjectView } from './contract.js';
 import { FenceGuard, refuseBusy } from './fence-guard.js';
 import type { ImageStore } from './image/image.store.js';
 import { parseImageRef } from './image/image-ref.js';
+import { overlayKey } from './podman/runner-id.js';
 import { ProjectRuntime } from './project-runtime.js';
-import type { ProjectRecord, ProjectStore } from './project.store.js';
+import { isRescue, type ProjectRecord, type ProjectStore } from './project.store.js';
 import { RunnerErrors } from './runner.errors.js';
 
 /** What the service is made from; the app wires it. */
@@ -36,6 +37,7 @@ type Report = ((progress: Progress) => void) | undefined;
 const alone = { exclusive: true };
 const deleteGraceMs = 5000;
 const moveGraceMs = 10_000;
+const otherModeGraceMs = 10_000;
 /** A restore that stopped a project for longer has come to nothing, or takes too long to wait. */
 const startsAgainMsMax = 15 * 60_000;
 
@@ -73,7 +75,10 @@ export class RunnerService {
     });
   }
 
-  /** @param listeners what listened where it ran before; for a project that never ran here. */
+  /**
+   * One that runs in another mode (see {@link ProjectSpec}'s `rescue`) is stopped first.
+   * @param listeners what listened where it ran before; for a project that never ran here.
+   */
   async start(
     fence: Fence,
     spec: ProjectSpec,
@@ -81,7 +86,11 @@ export class RunnerService {
     listeners: readonly ProjectListener[] = [],
   ): Promise<HostProjectView> {
     parseImageRef(spec.image);
+    const before = await this.parts.store.get(fence.projectId);
     const known = await this.guard.admit(fence, alone, { spec, desiredState: 'running' });
+    if (before?.state === 'running' && isRescue(before) !== isRescue(known)) {
+      await this.runtime.stop(fence.projectId, otherModeGraceMs);
+    }
     if (known.listeners.length === 0 && listeners.length > 0) {
       await this.save(fence.projectId, { listeners });
     }
@@ -119,7 +128,7 @@ export class RunnerService {
     });
   }
 
-  /** New quota takes effect at once; a new image at the next start. */
+  /** New quota takes effect at once; a new image at the next start; the mode is a start's alone. */
   async update(fence: Fence, spec: ProjectSpec): Promise<HostProjectView> {
     const { projectId } = fence;
     parseImageRef(spec.image);
@@ -130,7 +139,8 @@ export class RunnerService {
       if (storage.capabilities.quota !== 'none') {
         await storage.setQuota(projectId, spec.quota.diskBytes);
       }
-      const record = await this.save(projectId, { spec });
+      const { rescue } = (await this.known(projectId)).spec;
+      const record = await this.save(projectId, { spec: { ...spec, rescue } });
       if (record.state === 'running') {
         await driver.setEgress(projectId, spec.egress);
         await driver.update(projectId, spec.quota);
@@ -261,6 +271,23 @@ export class RunnerService {
         throw RunnerErrors.PROJECT_NOT_STOPPED({ projectId, state });
       }
       return task();
+    });
+  }
+
+  /**
+   * The root filesystem of a project that does not run is its image's again; home stays.
+   * @param options.keepAs snapshot that keeps what was there; absent: it is lost
+   * @throws PROJECT_NOT_STOPPED, RESET_NEEDS_DISCARD
+   */
+  async resetRootfs(
+    projectId: ProjectId,
+    options: { readonly keepAs?: string | undefined },
+  ): Promise<void> {
+    const { keepAs } = options;
+    await this.whileStopped(projectId, async () => {
+      const { spec } = await this.known(projectId);
+      const layer = overlayKey(parseImageRef(spec.image).normalized);
+      await this.parts.storage.resetLayer(projectId, layer, keepAs === undefined ? {} : { keepAs });
     });
   }
 

@@ -11,12 +11,14 @@ const record = (change: Partial<ProjectRecord>): ProjectRecord => ({
   ...emptyRecord,
   ...change,
 });
-const container = (state: 'running' | 'exited', address?: string) => ({
+const container = (state: 'running' | 'exited', address?: string, rescue = false) => ({
   projectId,
   generation: 1,
   state,
+  rescue,
   ...(address !== undefined && { address }),
 });
+const rescued = { image: 'debian:13', quota, publicPorts: [], rescue: true };
 const known = { desiredState: 'running', state: 'running', address: '10.0.0.2' } as const;
 
 describe('the plan for a project', () => {
@@ -33,6 +35,24 @@ describe('the plan for a project', () => {
       'runs without an address, as is known',
       record({ ...known, address: null }),
       container('running'),
+      [],
+    ],
+    [
+      'runs in rescue mode and should not',
+      record(known),
+      container('running', '10.0.0.2', true),
+      ['stop'],
+    ],
+    [
+      'should run in rescue mode and does not',
+      record({ ...known, spec: rescued }),
+      container('running', '10.0.0.2'),
+      ['stop'],
+    ],
+    [
+      'runs in rescue mode as it should',
+      record({ ...known, spec: rescued }),
+      container('running', '10.0.0.2', true),
       [],
     ],
     ['died', record(known), container('exited'), ['start']],

@@ -69,6 +69,24 @@ describe('the reconciler of containers', () => {
     };
   }
 
+  it('starts what died in rescue mode in that mode, whatever changed its quota meanwhile', async () => {
+    const id = await running();
+    const fence = () => ({ projectId: id, generation: 1, operationId: newId(), attempt: 1 });
+    await service.start(fence(), { ...spec, rescue: true });
+    await service.update(fence(), spec);
+    expect((await service.get(id)).spec.rescue).toBe(true);
+    driver.die(id);
+    expect(await kinds()).toEqual(['start']);
+    expect(await driver.list()).toMatchObject([{ projectId: id, state: 'running', rescue: true }]);
+    // The wish was written down, and then the process died.
+    await store.change(id, (_, save) => save({ spec }));
+    expect(await kinds()).toEqual(['stop']);
+    clock.time += 60 * second;
+    expect(await kinds()).toEqual(['start']);
+    expect(await driver.list()).toMatchObject([{ projectId: id, rescue: false }]);
+    expect(await kinds()).toEqual([]);
+  });
+
   it('runs once for all who ask at the same time, and anew for those who ask later', async () => {
     const list = jest.spyOn(store, 'list');
     const [one, other] = [reconciler.run(), reconciler.run()];

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile, rm, symlink, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { GiB, MiB, newId, SystemExec, waitFor } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
 import type { ContainerSpec } from '@rookery/runner/contract';
@@ -88,6 +89,58 @@ describe('the podman driver', () => {
       specOf,
     },
   );
+
+  describe('in rescue mode', () => {
+    const destroy = [
+      'echo mine > /etc/mine && echo kept > ~/kept && rm /etc/passwd && mkfifo /etc/passwd',
+      'rm -rf /usr/lib',
+    ].join(' && ');
+    const mend = 'rm /rescue/etc/passwd /rescue/usr/lib && touch /etc/of-rescue';
+
+    it('has a clean root filesystem, and mends the project’s own, which starts again', async () => {
+      const { id, spec } = await started();
+      expect(await run(id, destroy)).toMatchObject({ exit: 0 });
+      await host.driver.stop(id, { graceMs: 0 });
+      await expect(host.driver.start(spec)).rejects.toMatchObject({ code: 'ROOTFS_UNUSABLE' });
+
+      expect(await host.driver.start({ ...spec, rescue: true })).toMatchObject({ rescue: true });
+      const seen = 'cat ~/kept /rescue/etc/mine && ls /etc/mine 2>&1; stat -c %F /rescue/usr/lib';
+      expect((await run(id, seen)).out).toBe(
+        "kept\nmine\nls: cannot access '/etc/mine': No such file or directory\ncharacter special file\n",
+      );
+      expect(await run(id, mend)).toMatchObject({ exit: 0, err: '' });
+      const again = await host.reopened();
+      expect(await again.list()).toEqual([
+        expect.objectContaining({ projectId: id, rescue: true }),
+      ]);
+
+      expect(await host.driver.start(spec)).toMatchObject({ rescue: false });
+      expect((await run(id, 'cat /etc/mine ~/kept; ls -d /etc/of-rescue /rescue')).out).toBe(
+        'mine\nkept\n',
+      );
+      expect(await readdir(spec.volume.overlay)).toHaveLength(1);
+      await host.driver.stop(id, { graceMs: 0 });
+    });
+
+    it('begins clean each time, and does not follow what lies in a root filesystem', async () => {
+      const { id, spec } = await started({ rescue: true });
+      const outside = join(spec.volume.root, 'outside');
+      await writeFile(outside, 'untouched');
+      expect(await run(id, `ln -s ${outside} /etc/out; ln -s /proc /rescue/etc`)).toMatchObject({
+        exit: 0,
+      });
+      await host.driver.stop(id, { graceMs: 0 });
+      const [layer = ''] = (await readdir(spec.volume.overlay)).filter((name) => name !== 'rescue');
+      await rm(join(spec.volume.overlay, layer), { recursive: true });
+      await symlink(spec.volume.root, join(spec.volume.overlay, layer));
+      await expect(host.driver.start({ ...spec, rescue: true })).rejects.toThrow(/not a folder/);
+      await unlink(join(spec.volume.overlay, layer));
+      await host.driver.start({ ...spec, rescue: true });
+      expect((await run(id, 'ls /etc/out /rescue')).out).toBe('/rescue:\n');
+      expect(await readFile(outside, 'utf8')).toBe('untouched');
+      await host.driver.stop(id, { graceMs: 0 });
+    });
+  });
 
   describe('inside', () => {
     let project: Awaited<ReturnType<typeof started>>;

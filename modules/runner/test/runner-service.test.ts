@@ -1,10 +1,18 @@
-import { rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Clock, createLogger, MiB, newId, waitFor } from '@rookery/core';
 import type { Fence, Progress, ProjectSpec } from '@rookery/core/contract';
-import { ContainerReconciler, MemoryDriver, RunnerErrors, RunnerService } from '@rookery/runner';
+import {
+  ContainerReconciler,
+  MemoryDriver,
+  parseImageRef,
+  RunnerErrors,
+  RunnerService,
+} from '@rookery/runner';
 import { MemoryImageStore, MemoryProjectStore } from '@rookery/runner/testing';
 import { MemoryStorageDriver } from '@rookery/storage';
+import { overlayKey } from '../src/podman/runner-id.js';
 
 class ManualClock extends Clock {
   time = 0;
@@ -434,5 +442,37 @@ describe('the reconciler', () => {
     };
     expect(await kinds()).toEqual(['start']);
     expect([await stateOf(bad), await stateOf(good)]).toEqual(['error', 'running']);
+  });
+});
+
+describe('a project whose root filesystem is broken', () => {
+  it('is stopped by a start in the other mode alone, and tells the mode', async () => {
+    const id = await running();
+    const rescued = await service.start(fenceOf(id), { ...spec, rescue: true });
+    expect([rescued.state, rescued.spec.rescue, driver.stops]).toEqual(['running', true, 1]);
+    await service.start(fenceOf(id), { ...spec, rescue: true });
+    expect(driver.stops).toBe(1);
+    boot();
+    expect(await reconciler.run()).toEqual([]);
+    expect(await driver.list()).toMatchObject([{ rescue: true }]);
+    expect((await service.start(fenceOf(id), spec)).spec.rescue).toBe(undefined);
+    expect(driver.stops).toBe(2);
+    expect(await driver.list()).toMatchObject([{ rescue: false }]);
+  });
+
+  it('is begun anew while it stands still, and only its present image’s', async () => {
+    const id = await running();
+    const overlay = (await storage.volume(id))?.paths.overlay ?? '';
+    const reset = () => service.resetRootfs(id, { keepAs: 'kept' });
+    await expect(reset()).rejects.toMatchObject({ code: 'PROJECT_NOT_STOPPED' });
+    await service.stop(fenceOf(id), 0);
+    const key = overlayKey(parseImageRef(spec.image).normalized);
+    for (const layer of [key, 'other']) {
+      await mkdir(join(overlay, layer, 'upper'), { recursive: true });
+    }
+    await reset();
+    await reset();
+    expect(await readdir(overlay)).toEqual(['other']);
+    expect((await storage.listSnapshots(id)).map(({ name }) => name)).toEqual(['kept']);
   });
 });

@@ -13,6 +13,7 @@ import { ensureFolder, exists, namesIn, withFolderLock } from './files.js';
 import { projectOfFolder, type VolumeLayout } from './layout.js';
 import { LoopbackVolume } from './loopback.js';
 import { restorePath } from './restore-path.js';
+import { dropLayer } from './root-layer.js';
 import {
   StorageDriver,
   type ActivationPlan,
@@ -247,6 +248,17 @@ export class BtrfsStorageDriver extends StorageDriver {
       }
       return this.parts.snapshots.restore(id, name);
     });
+  }
+
+  resetLayer(id: ProjectId, layer: string, options: { keepAs?: string } = {}): Promise<void> {
+    const { snapshots, qgroups, pathStagings } = this.parts;
+    return this.lockedVolume(id, () =>
+      qgroups.withSlack(id, async () => {
+        if (options.keepAs !== undefined) await snapshots.take(id, options.keepAs);
+        await dropLayer(this.layout, pathStagings, id, layer);
+        await this.flush();
+      }),
+    );
   }
 
   restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void> {

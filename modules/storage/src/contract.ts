@@ -59,6 +59,11 @@ export const hostSnapshots = service(
         previous: z.string().optional(),
       }),
     ),
+    /**
+     * Begins the root filesystem of a stopped project anew; home stays. Repeating does no harm.
+     * @param keepAs snapshot that keeps what was there; absent: it is lost
+     */
+    resetRootfs: job(z.object({ fence: Fence, keepAs: SnapshotName.optional() }), z.object({})),
     usage: call(z.object({ projectId: ProjectId }), VolumeUsage, { idempotent: true }),
   },
 );

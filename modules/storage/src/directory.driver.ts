@@ -15,6 +15,7 @@ import {
 } from './layout.js';
 import { PathStagings } from './path-staging.js';
 import { ProjectLocks } from './project-locks.js';
+import { dropLayer } from './root-layer.js';
 import { requireFree, spaceErrorOf, spaceOf } from './space.js';
 import {
   StorageDriver,
@@ -234,6 +235,13 @@ export class DirectoryStorageDriver extends StorageDriver {
 
   restoreSnapshot(): Promise<{ previous: string }> {
     return Promise.reject(StorageErrors.SNAPSHOTS_UNSUPPORTED());
+  }
+
+  async resetLayer(id: ProjectId, layer: string, options: { keepAs?: string } = {}): Promise<void> {
+    await this.require(id);
+    if (options.keepAs !== undefined) throw StorageErrors.RESET_NEEDS_DISCARD({ projectId: id });
+    await this.locks.run(id, () => dropLayer(this.layout, this.pathStagings, id, layer));
+    await this.flush();
   }
 
   restoreSnapshotPath(): Promise<void> {

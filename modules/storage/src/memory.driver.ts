@@ -21,6 +21,7 @@ import { MemoryLandings } from './memory/landings.js';
 import { reconcileMemory, type MemoryVolume } from './memory/reconcile.js';
 import { findSource } from './memory/sources.js';
 import { PathStagings } from './path-staging.js';
+import { dropLayer } from './root-layer.js';
 import { spaceOf } from './space.js';
 import {
   StorageDriver,
@@ -238,6 +239,15 @@ export class MemoryStorageDriver extends StorageDriver {
       await this.take(id, previous);
       await copyLive(this.layout.snapshot(id, name), this.layout.live(id));
       return { previous };
+    });
+  }
+
+  resetLayer(id: ProjectId, layer: string, options: { keepAs?: string } = {}): Promise<void> {
+    return this.locked(id, async () => {
+      const { keepAs } = options;
+      const { snapshots } = this.get(id);
+      if (keepAs !== undefined && !snapshots.has(keepAs)) await this.take(id, keepAs);
+      await dropLayer(this.layout, this.pathStagings, id, layer);
     });
   }
 

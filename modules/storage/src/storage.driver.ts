@@ -192,6 +192,14 @@ export abstract class StorageDriver {
    * @returns name of the snapshot that keeps what was live.
    */
   abstract restoreSnapshot(id: ProjectId, name: string): Promise<{ previous: string }>;
+  /**
+   * Begins the root filesystem of a stopped project anew: one folder of `overlay` goes with all that
+   * is in it, in one step.
+   * @param options.keepAs first takes a snapshot of this name, unless there is one: a repeated call
+   * then still keeps what was there at the first. Absent: nothing is kept.
+   * @throws RESET_NEEDS_DISCARD
+   */
+  abstract resetLayer(id: ProjectId, layer: string, options?: { keepAs?: string }): Promise<void>;
   /** Replaces one path under home; never follows a link out of it. */
   abstract restoreSnapshotPath(id: ProjectId, name: string, path: string): Promise<void>;
 

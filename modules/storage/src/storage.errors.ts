@@ -46,6 +46,11 @@ export const StorageErrors = catalogue('storage', {
     status: 501,
     message: 'This host keeps projects in plain folders, which have no snapshots. Use btrfs.',
   },
+  RESET_NEEDS_DISCARD: {
+    status: 409,
+    message:
+      'This host keeps no snapshots, so what project {projectId} has changed in its root filesystem cannot be kept. Copy out what is needed (rookery project start {projectId} --rescue), then reset it with --discard.',
+  },
   QUOTA_UNSUPPORTED: {
     status: 501,
     message: 'This host keeps projects in plain folders, which have no quota. Use btrfs.',

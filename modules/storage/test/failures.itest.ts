@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -167,6 +167,34 @@ describe('what ends half way', () => {
     expect(await readdir(join(volume.volume, '_staging'))).toEqual([]);
     // The injected fault may not have fired: spend it.
     await exec.run(['true', 'snapshot', '_none', 'property', 'false']).catch(() => undefined);
+    await next.deleteVolume(id);
+  });
+
+  it.each([
+    ['before it is kept', isCommand('snapshot', '-r'), 'before'],
+    ['when it is kept', isCommand('snapshot', '-r'), 'after'],
+    ['before what was in it is removed', (argv: readonly string[]) => argv[0] === 'rm', 'before'],
+  ] as const)('finishes a reset of a root filesystem that died %s', async (_, matches, when) => {
+    const id = newId();
+    const { paths } = await driver.createVolume(id, { quotaBytes });
+    const upper = join(paths.overlay, 'image-1', 'upper');
+    await mkdir(upper, { recursive: true });
+    await writeFile(join(upper, 'mine'), 'mine');
+    await symlink(paths.home, join(upper, 'home'));
+    await writeFile(join(paths.home, 'a'), 'home');
+    exec.inject({ matches, when, error: lost });
+    const keepAs = 'before-reset-1';
+    await expect(driver.resetLayer(id, 'image-1', { keepAs })).rejects.toThrow('lost');
+    const next = driverOf();
+    await next.open();
+    await next.resetLayer(id, 'image-1', { keepAs });
+    await next.reconcile({ ...nothing, projects: [{ projectId: id, quotaBytes }] });
+    const kept = join(paths.snapshots, keepAs, '.local/share/overlay/image-1/upper/mine');
+    expect(await readFile(kept, 'utf8')).toBe('mine');
+    expect(await readFile(join(paths.home, 'a'), 'utf8')).toBe('home');
+    expect(await readdir(paths.overlay)).toEqual([]);
+    expect((await readdir(paths.root)).sort()).toEqual(['.local', '.snapshots', 'home']);
+    expect((await next.usage(id)).limitBytes).toBe(quotaBytes);
     await next.deleteVolume(id);
   });
 

@@ -1,4 +1,13 @@
-import { chown, mkdir, open, readFile, stat, writeFile, type FileHandle } from 'node:fs/promises';
+import {
+  chown,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  stat,
+  writeFile,
+  type FileHandle,
+} from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -110,6 +119,19 @@ describe('a project filled to its last block', () => {
     await fill(home);
     await starts(id);
     expect((await driver.usage(id)).usedBytes).toBeLessThan(quotaBytes + 2 * MiB);
+  });
+
+  it('begins its root filesystem anew, keeping what was there or not, and starts', async () => {
+    const id = await fullProject();
+    for (const options of [{ keepAs: 'kept' }, {}]) {
+      await starts(id);
+      const { overlay } = await pathsOf(id);
+      const [layer = ''] = await readdir(overlay);
+      await driver.resetLayer(id, layer, options);
+      expect(await readdir(overlay)).not.toContain(layer);
+    }
+    await starts(id);
+    expect((await driver.usage(id)).limitBytes).toBe(quotaBytes);
   });
 
   it('goes back to a snapshot whole, starts, and loses snapshots', async () => {

@@ -1,4 +1,16 @@
-import { mkdir, readFile, readlink, stat, writeFile, chown, chmod, cp } from 'node:fs/promises';
+import {
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+  chown,
+  chmod,
+  cp,
+} from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -312,6 +324,24 @@ describe('a project that tries to get out of its layout', () => {
     }
     expect(restored).toBeGreaterThan(0);
     await expect(stat(join(outside, 'planted'))).rejects.toThrow('ENOENT');
+  });
+
+  it('does not lead root by links when its root filesystem is begun anew', async () => {
+    const project = await makeProject();
+    const outside = join(volume.volume, '_elsewhere');
+    await mkdir(join(outside, 'upper'), { recursive: true });
+    await writeFile(join(outside, 'upper', 'a'), 'untouched');
+    await project.run(`ln -s ${outside} /mnt/root/out; mkfifo /mnt/root/pipe; mkdir /mnt/root/d
+      ln -s ${outside} /mnt/root/d/out`);
+    await driver.resetLayer(project.id, 'test', { keepAs: 'kept' });
+    // Of a stream, not of a project: a link where the layer itself should be.
+    await symlink(outside, join(project.paths.overlay, 'link'));
+    await driver.resetLayer(project.id, 'link');
+    expect(await readdir(project.paths.overlay)).toEqual([]);
+    await rm(project.paths.overlay, { recursive: true });
+    await symlink(outside, project.paths.overlay);
+    await expect(driver.resetLayer(project.id, 'upper')).rejects.toThrow();
+    expect(await readFile(join(outside, 'upper', 'a'), 'utf8')).toBe('untouched');
   });
 
   it('is deleted with subvolumes nested under names that break lines', async () => {

@@ -37,6 +37,8 @@ export class Project {
   @Column('jsonb', { nullable: true }) egress!: Egress | null;
   @Column('text') state!: ProjectState;
   @Column('text') desiredState!: DesiredState;
+  /** Started last with a clean root filesystem, its own mounted aside; says nothing once it stopped. */
+  @Column('boolean', { default: false }) rescue!: boolean;
   /** Whether a host has made the volume; a start makes it first when not. */
   @Column('boolean') provisioned!: boolean;
   @Column('jsonb', { nullable: true }) moveStatus!: MoveStatus | null;

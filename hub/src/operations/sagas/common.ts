@@ -59,13 +59,19 @@ export const jobOptions = (context: ProjectContext) => ({
 
 /**
  * Starts the project, making its volume first where no host has it yet.
- * @param listeners what listened on the host where it ran before
+ * @param options.listeners what listened on the host where it ran before
+ * @param options.rescue absent: in the mode in which it was started last
+ * @throws RESCUE_UNSUPPORTED
  */
 export async function startProject(
   context: ProjectContext,
-  listeners?: readonly ProjectListener[],
+  options: {
+    readonly listeners?: readonly ProjectListener[] | undefined;
+    readonly rescue?: boolean;
+  } = {},
 ): Promise<void> {
   const { hosts, records } = context.ports;
+  const { listeners } = options;
   let project = await placed(context);
   if (!project.provisioned) {
     await createOnHost(context);
@@ -74,15 +80,18 @@ export async function startProject(
   if (project.state !== 'running') {
     await records.change(context, project, { state: 'starting', error: null });
   }
+  const { rescue = project.rescue } = options;
   const view = await hosts.projects(project.hostId).start(
     {
       fence: fenceFor(context, project),
-      spec: specOf(project),
+      spec: specOf({ ...project, rescue }),
       ...(listeners && { listeners: [...listeners] }),
     },
     jobOptions(context),
   );
   await records.fromHost(context, project, view);
+  // A host of an earlier release takes no notice of what it does not know.
+  if (rescue && view.spec.rescue !== true) throw HubErrors.RESCUE_UNSUPPORTED();
 }
 
 /** Of an operation that stops a project for its work and starts it again. */
@@ -102,7 +111,7 @@ export async function startAgain(
 ): Promise<StartedAgain> {
   for (let last = false; ; last = true) {
     try {
-      await startProject(context, listeners);
+      await startProject(context, { listeners });
       return {};
     } catch (thrown) {
       const error = toCodedError(thrown);
@@ -166,8 +175,10 @@ export async function showFailure(
   if (project.deletedAt !== null) return;
   const { error } = await records.operation(context.operationId);
   const fallback = isOwnFault(error) ? 'error' : (before ?? project.state);
+  const atHost = await stateAtHost(context, project);
   await records.change(context, project, {
-    state: (await stateAtHost(context, project)) ?? fallback,
+    state: atHost?.state ?? fallback,
+    ...(atHost && { rescue: atHost.rescue }),
     ...(ending === 'failed' && { error }),
   });
 }
@@ -175,12 +186,14 @@ export async function showFailure(
 async function stateAtHost(
   context: ProjectContext,
   project: Project,
-): Promise<Project['state'] | undefined> {
-  if (project.hostId === null) return project.state;
+): Promise<Pick<Project, 'state' | 'rescue'> | undefined> {
+  if (project.hostId === null) return project;
   try {
     const host = context.ports.hosts.projects(project.hostId, { patienceMs: 0 });
     const view = await host.get({ projectId: project.id });
-    return view.generation === project.placementGeneration ? view.state : undefined;
+    const { generation, state, spec } = view;
+    if (generation !== project.placementGeneration) return undefined;
+    return { state, rescue: spec.rescue === true };
   } catch {
     return undefined;
   }

@@ -48,9 +48,19 @@ export interface Before {
   readonly before: Project['state'];
 }
 
-export const startProjectSaga = saga<LifeTypes<Before>>(
+export interface StartInput extends Before {
+  /** With a clean root filesystem, its own mounted aside. Absent in work of earlier releases: no. */
+  readonly rescue?: boolean;
+}
+
+export const startProjectSaga = saga<LifeTypes<StartInput>>(
   'project.start',
-  [step('starting', { do: startProject, undo: staysToBeSeen })],
+  [
+    step('starting', {
+      do: (context) => startProject(context, { rescue: context.input.rescue === true }),
+      undo: staysToBeSeen,
+    }),
+  ],
   { ...life, ended: (context, ending) => showFailure(context, ending, context.input.before) },
 );
 

@@ -189,7 +189,11 @@ async function changeOwner(context: Context): Promise<{ newGeneration: number }>
     expectedGeneration: fromGeneration,
   });
   const at = { id: projectId, placementGeneration: newGeneration };
-  await records.change(context, at, { state: 'stopped', error: null, provisioned: true });
+  await records.change(context, at, {
+    ...{ state: 'stopped', error: null, provisioned: true },
+    // What it was rescued from is not there any more.
+    rescue: false,
+  });
   return { newGeneration };
 }
 

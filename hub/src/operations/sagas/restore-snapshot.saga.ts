@@ -52,6 +52,10 @@ export const restoreSnapshot = saga<Types>(
             { fence: fenceFor(context, project), name, ...(path !== undefined && { path }) },
             jobOptions(context),
           );
+        // What it was rescued from is not there any more.
+        if (path === undefined) {
+          await context.ports.records.change(context, project, { rescue: false });
+        }
         return previous === undefined ? {} : { previous };
       },
       undo: nothing('the host swaps the whole content at once, and keeps what was as a snapshot'),

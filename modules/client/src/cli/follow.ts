@@ -40,14 +40,17 @@ export async function finishProjectWork(
   run: CommandRun,
   client: RookeryClient,
   started: Started,
-  options: { readonly wait: boolean; readonly say: (project: ProjectView) => string },
+  options: {
+    readonly wait: boolean;
+    readonly say: (project: ProjectView, ended: OperationView) => string;
+  },
 ): Promise<CommandResult> {
   if (!options.wait) return startedResult(started);
   const ended = await follow(run, client, started.operation);
   const projectId = started.project?.id ?? ended.projectId;
   if (projectId === null) return { json: ended };
   const project = await client.getProject({ projectId });
-  const said = options.say(project);
+  const said = options.say(project, ended);
   const notStarted = startErrorOf(ended);
   if (notStarted === undefined) return { json: project, text: said };
   await run.warn(`${project.name} did not start again: ${notStarted}`);

@@ -101,12 +101,30 @@ const projects = {
   }),
   startProject: route('POST', '/projects/{projectId}/start', {
     ...base,
-    summary: 'Start',
+    summary: 'Start; one that runs in the other mode is stopped first',
     tag: 'projects',
     params: ofProject,
+    body: z.object({
+      rescue: z
+        .boolean()
+        .default(false)
+        .describe('with a clean root filesystem; what its own holds is at /rescue'),
+    }),
     response: Started,
     status: 202,
-    errors: ['PROJECT_MOVING'],
+    errors: ['PROJECT_MOVING', 'PROJECT_BUSY'],
+  }),
+  resetRootfs: route('POST', '/projects/{projectId}/reset-rootfs', {
+    ...base,
+    summary: 'Begin the root filesystem anew from the image (stopped for it and started again)',
+    tag: 'projects',
+    params: ofProject,
+    body: z.object({
+      discard: z.boolean().default(false).describe('keep no snapshot of what was there'),
+    }),
+    response: Started,
+    status: 202,
+    errors: ['PROJECT_MOVING', 'PROJECT_BUSY'],
   }),
   stopProject: route('POST', '/projects/{projectId}/stop', {
     ...base,

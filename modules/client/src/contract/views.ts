@@ -97,6 +97,8 @@ export const ProjectView = z.object({
   publicPorts: z.array(Port),
   /** What it may reach; null: what its host allows. */
   egress: Egress.nullable().default(null),
+  /** It runs, or is to, with a clean root filesystem and its own at `/rescue`. */
+  rescue: z.boolean().default(false),
   /** The caller's role. */
   role: ProjectRole,
   lastBackupAt: Time.nullable(),

@@ -164,7 +164,13 @@ export class HubInMemory {
           operation: this.begin('project.delete', projectId, () => this.projects.delete(projectId)),
         };
       },
-      startProject: ({ projectId }) => this.work('project.start', projectId, { state: 'running' }),
+      startProject: ({ projectId, rescue = false }) =>
+        this.work('project.start', projectId, { state: 'running', rescue }),
+      resetRootfs: ({ projectId, discard = false }) => {
+        const previous = discard ? null : 'before-reset-1';
+        this.nextEnd = { ...this.nextEnd, result: { projectId, previous } };
+        return this.work('project.reset-rootfs', projectId, { state: 'running', rescue: false });
+      },
       stopProject: ({ projectId }) => this.work('project.stop', projectId, { state: 'stopped' }),
       moveProject: ({ projectId, host }) =>
         this.work('project.move', projectId, {

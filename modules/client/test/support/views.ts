@@ -54,6 +54,7 @@ export function projectView(name: string, host: HostView, hubUrl: string): Proje
     diskUsedBytes: null,
     publicPorts: [],
     egress: null,
+    rescue: false,
     role: 'owner',
     lastBackupAt: null,
     createdAt: at,

@@ -62,6 +62,11 @@ export const ProjectSpec = z.object({
   publicPorts: z.array(Port).max(100).default([]),
   /** Absent: what its host allows. An older host takes no notice of it. */
   egress: Egress.optional(),
+  /**
+   * Start it with a clean root filesystem and its own mounted aside. Absent: with its own. An older
+   * host takes no notice of it.
+   */
+  rescue: z.boolean().optional(),
 });
 export type ProjectSpec = z.infer<typeof ProjectSpec>;
 

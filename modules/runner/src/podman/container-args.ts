@@ -1,4 +1,8 @@
-import { containerRunFolder, type ContainerSpec } from '../container.driver.js';
+import {
+  containerRescueFolder,
+  containerRunFolder,
+  type ContainerSpec,
+} from '../container.driver.js';
 import type { CgroupLimits } from './cgroups.js';
 import { startFolderAnnotation } from './private-runtime.js';
 import { containerHome } from './runner-id.js';
@@ -20,10 +24,18 @@ export interface ContainerFiles {
   readonly toolsDir: string;
 }
 
+/** Parts of a project's volume as the container's users own them. */
+export interface VolumeMounts {
+  readonly home: string;
+  readonly snapshots: string;
+  readonly scratch: string;
+  /** What the project has changed in its own root filesystem; only in rescue mode. */
+  readonly rescued?: string;
+}
+
 export interface ContainerSettings {
   readonly name: string;
-  /** Parts of the project's volume, with the owners that the container's users are. */
-  readonly volume: Readonly<Record<'home' | 'snapshots' | 'scratch', string>>;
+  readonly volume: VolumeMounts;
   readonly hostKey: string;
   readonly cgroupParent: string;
   readonly address: string;
@@ -38,6 +50,7 @@ export const labels = {
   project: 'rookery.project',
   generation: 'rookery.generation',
   address: 'rookery.address',
+  rescue: 'rookery.rescue',
 } as const;
 
 /** When the machine's memory is gone, a project ends before what runs and reaches all projects. */
@@ -67,6 +80,7 @@ export function runArgs(
     ...label(labels.project, spec.projectId),
     ...label(labels.generation, String(spec.generation)),
     ...label(labels.address, settings.address),
+    ...label(labels.rescue, String(spec.rescue === true)),
     ...['--hostname', settings.hostname],
     ...['--annotation', `${startFolderAnnotation}=${files.startFolder}`],
     // Its own network namespace, owned by its own user namespace; the link is put in from outside.
@@ -137,6 +151,7 @@ function mountArgs(
     ...bind(volume.home, containerHome),
     ...bind(volume.snapshots, `${containerHome}/.snapshots`, 'ro'),
     ...bind(volume.scratch, '/scratch'),
+    ...(volume.rescued === undefined ? [] : bind(volume.rescued, containerRescueFolder)),
     ...bind(files.toolsDir, '/opt/rookery', 'ro'),
     // Read-only, and in place of podman's own writable ones: they lie on the host's tmpfs, which
     // a project could fill.

@@ -43,7 +43,8 @@ async function statusOf(
   const projectId = own[labels.project] ?? '';
   const address = own[labels.address];
   const generation = Number(own[labels.generation] ?? 0);
-  const common = { projectId, generation, ...(address !== undefined && { address }) };
+  const rescue = own[labels.rescue] === 'true';
+  const common = { projectId, generation, rescue, ...(address !== undefined && { address }) };
   if (container.State !== 'running') {
     const state = container.State === 'created' ? 'created' : 'exited';
     const outOfMemory = await ranOutOfMemory(projectId, container.Id);

@@ -16,6 +16,7 @@ import type { Egress, ProjectId, Quota } from '@rookery/core/contract';
 import type { z } from 'zod';
 import {
   ContainerDriver,
+  isWhatRuns,
   type ContainerCapabilities,
   type ContainerSpec,
   type ContainerStatus,
@@ -146,7 +147,7 @@ export class PodmanDriver extends ContainerDriver {
   async start(spec: ContainerSpec): Promise<ContainerStatus> {
     return this.locks.run(spec.projectId, async () => {
       const before = (await this.list()).find((status) => status.projectId === spec.projectId);
-      if (before?.state === 'running' && before.generation === spec.generation) {
+      if (before?.state === 'running' && isWhatRuns(spec, before)) {
         await this.parts.network.setPolicy(spec.projectId, spec.egress);
         return before;
       }
@@ -336,7 +337,8 @@ export class PodmanDriver extends ContainerDriver {
     }
     const linkIndex = await network.attach(spec.projectId, address, handle.pid, spec.egress);
     const startedAt = Date.now();
-    return { projectId, generation, state: 'running', address, linkIndex, startedAt };
+    const rescue = spec.rescue === true;
+    return { projectId, generation, state: 'running', rescue, address, linkIndex, startedAt };
   }
 
   /** Ends the container and all that was made for it; what is not there is skipped. */

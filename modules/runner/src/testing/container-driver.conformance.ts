@@ -59,6 +59,16 @@ export function containerDriverConformance(
       await driver().stop(spec.projectId, { graceMs: 0 });
     });
 
+    it('tells its mode, and is made anew by a start in the other', async () => {
+      const spec = await started();
+      expect(await statusOf(spec.projectId)).toMatchObject({ rescue: false });
+      for (const rescue of [true, false]) {
+        await driver().start({ ...spec, rescue });
+        expect(await statusOf(spec.projectId)).toMatchObject({ state: 'running', rescue });
+      }
+      await driver().stop(spec.projectId, { graceMs: 0 });
+    });
+
     it('is removed as a stray unless it is kept', async () => {
       const [kept, stray] = [await started(), await started()];
       expect(await driver().removeStrays([kept.projectId])).toContain(stray.projectId);

@@ -3,6 +3,7 @@ import { count } from '../parameters.js';
 import type { CommandModule } from '../cli.js';
 import { findProject } from '../resolve.js';
 import type { ProjectView } from '../../contract/views.js';
+import { projectActivity } from './project.js';
 import { existingGroup } from './groups.js';
 import { examples } from './examples.js';
 
@@ -10,7 +11,16 @@ const noWait = ['--no-wait', 'do not wait for the end; print the operation'] as 
 const toHost = ['--to <host>', 'id or name of a host; default: placement chooses'] as const;
 
 const isOn = (project: ProjectView): string =>
-  `${project.name} is ${project.state} on ${project.host}`;
+  `${project.name} is ${projectActivity(project)} on ${project.host}`;
+
+const keptIn = (snapshot: unknown): string =>
+  typeof snapshot === 'string' ? `; what was there is in snapshot ${snapshot}` : '';
+
+const rescueHelp = `
+In rescue mode /rescue holds what the project has changed in its own root filesystem: a file that is
+removed there is the image's again. The rescue's own root filesystem is thrown away at the next
+start. A start without --rescue takes the project's own again.
+`;
 
 /** Long work on one project: starting, stopping, moving, copying, archiving. */
 export const projectWorkCommands: CommandModule = (program, cli) => {
@@ -20,14 +30,44 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
     .command('start')
     .description('start a project; one that runs stays as it is')
     .argument('<project>')
+    .option(
+      '--rescue',
+      'with a clean root filesystem; what its own holds is at /rescue, to be repaired or copied',
+    )
     .option(...noWait)
-    .addHelpText('after', examples('rookery project start hello'))
+    .addHelpText(
+      'after',
+      examples('rookery project start hello', 'rookery project start hello --rescue') + rescueHelp,
+    )
     .action(
-      cli.action<{ wait: boolean }>(async (run, [name = ''], { wait }) => {
+      cli.action<{ rescue?: boolean; wait: boolean }>(async (run, [name = ''], options) => {
+        const { rescue = false, wait } = options;
         const client = await run.client();
         const { id } = await findProject(client, name);
-        const started = await client.startProject({ projectId: id });
+        const started = await client.startProject({ projectId: id, rescue });
         return finishProjectWork(run, client, started, { wait, say: isOn });
+      }),
+    );
+
+  project
+    .command('reset-rootfs')
+    .description('begin the root filesystem anew from the image (stopped for it); home stays')
+    .argument('<project>')
+    .option('--discard', 'keep no snapshot of what was there')
+    .option(...noWait)
+    .addHelpText('after', examples('rookery project reset-rootfs hello'))
+    .action(
+      cli.action<{ discard?: boolean; wait: boolean }>(async (run, [name = ''], options) => {
+        const { discard = false, wait } = options;
+        const client = await run.client();
+        const found = await findProject(client, name);
+        const kept = discard ? 'All that was changed in it is lost.' : 'A snapshot keeps it.';
+        await run.confirm(`Begin the root filesystem of ${found.name} (${found.id}) anew? ${kept}`);
+        const started = await client.resetRootfs({ projectId: found.id, discard });
+        return finishProjectWork(run, client, started, {
+          wait,
+          say: (project, { result }) => `${isOn(project)}${keptIn(result?.['previous'])}`,
+        });
       }),
     );
 

@@ -198,8 +198,8 @@ function quotaOf(options: QuotaOptions): Record<string, number> {
 }
 
 /** What a project does just now, in a word or two. */
-export const projectActivity = (project: ProjectView): string =>
-  project.move ? `${project.state}, move ${project.move.state}` : project.state;
+export const projectActivity = ({ state, rescue, move }: ProjectView): string =>
+  `${state}${rescue ? ' in rescue mode' : ''}${move ? `, move ${move.state}` : ''}`;
 
 function projectTable(projects: readonly ProjectView[]): string {
   return table(

@@ -91,6 +91,43 @@ export function snapshotsConform(suite: ConformanceSuite): void {
       );
     });
 
+    it('keep a root filesystem that is begun anew, once however often that is repeated', async () => {
+      const id = await make();
+      await put(id, 'a', 'home');
+      const { overlay = '', snapshots = '' } = (await suite.driver.volume(id))?.paths ?? {};
+      const [changed, other] = ['image-1/upper/changed', 'image-2/upper/changed'];
+      for (const file of [changed, other]) {
+        await mkdir(join(overlay, file, '..'), { recursive: true });
+        await writeFile(join(overlay, file), 'mine');
+      }
+      if (suite.driver.capabilities.snapshots) {
+        const keepAs = 'before-reset-1';
+        await suite.driver.resetLayer(id, 'image-1', { keepAs });
+        await suite.driver.resetLayer(id, 'image-1', { keepAs });
+        const kept = join(snapshots, keepAs, '.local/share/overlay', changed);
+        expect(await readFile(kept, 'utf8')).toBe('mine');
+      } else {
+        await expect(suite.driver.resetLayer(id, 'image-1', { keepAs: 'kept' })).rejects.toEqual(
+          coded('RESET_NEEDS_DISCARD'),
+        );
+        await suite.driver.resetLayer(id, 'image-1');
+      }
+      expect(await readdir(overlay)).toEqual(['image-2']);
+      expect(await readFile(join(overlay, other), 'utf8')).toBe('mine');
+      expect(await get(id, 'a')).toBe('home');
+      await suite.driver.resetLayer(id, 'image-2');
+      expect(await readdir(overlay)).toEqual([]);
+      expect((await readdir(join(overlay, '../../..'))).filter((name) => name[1] === 'r')).toEqual(
+        [],
+      );
+      for (const wrong of ['..', '.', 'a/b', '']) {
+        await expect(suite.driver.resetLayer(id, wrong)).rejects.toEqual(coded('INVALID_INPUT'));
+      }
+      await expect(suite.driver.resetLayer(newId(), 'image-1')).rejects.toEqual(
+        coded('VOLUME_NOT_FOUND'),
+      );
+    });
+
     it('give back one path', async () => {
       if (!suite.driver.capabilities.snapshots) return;
       const id = await make();
