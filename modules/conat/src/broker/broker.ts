@@ -163,14 +163,11 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     which: (identity: ConatIdentity) => boolean = () => true,
   ): number {
     this.changed(identityName);
-    const connections = this.ofIdentity(identityName).filter(
-      ({ identity }) => identity === null || which(identity),
-    );
-    const { authenticationRevoked, authenticationExpired } = protocolTexts;
-    for (const connection of connections) {
-      if (reason === 'revoked') connection.refuse(authenticationRevoked, 'revoked');
-      else connection.refuse(authenticationExpired, 'authentication expired');
-    }
+    const isMeant = ({ identity }: BrokerClient) => !identity || which(identity);
+    const connections = this.ofIdentity(identityName).filter(isMeant);
+    const text = reason === 'revoked' ? 'authenticationRevoked' : 'authenticationExpired';
+    const why = reason === 'revoked' ? 'revoked' : 'authentication expired';
+    for (const connection of connections) connection.refuse(protocolTexts[text], why);
     return connections.length;
   }
 
