@@ -245,15 +245,18 @@ describe('subscriptions', () => {
 });
 
 describe('replies', () => {
+  const grantMs = 80;
   const responder: ConatPermissions = {
     publish: { allow: [] },
     subscribe: { allow: ['ask'] },
-    responses: { countMax: 2, ttlMs: 80 },
+    responses: { countMax: 2, ttlMs: grantMs },
   };
   const asker: ConatPermissions = { publish: { allow: ['ask', 'open'] }, subscribe: { allow: [] } };
 
   it('are allowed to what was just asked, so often and so long', async () => {
     const broker = brokerOf({ responder, asker });
+    let nowMs = broker.nowMs();
+    jest.spyOn(broker, 'nowMs').mockImplementation(() => nowMs);
     const server = await RawClient.ready(broker, { name: 'responder' });
     const client = await RawClient.ready(broker, { name: 'asker' });
     server.say('SUB ask 1\r\n');
@@ -269,7 +272,7 @@ describe('replies', () => {
     expect((await client.answers()).match(/MSG/g)).toHaveLength(2);
     client.say('PUB ask _INBOX.asker.r1 0\r\n\r\n');
     await client.answers();
-    await new Promise((resolve) => setTimeout(resolve, 120)); // the grant's own time
+    nowMs += grantMs + 1;
     server.say(reply);
     expect(await server.answers()).toContain('Permissions Violation for Publish');
   });
