@@ -2,6 +2,7 @@ import {
   createLogger,
   exitUnrecoverable,
   onSupervisorGone,
+  protectFromOom,
   SystemExec,
   toCodedError,
 } from '@rookery/core';
@@ -13,6 +14,8 @@ import { requireParts } from './supervisor/preflight.js';
 try {
   const config = configFromEnvironment();
   const logger = createLogger('host', config.logLevel);
+  const refused = protectFromOom();
+  if (refused !== undefined) logger.info({ reason: refused }, 'not protected when memory runs out');
   await requireParts(config, new SystemExec());
   const supervisor = new ApplianceSupervisor(config, logger);
   const stop = (): void => void supervisor.stop();

@@ -36,12 +36,13 @@ export async function openStorage(
   config: HostConfig,
   which: { readonly create: boolean; readonly identity: string | undefined },
 ): Promise<StorageDriver> {
-  const { paths, volumeBytes, storageDriver, btrfsProgram } = config;
+  const { paths, volumeBytes, storageDriver, btrfsProgram, diskReserveBytes } = config;
   const options = StorageOptions.parse({
     volume: paths.volume,
     driver: storageDriver,
     btrfsProgram,
     create: which.create,
+    ...(diskReserveBytes !== undefined && { reserveBytes: diskReserveBytes }),
     ...(which.identity !== undefined && { identity: which.identity }),
     ...(volumeBytes > 0 &&
       storageDriver !== 'directory' && {

@@ -1,12 +1,13 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { openDatabase } from '../src/database/database.js';
 import { ProjectRow } from '../src/database/entities/project.entity.js';
 import { hostCopies } from '@rookery/conat/contract';
 import { hostBackups } from '@rookery/backup/contract';
-import { isProcessAlive, identifyProcess, newId, waitFor } from '@rookery/core';
+import { isProcessAlive, identifyProcess, MiB, newId, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
 import { hostProjects } from '@rookery/runner/contract';
 import { hostSnapshots } from '@rookery/storage/contract';
@@ -27,10 +28,17 @@ describe('a host', () => {
   let host: HostProcess;
   const id = newId();
 
+  /** All its projects together get little of the machine's memory. */
+  const sliceBytes = 400 * MiB;
+  const settings = async () => ({
+    ...(await host.withBackups()),
+    ROOKERY_MEMORY_RESERVE_BYTES: String(totalmem() - sliceBytes),
+  });
+
   beforeAll(async () => {
     await hub.start();
     host = await HostProcess.create(hub, '10.231.1.0/24', 'apt1');
-    host.start(await host.withBackups());
+    host.start(await settings());
     await host.untilReady();
   });
   afterAll(async () => {
@@ -43,8 +51,11 @@ describe('a host', () => {
     waitFor(`the hub hears that it is ${state}`, () => hub.report(projectId)?.state === state, {
       timeoutMs: 30_000,
     });
-  const exec = async (command: string[]): Promise<{ exit: number; stdout: string }> => {
-    const call = await projects().exec({ projectId: id, command });
+  const exec = async (
+    command: string[],
+    projectId = id,
+  ): Promise<{ exit: number; stdout: string }> => {
+    const call = await projects().exec({ projectId, command });
     call.stdin.end();
     let stdout = '';
     call.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
@@ -68,7 +79,13 @@ describe('a host', () => {
     expect(hub.registrations).toBe(1);
     await waitFor('a heartbeat', () => hub.heartbeats.length > 0, { timeoutMs: 10_000 });
     expect(hub.heartbeats[0]).toMatchObject({
-      capabilities: { storageDriver: 'btrfs', quota: 'simple', backupDrivers: ['restic'] },
+      capabilities: {
+        storageDriver: 'btrfs',
+        quota: 'simple',
+        backupDrivers: ['restic'],
+        diskReserveBytes: 64 * MiB,
+        memorySlice: { bytes: sliceBytes },
+      },
       projects: [],
     });
   });
@@ -82,8 +99,43 @@ describe('a host', () => {
     expect((await exec(['sh', '-c', web])).exit).toBe(0);
     // The machine ends it before its host.
     expect((await exec(['cat', '/proc/1/oom_score_adj'])).stdout).toBe('300\n');
+    expect((await exec(['cat', '/proc/self/oom_score_adj'])).stdout).toBe('300\n');
     await page();
     expect(await (await get()).text()).toBe('hello\n');
+  });
+
+  it('goes on answering while its projects together want more memory than there is for them', async () => {
+    const other = newId();
+    hub.owned.set(other, 1);
+    const hungry = { ...spec, quota: { ...spec.quota, memoryBytes: 2 * sliceBytes } };
+    await projects().create({ fence: hub.fence(other), spec: hungry });
+    await projects().start({ fence: hub.fence(other), spec: hungry });
+    await report('running', other);
+    const eat = (bytes: number, projectId: string) =>
+      exec(['python3', '-c', `import time; x = b'x' * ${bytes}; time.sleep(60)`], projectId);
+    const eaters = [eat(160 * MiB, id), eat(300 * MiB, other)];
+    let ended: { exit: number } | undefined;
+    void Promise.race(eaters).then((first) => (ended = first));
+    const answers: unknown[] = [];
+    const beats = hub.heartbeats.length;
+    await waitFor(
+      'one of them is ended',
+      async () => {
+        answers.push((await host.readyz())?.status, await status());
+        return ended;
+      },
+      { timeoutMs: 30_000 },
+    );
+    expect(ended?.exit).toBe(137);
+    expect(new Set(answers)).toEqual(new Set(['ok', 200]));
+    await waitFor('the hub hears more', () => hub.heartbeats.length > beats, { timeoutMs: 20_000 });
+    // Whoever was ended, nobody else of the host was, nor is any project away.
+    expect(await (await get()).text()).toBe('hello\n');
+    await projects().stop({ fence: hub.fence(other), graceMs: 0 });
+    await projects().delete({ fence: hub.fence(other) });
+    hub.owned.delete(other);
+    await exec(['pkill', '-9', '-f', 'time.sleep']);
+    await Promise.all(eaters);
   });
 
   it('answers nobody without a token of the hub', async () => {
@@ -302,7 +354,7 @@ describe('a host', () => {
     const alive = await Promise.all([agent, ingress].map((pid) => identifyProcess(pid)));
     for (const pid of [supervisor, agent, ingress]) process.kill(pid, 'SIGKILL');
     await host.process?.ended;
-    host.start(await host.withBackups());
+    host.start(await settings());
     await host.untilReady();
     for (const identity of alive) {
       expect(identity && (await isProcessAlive(identity))).toBe(false);
@@ -315,7 +367,7 @@ describe('a host', () => {
     const { supervisor } = await host.pids();
     process.kill(supervisor, 'SIGKILL');
     await host.process?.ended;
-    host.start(await host.withBackups());
+    host.start(await settings());
     await host.untilReady();
     await page();
   });
@@ -376,7 +428,7 @@ describe('a host', () => {
     const database = await openDatabase(join(host.data, 'books', 'host.sqlite'));
     database.write((rows) => rows.delete(ProjectRow, { projectId: id }));
     await database.close();
-    host.start(await host.withBackups());
+    host.start(await settings());
     await host.untilReady();
     const start = () => projects().start({ fence: hub.fence(id), spec });
     const listed = async () =>
@@ -405,7 +457,7 @@ describe('a host', () => {
     const before = await exec(['cat', '/proc/1/stat']);
     expect(await host.stop()).toBe(0);
     await expect(readFile(join(host.data, 'processes.json'))).rejects.toThrow('ENOENT');
-    host.start(await host.withBackups());
+    host.start(await settings());
     await host.untilReady();
     expect((await exec(['cat', '/proc/1/stat'])).stdout.split(' ')[21]).toBe(
       before.stdout.split(' ')[21],

@@ -1,4 +1,4 @@
-import { createLogger, onSupervisorGone, toCodedError } from '@rookery/core';
+import { createLogger, onSupervisorGone, protectFromOom, toCodedError } from '@rookery/core';
 import { configFromEnvironment } from './config/config.js';
 import { HubErrors } from './hub.errors.js';
 import { createHub } from './hub.js';
@@ -6,6 +6,7 @@ import { createHub } from './hub.js';
 /** Starts one hub process; what is wrong with its settings is one line on stderr. */
 async function main(): Promise<void> {
   const config = configFromEnvironment();
+  protectFromOom();
   const app = await createHub(config);
   app.enableShutdownHooks();
   // Nobody would stop or restart it any more: the same as a polite end.

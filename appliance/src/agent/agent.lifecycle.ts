@@ -20,6 +20,8 @@ import { BACKUPS, LOGGER } from './tokens.js';
 
 const containersEveryMs = 10_000;
 const storageEveryMs = 60_000;
+/** What projects can write in the meantime beyond what was free, the reserve has to hold. */
+const reserveEveryMs = 5_000;
 const imagesEveryMs = 60_000;
 const jobsEveryMs = 30_000;
 const repositoryEveryMs = 5 * 60_000;
@@ -57,6 +59,12 @@ export class AgentLifecycle
       }),
       new Reconciler({
         ...{ ...shared, name: 'storage', everyMs: storageEveryMs, reconcile: storageReconciler },
+      }),
+      new Reconciler({
+        ...shared,
+        name: 'disk reserve',
+        everyMs: reserveEveryMs,
+        reconcile: () => this.storage.keepReserve(),
       }),
       new Reconciler({
         ...{ ...shared, name: 'images', everyMs: imagesEveryMs },

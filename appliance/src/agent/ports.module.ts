@@ -38,6 +38,9 @@ export const runnerModule = RunnerModule.forRootAsync({
         toolsDir: config.toolsDir,
         volumeDir: paths.volume,
         ids: config.ids,
+        ...(config.memoryReserveBytes !== undefined && {
+          memoryReserveBytes: config.memoryReserveBytes,
+        }),
         network: {
           cidr: config.projectCidr,
           hostPorts: [config.agentPort],

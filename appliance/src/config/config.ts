@@ -108,6 +108,10 @@ const HostEnvironment = z.object({
   ROOKERY_IMAGE_ALLOWLIST: List.optional(),
   /** Where the entry script puts what a machine lacks. */
   ROOKERY_CACHE: AbsolutePath.default('/var/cache/rookery'),
+  /** What all projects together can never use of the machine's memory. Default: see the runner's options. */
+  ROOKERY_MEMORY_RESERVE_BYTES: z.coerce.number().int().min(0).optional(),
+  /** What all projects together can never use of the volume. Default: see StorageOptions. */
+  ROOKERY_DISK_RESERVE_BYTES: z.coerce.number().int().min(0).optional(),
   /** Images that no project here has used for so long are deleted when room is short. */
   ROOKERY_IMAGE_UNUSED_HOURS: z.coerce.number().min(0).max(87_600).default(24),
   /** Room is short when less than this part of the volume is free, in per cent. */
@@ -132,6 +136,8 @@ export interface HostConfig {
   readonly trustedProxies: readonly string[];
   readonly pathOrigin: 'own' | 'shared';
   readonly volumeBytes: number;
+  readonly diskReserveBytes: number | undefined;
+  readonly memoryReserveBytes: number | undefined;
   readonly storageDriver: 'auto' | 'btrfs' | 'directory';
   readonly btrfsProgram: string;
   readonly projectCidr: string;
@@ -210,6 +216,8 @@ export function configFromEnvironment(env: NodeJS.ProcessEnv = process.env): Hos
     trustedProxies: parsed.ROOKERY_TRUSTED_PROXIES,
     pathOrigin: parsed.ROOKERY_PATH_ORIGIN,
     volumeBytes: parsed.ROOKERY_VOLUME_BYTES,
+    diskReserveBytes: parsed.ROOKERY_DISK_RESERVE_BYTES,
+    memoryReserveBytes: parsed.ROOKERY_MEMORY_RESERVE_BYTES,
     storageDriver: parsed.ROOKERY_STORAGE_DRIVER,
     btrfsProgram: parsed.ROOKERY_BTRFS_PROGRAM ?? brought.btrfsProgram,
     projectCidr: parsed.ROOKERY_PROJECT_CIDR,

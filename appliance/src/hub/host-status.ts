@@ -6,7 +6,7 @@ import {
   type ProjectReport,
   type ReportSpan,
 } from '@rookery/conat/contract';
-import type { Clock } from '@rookery/core';
+import { protectFromOom, type Clock } from '@rookery/core';
 import type { ContainerDriver } from '@rookery/runner';
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { HostCopies } from '../books/host-copies.js';
@@ -53,9 +53,10 @@ export class HostStatus {
   ) {}
 
   async capabilities(): Promise<HostCapabilities> {
-    const { snapshots, quota, sendReceive, sendProtocol } = this.storage.capabilities;
+    const { snapshots, quota, sendReceive, sendProtocol, reserveBytes } = this.storage.capabilities;
     const repository = this.backups?.repository();
-    const { isolation, egress } = this.containers.capabilities;
+    const refused = protectFromOom();
+    const { isolation, egress, memorySlice } = this.containers.capabilities;
     return {
       storageDriver: snapshots ? 'btrfs' : 'directory',
       quota,
@@ -65,6 +66,10 @@ export class HostStatus {
       backupDrivers: this.backups ? [...this.backups.drivers] : [],
       ...(repository && { backupRepository: repository }),
       isolation,
+      diskReserveBytes: reserveBytes,
+      memorySlice,
+      memoryProtection:
+        refused === undefined ? { kind: 'oom-score' } : { kind: 'none', reason: refused },
       ...(egress !== undefined && { egress }),
     };
   }

@@ -3,7 +3,14 @@ import { chmod, chown, cp, mkdir, readdir, readFile, rm, stat, writeFile } from 
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { SystemExec, waitFor, type Exec, type Logger, type SpawnedProcess } from '@rookery/core';
+import {
+  SystemExec,
+  waitFor,
+  type Exec,
+  type Logger,
+  type SpawnedProcess,
+  oomScore,
+} from '@rookery/core';
 import pg from 'pg';
 import { HubErrors } from '../hub.errors.js';
 
@@ -250,7 +257,7 @@ export class EmbeddedPostgres {
         ...['-c', 'shared_buffers=64MB', '-c', 'log_checkpoints=off'],
         ...(this.options.durable === false ? ['-c', 'fsync=off'] : []),
       ]),
-      { cwd: '/' },
+      { cwd: '/', oomScoreAdj: oomScore.service },
     );
     this.child = child;
     this.stopping = false;

@@ -10,6 +10,7 @@ import {
   toCodedError,
   type Clock,
   type Exec,
+  oomScore,
 } from '@rookery/core';
 import type { BackupFolders } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
@@ -128,6 +129,8 @@ export class RepositoryProgram {
     const hopeless = new AbortController();
     const child = this.exec.spawn(whole, {
       env: { ...this.options.env, RESTIC_PROGRESS_FPS: '2' },
+      // It is run again: better than a project's end.
+      oomScoreAdj: oomScore.expendable,
       signal: AbortSignal.any([timeout.signal, hopeless.signal, ...(signal ? [signal] : [])]),
     });
     const meter = options.onWritten && child.pid && watchWritten(child.pid, options.onWritten);

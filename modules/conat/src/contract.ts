@@ -50,6 +50,21 @@ export const HostCapabilities = z.object({
   isolation: HostIsolation.optional(),
   /** What its projects may reach at most. Absent: a host of an earlier release, which has no limit. */
   egress: EgressMode.optional(),
+  /** How much memory its projects together may use. Absent: a host of an earlier release. */
+  memorySlice: z
+    .object({
+      kind: z.enum(['cgroup-v1', 'cgroup-v2', 'none']),
+      bytes: z.int().min(0).optional(),
+      /** Why there is none. */
+      reason: z.string().optional(),
+    })
+    .optional(),
+  /** Whether the kernel ends a project before the host's own processes when memory runs out. */
+  memoryProtection: z
+    .object({ kind: z.enum(['oom-score', 'none']), reason: z.string().optional() })
+    .optional(),
+  /** What its projects can never use of its disk. Absent: a host of an earlier release. */
+  diskReserveBytes: z.int().min(0).optional(),
 });
 export type HostCapabilities = z.infer<typeof HostCapabilities>;
 

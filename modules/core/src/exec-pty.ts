@@ -4,6 +4,7 @@ import { PassThrough, type Readable, type Writable } from 'node:stream';
 import { ReadStream } from 'node:tty';
 import koffi from 'koffi';
 import { CoreErrors } from './errors.js';
+import { spawnWithScore } from './oom-score.js';
 
 export interface PtySize {
   readonly columns: number;
@@ -58,7 +59,8 @@ export function spawnPty(argv: readonly string[], options: { size: PtySize }): P
   terminal.once('close', () => output.end());
   output.once('close', () => terminal.destroy());
   terminal.pipe(output, { end: false });
-  const child = spawn(file, args, { stdio: [slave, slave, slave], detached: true });
+  const stdio = [slave, slave, slave];
+  const child = spawnWithScore(() => spawn(file, args, { stdio, detached: true }));
   closeSync(slave);
   const ended = new Promise<{ exit: number | null; signal: NodeJS.Signals | null }>((resolve) => {
     child.once('error', () => resolve({ exit: null, signal: null }));

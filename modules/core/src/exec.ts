@@ -1,7 +1,12 @@
-import { spawn as nodeSpawn, type ChildProcess } from 'node:child_process';
+import {
+  spawn as nodeSpawn,
+  type ChildProcess,
+  type ChildProcessWithoutNullStreams,
+} from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { execa, type Options } from 'execa';
 import { CoreErrors } from './errors.js';
+import { spawnWithScore } from './oom-score.js';
 
 /** Output of one command beyond this is an error: a command that is read whole must be short. */
 const execOutputBytesMax = 16 * 1024 * 1024;
@@ -17,6 +22,8 @@ export interface ExecOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Exit statuses that are results, not failures. Default [0]. */
   readonly okExits?: readonly number[];
+  /** Of `oomScore`, at least; a command is no more protected than others unless this says so. */
+  readonly oomScoreAdj?: number;
 }
 
 export interface ExecResult {
@@ -43,6 +50,8 @@ export interface SpawnOptions {
   readonly signal?: AbortSignal;
   /** SIGKILL follows the signal's SIGTERM after this. Default 5 s. */
   readonly killAfterMs?: number;
+  /** See {@link ExecOptions.oomScoreAdj}. */
+  readonly oomScoreAdj?: number;
 }
 
 export interface SpawnedProcess {
@@ -81,7 +90,7 @@ export class SystemExec extends Exec {
       ...(options.env && { env: options.env }),
       ...(options.input !== undefined ? { input: options.input } : { stdin: 'ignore' as const }),
     };
-    const result = await execa(file, args, base);
+    const result = await spawnWithScore(() => execa(file, args, base), options.oomScoreAdj);
     const stdout = typeof result.stdout === 'string' ? result.stdout : '';
     const stderr = typeof result.stderr === 'string' ? result.stderr : '';
     if (result.isCanceled) throw CoreErrors.CANCELED({}, { cause: result });
@@ -107,11 +116,13 @@ export class SystemExec extends Exec {
     const [file, ...args] = argv;
     if (file === undefined) throw CoreErrors.INVALID_INPUT({ reason: 'an empty command' });
     options.signal?.throwIfAborted();
-    const child = nodeSpawn(file, args, {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      cwd: options.cwd,
-      env: options.env ? { ...process.env, ...options.env } : process.env,
-    });
+    const spawned = (): ChildProcessWithoutNullStreams =>
+      nodeSpawn(file, args, {
+        stdio: ['pipe', 'pipe', 'pipe'],
+        cwd: options.cwd,
+        env: options.env ? { ...process.env, ...options.env } : process.env,
+      });
+    const child = spawnWithScore(spawned, options.oomScoreAdj);
     let stderr = '';
     child.stderr.on('data', (chunk: Buffer) => {
       stderr = (stderr + chunk.toString('utf8')).slice(-stderrKeptChars);

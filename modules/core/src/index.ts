@@ -48,6 +48,8 @@ export {
   type SpawnedProcess,
   type SpawnOptions,
 } from './exec.js';
+export { machineMemoryBytes, projectMemoryBytes } from './machine-memory.js';
+export { oomScore, protectFromOom } from './oom-score.js';
 export { spawnPty, type PtyProcess, type PtySize } from './exec-pty.js';
 export { createLogger, type Logger } from './logger.js';
 export { parseConfig, parseInput } from './config.js';

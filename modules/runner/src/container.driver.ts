@@ -9,6 +9,12 @@ export type Isolation =
   /** All containers have the same ids, those of the files on disk. */
   | { readonly kind: 'shared'; readonly reason: string };
 
+/** How much memory all containers of a host together may use, and what holds them to it. */
+export type MemorySlice =
+  | { readonly kind: 'cgroup-v1' | 'cgroup-v2'; readonly bytes: number }
+  /** Each has its own limit only. */
+  | { readonly kind: 'none'; readonly reason: string };
+
 export interface ContainerCapabilities {
   /** Limits that this machine's cgroups really enforce. */
   readonly limits: { readonly memory: boolean; readonly cpu: boolean; readonly pids: boolean };
@@ -16,6 +22,7 @@ export interface ContainerCapabilities {
   /** What projects may reach at most; absent where nothing is enforced. */
   readonly egress?: EgressMode;
   readonly isolation: Isolation;
+  readonly memorySlice: MemorySlice;
 }
 
 /** Everything a container is made from. */

@@ -37,6 +37,7 @@ export class MemoryDriver extends ContainerDriver {
     limits: { memory: false, cpu: false, pids: false },
     network: false,
     isolation: { kind: 'shared', reason: 'these containers have no processes' },
+    memorySlice: { kind: 'none', reason: 'these containers have no processes' },
   };
 
   private readonly containers = new Map<ProjectId, MemoryContainer>();

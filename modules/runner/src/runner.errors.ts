@@ -95,7 +95,7 @@ export const RunnerErrors = catalogue('runner', {
   PROGRAM_OUT_OF_MEMORY: {
     status: 507,
     message:
-      'The kernel has killed {kills} programs of the project: together they wanted more than its {memoryBytes} bytes of memory. Give it more, or let it do less at once.',
+      'The kernel has killed {kills} programs of the project: together they wanted more than its {memoryBytes} bytes of memory, or all projects of its host more than the host gives them. Give it more, move it, or let it do less at once.',
   },
   CONTAINER_ENDED: {
     status: 500,

@@ -63,6 +63,11 @@ export const PodmanDriverOptions = z.object({
   toolsDir: PlainPath,
   runtime: z.enum(['auto', 'runc', 'crun']).default('auto'),
   network: NetworkOptions.prefault({}),
+  /**
+   * Of the machine's memory, what all projects together leave to everything else. Default: 10 %, at
+   * least 768 MiB (but not more than half) and at most 4 GiB.
+   */
+  memoryReserveBytes: z.int().min(0).optional(),
   tmpBytes: z
     .int()
     .min(MiB)

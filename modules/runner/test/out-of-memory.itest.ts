@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { readFile } from 'node:fs/promises';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { createLogger, GiB, MiB, newId, SystemClock, SystemExec, waitFor } from '@rookery/core';
 import { ContainerReconciler, RunnerService } from '@rookery/runner';
@@ -15,6 +16,7 @@ import { loopbackVolume, type TestVolume } from '@rookery/storage/testing';
 
 const projectId = newId();
 const quota = { diskBytes: 1 * GiB, memoryBytes: 96 * MiB, cpus: 1, pidsMax: 100 };
+const sliceBytes = 320 * MiB;
 const log = createLogger('out-of-memory', 'silent');
 const store = new MemoryProjectStore();
 let volume: TestVolume;
@@ -31,7 +33,9 @@ beforeAll(async () => {
     StorageOptions.parse({ volume: path, btrfsProgram }),
   );
   await storage.open();
-  host = await testHost({ storage, cidr: '10.214.11.0/24' });
+  // All projects together get 320 MiB.
+  const memoryReserveBytes = totalmem() - sliceBytes;
+  host = await testHost({ storage, cidr: '10.214.11.0/24', driver: { memoryReserveBytes } });
   const { driver, images } = host;
   service = new RunnerService({ driver, images, storage, store, log });
   const { runtime } = service;
@@ -48,8 +52,8 @@ afterAll(async () => {
   await volume?.destroy();
 });
 
-const run = async (script: string) =>
-  outcome(await service.exec({ projectId, command: ['bash', '-c', script], env: {} }));
+const run = async (script: string, id = projectId) =>
+  outcome(await service.exec({ projectId: id, command: ['bash', '-c', script], env: {} }));
 const problem = async () => (await service.get(projectId)).error;
 
 describe('a project that wants more memory than it has', () => {
@@ -78,5 +82,45 @@ describe('a project that wants more memory than it has', () => {
       details: { exit: 137, restarts: 1, outOfMemory: true },
     });
     expect((await service.get(projectId)).state).toBe('running');
+  });
+});
+
+describe('projects that together want more memory than their host gives them', () => {
+  it('are held to it: one program of theirs ends, and the host goes on answering', async () => {
+    const { memorySlice } = host.driver.capabilities;
+    expect(memorySlice).toMatchObject({ bytes: sliceBytes });
+    const others = [newId(), newId()];
+    for (const id of others) {
+      const fence = { projectId: id, generation: 1, operationId: newId(), attempt: 1 };
+      // Each may have as much as all together.
+      const spec = {
+        image: baseImage,
+        quota: { ...quota, memoryBytes: sliceBytes },
+        publicPorts: [],
+      };
+      await service.create(fence, spec);
+      await service.start(fence, spec);
+    }
+    // Touched, held until the other has its own, or until one of them was ended for it.
+    const eat = `python3 -c "
+import time
+x = b'x' * (220 << 20)
+open('/scratch/full', 'w')
+time.sleep(60)"`;
+    const eaters = others.map((id) => run(eat, id));
+    const first = await Promise.race(eaters);
+    expect(first.exit).toBe(137);
+    await reconciler.run();
+    const views = await Promise.all([projectId, ...others].map((one) => service.get(one)));
+    expect(views.map(({ state }) => state)).toEqual(['running', 'running', 'running']);
+    // What was ended was said where it ran; the others have no part in it.
+    const told = views.slice(1).filter(({ error }) => error?.code === 'PROGRAM_OUT_OF_MEMORY');
+    expect(told).toHaveLength(1);
+    const used = await Promise.all(others.map((id) => host.driver.stats(id)));
+    expect(used.reduce((sum, one) => sum + (one?.memoryBytes ?? 0), 0)).toBeLessThan(sliceBytes);
+    for (const id of others) {
+      await service.stop({ projectId: id, generation: 1, operationId: newId(), attempt: 1 }, 0);
+    }
+    await Promise.all(eaters);
   });
 });

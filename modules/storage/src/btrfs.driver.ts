@@ -71,6 +71,7 @@ export class BtrfsStorageDriver extends StorageDriver {
       sendReceive: true,
       sendProtocol: this.parts.sender.protocol,
       reflink: true,
+      reserveBytes: this.parts.reserve.bytes,
     };
   }
 
@@ -95,6 +96,7 @@ export class BtrfsStorageDriver extends StorageDriver {
     await chmod(volume, volumeMode);
     for (const { path, mode } of this.layout.folders()) await ensureFolder(path, mode);
     await this.parts.qgroups.enable(quota, release());
+    await this.parts.reserve.open();
     this.parts.sender.protocol = atLeast(await this.parts.btrfs.version(), sendV2Since) ? 2 : 1;
   }
 
@@ -126,8 +128,15 @@ export class BtrfsStorageDriver extends StorageDriver {
     return this.parts.btrfs.sync();
   }
 
-  space(): Promise<StorageSpace> {
-    return spaceOf(this.options.volume);
+  /** What projects may still take: the reserve is not free. */
+  async space(): Promise<StorageSpace> {
+    const { volume, loopback } = this.options;
+    const { totalBytes, freeBytes } = await spaceOf(volume, loopback?.imageFile);
+    return { totalBytes, freeBytes: Math.max(0, freeBytes - this.parts.reserve.bytes) };
+  }
+
+  override keepReserve(): Promise<void> {
+    return this.parts.reserve.keep();
   }
 
   async createVolume(id: ProjectId, options: { quotaBytes: number }): Promise<Volume> {
@@ -136,7 +145,7 @@ export class BtrfsStorageDriver extends StorageDriver {
         await this.parts.volumes.ensureParts(id);
       } else {
         // What is there already needs no room: a project starts on a full volume too.
-        await requireFree(this.options);
+        requireFree(await this.space(), this.options);
         await this.parts.volumes.create(id, options.quotaBytes);
       }
       return this.layout.asVolume(id);
@@ -148,7 +157,7 @@ export class BtrfsStorageDriver extends StorageDriver {
     to: ProjectId,
     options: { quotaBytes: number; signal?: AbortSignal },
   ): Promise<Volume> {
-    await requireFree(this.options);
+    requireFree(await this.space(), this.options);
     const origin = `${from.projectId}/${from.snapshot ?? ''}`;
     // Before the clone's own lock: no task ever waits for one lock while it holds another.
     await using source = await this.cloneSource(from, to);
@@ -319,7 +328,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   async prepareLanding(moveId: MoveId, id: ProjectId): Promise<void> {
-    await requireFree(this.options);
+    requireFree(await this.space(), this.options);
     await this.locked(id, async () => {
       if (this.isThere(id)) throw StorageErrors.VOLUME_EXISTS({ projectId: id });
       await this.parts.landings.prepare(moveId, id);
@@ -353,7 +362,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   async stageImage(): Promise<StagedImage> {
-    await requireFree(this.options);
+    requireFree(await this.space(), this.options);
     return this.parts.images.stage();
   }
 
@@ -383,6 +392,7 @@ export class BtrfsStorageDriver extends StorageDriver {
       isLocked: (id) => this.locks.isHeld(id),
     });
     await this.parts.qgroups.settle({ wait: false });
+    await this.parts.reserve.adopt();
     return reconciler.reconcile(desired);
   }
 

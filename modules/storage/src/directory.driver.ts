@@ -48,6 +48,7 @@ export class DirectoryStorageDriver extends StorageDriver {
     sendReceive: false,
     sendProtocol: 0,
     reflink: false,
+    reserveBytes: 0,
   };
   private readonly layout: VolumeLayout;
   private readonly mark: VolumeMark;
@@ -97,7 +98,7 @@ export class DirectoryStorageDriver extends StorageDriver {
     return this.locks.run(id, async () => {
       if (!(await this.volume(id))) {
         // What is there already needs no room: a project starts on a full volume too.
-        await requireFree(this.options);
+        requireFree(await this.space(), this.options);
         await this.build(id, {});
       }
       return this.layout.asVolume(id);
@@ -110,7 +111,7 @@ export class DirectoryStorageDriver extends StorageDriver {
     options: { quotaBytes: number; signal?: AbortSignal },
   ): Promise<Volume> {
     if (from.snapshot !== undefined) throw StorageErrors.SNAPSHOTS_UNSUPPORTED();
-    await requireFree(this.options);
+    requireFree(await this.space(), this.options);
     await this.require(from.projectId);
     return this.locks.run(to, async () => {
       const mark = join(this.layout.live(to), '.cloned-from', from.projectId);
@@ -321,7 +322,7 @@ export class DirectoryStorageDriver extends StorageDriver {
   }
 
   async stageImage(): Promise<StagedImage> {
-    await requireFree(this.options);
+    requireFree(await this.space(), this.options);
     const name = stagingPrefix + newId();
     const path = join(this.imagesFolder, name);
     this.staged.add(name);

@@ -32,6 +32,9 @@ export function qgroupOf(id: ProjectId): string {
   return `1/${Number.parseInt(qgroupMarker.toString(16) + hash, 16)}`;
 }
 
+/** The level-2 qgroup that the qgroups of all projects are in. */
+export const projectsQgroup = `2/${qgroupMarker * 2 ** 44}`;
+
 /** Whether a level-1 qgroup was made by {@link qgroupOf}. */
 export function isProjectQgroup(qgroup: string): boolean {
   const [level, number] = qgroup.split('/');

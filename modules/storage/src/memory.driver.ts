@@ -52,6 +52,7 @@ export class MemoryStorageDriver extends StorageDriver {
     sendReceive: true,
     sendProtocol: 1,
     reflink: false,
+    reserveBytes: 0,
   };
   private readonly volumes = new Map<ProjectId, MemoryVolume>();
   private landings = new MemoryLandings(new VolumeLayout('/nonexistent'));

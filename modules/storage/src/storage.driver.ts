@@ -10,6 +10,8 @@ export interface StorageCapabilities {
   /** Highest send protocol; 0 without sendReceive. */
   readonly sendProtocol: number;
   readonly reflink: boolean;
+  /** What all projects together can never use of the volume, so that it cannot stop its host. */
+  readonly reserveBytes: number;
 }
 
 /**
@@ -235,6 +237,14 @@ export abstract class StorageDriver {
    */
   withRoom<T>(_id: ProjectId, task: (room: StorageRoom) => Promise<T>): Promise<T> {
     return task({ scarce: false, end: () => Promise.resolve() });
+  }
+
+  /**
+   * Holds all projects to what is free beside the reserve. Call it every few seconds: what is free
+   * changes. Here: for drivers that stop no one.
+   */
+  keepReserve(): Promise<void> {
+    return Promise.resolve();
   }
 
   // Streams: what a move carries. The landing area belongs to one move of one project.

@@ -32,11 +32,16 @@ export const StorageOptions = z.object({
   /** Forces classic quotas, or tries simple ones first. */
   quota: z.enum(['auto', 'classic']).default('auto'),
   snapshotsPerProjectMax: z.int().min(1).max(10_000).default(snapshotsMaxDefault),
-  /** New volumes, images and landing areas are refused when less than this is free. */
+  /** New volumes, images and landing areas are refused when less than this is free beside the reserve. */
   minFreeBytes: z
     .int()
     .min(0)
     .default(64 * MiB),
+  /**
+   * What all projects together can never use, so that a full volume stops no host; 0: nothing. btrfs
+   * alone can keep it. Default: 2 % of the volume, at least 64 MiB and at most 4 GiB.
+   */
+  reserveBytes: z.int().min(0).optional(),
   /**
    * What is younger than this is never removed by `reconcile`: it may have been made after the
    * caller collected what is desired.

@@ -43,6 +43,7 @@ const driverOf = (overrides: object = {}): BtrfsStorageDriver =>
       btrfsProgram: volume.btrfsProgram,
       reconcileGraceMs: 0,
       minFreeBytes: 0,
+      reserveBytes: 0,
       ...overrides,
     }),
   );

@@ -1,15 +1,14 @@
 import { readdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hostCgroup, waitFor } from '@rookery/core';
+import { waitFor } from '@rookery/core';
 
 const cgroupRoot = '/sys/fs/cgroup';
 
 /**
- * Removes a host's cgroups, in every hierarchy of versions 1 and 2. The kernel lets only empty ones
+ * Removes a cgroup and what is in it, in every hierarchy of versions 1 and 2. The kernel lets only empty ones
  * go; a process that has just ended may hold its own for a moment.
  */
-export async function sweepCgroups(hostKey: string): Promise<void> {
-  const name = hostCgroup(hostKey);
+export async function sweepCgroups(name: string): Promise<void> {
   const hierarchies = (await folders(cgroupRoot)).map((one) => join(cgroupRoot, one));
   for (const hierarchy of [cgroupRoot, ...hierarchies]) {
     if (!(await folders(hierarchy)).includes(name)) continue;

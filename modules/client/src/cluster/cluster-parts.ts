@@ -1,7 +1,12 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { idsPerProject, type SupervisedCommand } from '@rookery/core';
+import {
+  idsPerProject,
+  type SupervisedCommand,
+  machineMemoryBytes,
+  projectMemoryBytes,
+} from '@rookery/core';
 import { ClusterErrors } from './cluster.errors.js';
 import type { ClusterFile, ClusterHost, ClusterPaths } from './cluster-file.js';
 
@@ -97,6 +102,7 @@ export class ClusterCommands {
       ROOKERY_PUBLIC_URL: `http://${web.hostname}:${host.port}`,
       ROOKERY_INTERNAL_URL: `http://${dialAddress(cluster.listen)}:${host.port}`,
       ROOKERY_VOLUME_BYTES: String(cluster.volumeBytes),
+      ROOKERY_MEMORY_RESERVE_BYTES: String(memoryReserveBytes(cluster.hosts.length)),
       ROOKERY_PROJECT_CIDR: host.cidr,
       ROOKERY_UID_BASE: String(uidBaseOf(cluster, host)),
       ROOKERY_UID_RANGES: String(uidRanges),
@@ -139,6 +145,11 @@ export class ClusterCommands {
 function uidBaseOf(cluster: ClusterFile, host: ClusterHost): number {
   const index = cluster.hosts.findIndex(({ name }) => name === host.name);
   return uidsFirst + (index % uidHostsMax) * uidRanges * idsPerProject;
+}
+
+/** The hosts of a machine share what its projects may use: each leaves the others their parts. */
+function memoryReserveBytes(hosts: number): number {
+  return machineMemoryBytes() - Math.floor(projectMemoryBytes() / hosts);
 }
 
 /** Where this machine dials what listens there. */

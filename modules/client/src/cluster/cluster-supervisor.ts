@@ -3,6 +3,7 @@ import {
   CodedError,
   CoreErrors,
   newSecret,
+  protectFromOom,
   Supervisor,
   SystemExec,
   waitFor,
@@ -25,6 +26,7 @@ import { endClusterProcesses } from './cluster-processes.js';
 import { checkPorts } from './preflight.js';
 import { ensureFirstProject } from './first-project.js';
 import { ensureSecret } from './secret-file.js';
+import { protectMemory } from './service-cgroup.js';
 import { leftoverText, sweepMachine, type Leftovers } from './machine-sweep.js';
 import { claimRuntime, type RuntimeFile } from './runtime-file.js';
 import { Login, type ClusterSummary } from './cluster-summary.js';
@@ -74,6 +76,8 @@ export class ClusterSupervisor {
   /** Brings everything up. On failure what was started is stopped again. */
   async start(): Promise<ClusterSummary> {
     const { paths } = this.options;
+    // Hub and hosts have it from here; what they start has not.
+    protectFromOom();
     this.runtime = await claimRuntime(paths, new Date());
     let client: RookeryClient | undefined;
     try {
@@ -234,6 +238,9 @@ export class ClusterSupervisor {
   }
 
   private hear(event: SupervisorEvent): void {
+    if (event.kind === 'started') {
+      void protectMemory(event.identity.pid, this.options.paths.dataDir);
+    }
     const part = this.parts.get(event.name);
     if (part && event.kind === 'exited') {
       part.exits += 1;

@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import {
   CodedError,
+  hostCgroup,
   hostNetworkNames,
   hostRouteProtocol,
   ipRange,
@@ -26,6 +27,7 @@ import {
   type MountNamespace,
 } from './mount-namespaces.js';
 import { parseJson } from './preflight.js';
+import { serviceCgroup } from './service-cgroup.js';
 
 /** What goes by itself when somebody who is none of the cluster lets go of it. */
 export interface Leftovers {
@@ -71,8 +73,9 @@ export async function sweepMachine(
   const holders = await attempt(sweepMounts(exec, dataDir), []);
   for (const host of cluster?.hosts ?? []) {
     await attempt(sweepNetwork(exec, host), undefined);
-    await attempt(sweepCgroups(host.key), undefined);
+    await attempt(sweepCgroups(hostCgroup(host.key)), undefined);
   }
+  await attempt(sweepCgroups(serviceCgroup(dataDir)), undefined);
   const waitMs = options.loopWaitMs ?? loopWaitMs;
   const left = await attempt(sweepLoopDevices(exec, dataDir, waitMs), []);
   if (failures.length > 0) throw failures[0];

@@ -10,7 +10,7 @@ export interface CgroupLimits {
   readonly pids: boolean;
 }
 
-const cgroupRoot = '/sys/fs/cgroup';
+export const cgroupRoot = '/sys/fs/cgroup';
 
 /** The files of version 1 and 2 that hold the same thing. */
 const limitFiles = {

@@ -7,6 +7,7 @@ import {
   type Exec,
   hostCgroup,
   hostTag,
+  projectMemoryBytes,
   KeyedLock,
   type Logger,
   parseConfig,
@@ -22,6 +23,7 @@ import {
   type ContainerStatus,
   type EgressOf,
   type ExecSession,
+  type MemorySlice,
 } from '../container.driver.js';
 import type { ContainerStats, ExecInput } from '../contract.js';
 import { RunnerErrors } from '../runner.errors.js';
@@ -38,6 +40,7 @@ import { PodmanCli } from './podman.cli.js';
 import { writePrivateRuntime } from './private-runtime.js';
 import { containerStatuses } from './container-statuses.js';
 import { isAlive } from './processes.js';
+import { setMemorySlice } from './memory-slice.js';
 import { ProjectNetwork, systemResolvers, type ContainersNetwork } from './project-network.js';
 import { endLeftSessions, execIn } from './runtime-exec.js';
 import { chooseRuntime } from './runtime-probe.js';
@@ -76,6 +79,7 @@ export class PodmanDriver extends ContainerDriver {
   private readonly ids: ContainerIds;
   private opened: OpenedParts | undefined;
   private limits = { memory: false, cpu: false, pids: false };
+  private memorySlice: MemorySlice = { kind: 'none', reason: 'not opened yet' };
 
   constructor(
     private readonly commands: Exec,
@@ -99,7 +103,8 @@ export class PodmanDriver extends ContainerDriver {
 
   get capabilities(): ContainerCapabilities {
     const { egress } = this.options.network;
-    return { limits: this.limits, network: true, isolation: this.ids.isolation, egress };
+    const { limits, memorySlice } = this;
+    return { limits, network: true, isolation: this.ids.isolation, egress, memorySlice };
   }
 
   /** For the image store, which pulls into the same podman root. */
@@ -119,6 +124,7 @@ export class PodmanDriver extends ContainerDriver {
     await this.ids.open();
     await writeFile(this.folders.seccomp, await seccompProfile());
     this.limits = await probeLimits(this.tag);
+    await this.limitAll();
     const resolvers = network.resolvers ?? (await systemResolvers());
     const { hostKey } = this.options;
     const projectNetwork = new ProjectNetwork(
@@ -321,6 +327,8 @@ export class PodmanDriver extends ContainerDriver {
       tmpBytes: this.options.tmpBytes,
       logBytesMax: this.options.logBytesMax,
     });
+    // Its cgroup goes with the last container, and its limit with it.
+    await this.limitAll();
     await cli.runContainer(args, {
       timeoutMs: startTimeoutMs,
       cwd: files.startFolder,
@@ -372,6 +380,11 @@ export class PodmanDriver extends ContainerDriver {
 
   private containerName(id: ProjectId): string {
     return `rk-${this.tag}-${id}`;
+  }
+
+  private async limitAll(): Promise<void> {
+    const bytes = projectMemoryBytes(this.options.memoryReserveBytes);
+    this.memorySlice = await setMemorySlice(this.cgroupName, bytes);
   }
 
   private get cgroupName(): string {

@@ -2,8 +2,10 @@ import type { Clock, Exec } from '@rookery/core';
 import { VolumeLayout } from '../layout.js';
 import { PathStagings } from '../path-staging.js';
 import { SidecarStore } from '../sidecar.js';
+import { spaceOf } from '../space.js';
 import type { ResolvedStorageOptions } from '../storage.options.js';
 import { BtrfsProgram } from './btrfs-program.js';
+import { DiskReserve } from './disk-reserve.js';
 import { FrozenVolumes } from './frozen.js';
 import { Images } from './images.js';
 import { Landings } from './landings.js';
@@ -19,6 +21,7 @@ export interface BtrfsParts {
   readonly layout: VolumeLayout;
   readonly btrfs: BtrfsProgram;
   readonly qgroups: Qgroups;
+  readonly reserve: DiskReserve;
   readonly subvolumes: Subvolumes;
   readonly sidecars: SidecarStore;
   readonly snapshots: Snapshots;
@@ -31,14 +34,13 @@ export interface BtrfsParts {
   readonly pathStagings: PathStagings;
 }
 
-export function btrfsParts(
-  exec: Exec,
-  { volume, btrfsProgram, snapshotsPerProjectMax }: ResolvedStorageOptions,
-  clock: Clock,
-): BtrfsParts {
+export function btrfsParts(exec: Exec, options: ResolvedStorageOptions, clock: Clock): BtrfsParts {
+  const { volume, btrfsProgram, snapshotsPerProjectMax, reserveBytes, loopback } = options;
   const layout = new VolumeLayout(volume);
   const btrfs = new BtrfsProgram(exec, btrfsProgram, volume);
-  const qgroups = new Qgroups(btrfs, volume, clock);
+  const space = () => spaceOf(volume, loopback?.imageFile);
+  const reserve = new DiskReserve(btrfs, volume, reserveBytes, space);
+  const qgroups = new Qgroups(btrfs, volume, clock, reserve);
   const subvolumes = new Subvolumes(btrfs, layout, qgroups);
   const sidecars = new SidecarStore(layout);
   const snapshots = new Snapshots(
@@ -57,6 +59,7 @@ export function btrfsParts(
     layout,
     btrfs,
     qgroups,
+    reserve,
     subvolumes,
     sidecars,
     snapshots,

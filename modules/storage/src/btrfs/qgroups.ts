@@ -4,6 +4,7 @@ import { isProjectQgroup, qgroupOf } from '../layout.js';
 import type { StorageRoom } from '../storage.driver.js';
 import { StorageErrors } from '../storage.errors.js';
 import type { BtrfsProgram } from './btrfs-program.js';
+import type { DiskReserve } from './disk-reserve.js';
 import {
   qgroupRelations,
   qgroups,
@@ -14,6 +15,7 @@ import {
   withFolder,
   type QgroupUsage,
 } from './ioctl.js';
+import { projectsAreFull } from './projects-full.js';
 
 /** Metadata that making or deleting a snapshot reserves, with a good margin. */
 const slackBytes = 32 * MiB;
@@ -46,6 +48,7 @@ export class Qgroups {
     private readonly btrfs: BtrfsProgram,
     private readonly volume: string,
     private readonly clock: Clock,
+    private readonly reserve: DiskReserve,
   ) {}
 
   /** Keeps the quota that the volume has; on a fresh one the best that both sides know. */
@@ -73,6 +76,7 @@ export class Qgroups {
       if (this.read(group)) return group;
       try {
         await this.btrfs.createQgroup(group);
+        await this.reserve.join(group);
       } catch (error) {
         if (!this.read(group)) throw error;
       }
@@ -208,8 +212,10 @@ export class Qgroups {
   async withRoom<T>(id: ProjectId, task: (room: StorageRoom) => Promise<T>): Promise<T> {
     const group = qgroupOf(id);
     const usage = this.read(group);
-    if (usage?.limitBytes === undefined) return task({ scarce: false, end: nothing });
-    const scarce = usage.referencedBytes + scarceBytes > usage.limitBytes;
+    const full = projectsAreFull(this.volume);
+    if (usage?.limitBytes === undefined && !full) return task({ scarce: false, end: nothing });
+    const limitBytes = usage?.limitBytes ?? Infinity;
+    const scarce = full || (usage?.referencedBytes ?? 0) + scarceBytes > limitBytes;
     const end = await this.holdSlack(group, roomBytes);
     try {
       return await task({ scarce, end });
@@ -227,8 +233,23 @@ export class Qgroups {
     }
   }
 
-  /** @returns what gives the limit back, once however often it is called */
+  /** Of the project, and of what all projects may use. @returns gives both back, once */
   private async holdSlack(group: string, bytes: number): Promise<() => Promise<void>> {
+    const giveBack = await this.reserve.lend(bytes);
+    try {
+      const end = await this.holdGroupSlack(group, bytes);
+      return async () => {
+        await end();
+        await giveBack();
+      };
+    } catch (error) {
+      await giveBack();
+      throw error;
+    }
+  }
+
+  /** @returns what gives the limit back, once however often it is called */
+  private async holdGroupSlack(group: string, bytes: number): Promise<() => Promise<void>> {
     const usage = this.read(group);
     let slack = this.slack.get(group);
     if (!slack) {

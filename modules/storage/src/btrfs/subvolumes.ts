@@ -54,7 +54,8 @@ export class Subvolumes {
       await this.btrfs.deleteSubvolumeById(treeId);
     } catch (error) {
       // A full project must be able to get rid of something.
-      if (!CodedError.is(error, 'QUOTA_EXCEEDED')) throw error;
+      if (!CodedError.is(error, 'QUOTA_EXCEEDED') && !CodedError.is(error, 'DISK_FULL'))
+        throw error;
       await this.qgroups.withSlackAround(parent, () => this.btrfs.deleteSubvolumeById(treeId));
     }
   }

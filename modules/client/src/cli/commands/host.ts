@@ -169,8 +169,10 @@ function hostFields(host: HostView): string {
       host.copies > 0
         ? `${host.copies} that are not its own (rookery host copies ${host.name})`
         : undefined,
-    Disk: `${size(capacity.diskFreeBytes)} free of ${size(capacity.diskBytes)}`,
+    Disk: `${size(capacity.diskFreeBytes)} free of ${size(capacity.diskBytes)}${reserve(host)}`,
     Memory: `${size(capacity.memoryFreeBytes)} free of ${size(capacity.memoryBytes)}`,
+    'Memory slice': memorySlice(capabilities),
+    Protected: protection(capabilities),
     Cpus: String(capacity.cpus),
     Storage: `${capabilities.storageDriver}, ${capabilities.quota} quotas`,
     Isolation: isolation(capabilities),
@@ -182,6 +184,25 @@ function hostFields(host: HostView): string {
     Seen: relativeTime(host.lastSeenAt),
     Joined: relativeTime(host.createdAt),
   });
+}
+
+function reserve({ capabilities }: HostView): string {
+  const { diskReserveBytes: bytes } = capabilities;
+  if (bytes === undefined) return '';
+  return bytes > 0 ? `, and ${size(bytes)} that projects cannot use` : ', without a reserve';
+}
+
+function memorySlice({ memorySlice: slice }: HostView['capabilities']): string {
+  if (slice?.bytes !== undefined) {
+    return `${size(slice.bytes)} for all projects together (${slice.kind.replace('-', ' ')})`;
+  }
+  return `none: ${slice?.reason ?? 'the host runs an earlier release'}`;
+}
+
+function protection({ memoryProtection: known }: HostView['capabilities']): string {
+  if (known?.kind === 'oom-score')
+    return 'when memory runs out, projects are ended before the host';
+  return `not from a machine without memory: ${known?.reason ?? 'the host runs an earlier release'}`;
 }
 
 function isolation({ isolation: known }: HostView['capabilities']): string {
