@@ -1,6 +1,7 @@
 import { imagesConform, reconcileConforms } from './conformance/images.js';
 import { pathStagingsConform, snapshotsConform } from './conformance/snapshots.js';
 import { streamsConform } from './conformance/streams.js';
+import { wholeRestoresConform } from './conformance/restores.js';
 import type { TestKit } from '@rookery/core/testing';
 import { ConformanceSuite, type ConformanceOptions } from './conformance/suite.js';
 import { picturesConform, quotaConforms, volumesConform } from './conformance/volumes.js';
@@ -21,6 +22,7 @@ export function storageDriverConformance(
     volumesConform(suite);
     snapshotsConform(suite);
     pathStagingsConform(suite);
+    wholeRestoresConform(suite);
     picturesConform(suite);
     quotaConforms(suite);
     streamsConform(suite);
