@@ -4,6 +4,7 @@ import {
   hostAccess,
   hostRegistration,
   hostReports,
+  type ImageTreeReport,
   type ProjectReport,
 } from '@rookery/conat/contract';
 import { FakeAccess } from './fake-access.js';
@@ -38,6 +39,8 @@ export class FakeHub {
   readonly hosts: RegisteredHost[] = [];
   /** Who may enter what. */
   readonly access = new FakeAccess();
+  /** What hosts say that their images hold. */
+  readonly imageTrees = new Map<string, string>();
   registrations = 0;
   private readonly secret = newSecret('hub');
   private readonly key = generateKeyPairSync('ed25519');
@@ -88,6 +91,12 @@ export class FakeHub {
       projects: async ({ projects }: { projects: ProjectReport[] }, { params }: CallContext) => {
         this.note(projects);
         return { owned: this.ownedOf(params['hostId'] ?? '', projects) };
+      },
+      imageTrees: async ({ trees }: { trees: ImageTreeReport[] }, { params }: CallContext) => {
+        for (const { imageDigest, treeDigest } of trees) {
+          this.imageTrees.set(`${params['hostId']} ${imageDigest}`, treeDigest);
+        }
+        return { differing: [] };
       },
       access: async ({ since, after }: { since?: number; after?: string }) =>
         this.access.answer(since, after),

@@ -118,11 +118,23 @@ describe('two hosts', () => {
     const target = { hostId, sshHost, sshPort, ingressKey };
     const { usedBytes, imageDigest } = await from.describe(call);
     expect(imageDigest).toBe(pinned.imageDigest);
-    const { hasImage } = await to.prepare({
-      ...{ ...call, spec: pinned, needBytes: usedBytes },
-      ...{ sourceHostId: host(0).hostId, sourceTransferKey: host(0).transferKey },
-    });
-    expect(hasImage).toBe(false);
+    const { treeDigest } = await from.imageTree({ ...call, imageDigest: pinned.imageDigest! });
+    // The host says by itself what its images hold.
+    const said = () => hub.imageTrees.get(`${host(0).hostId} ${imageDigest}`);
+    const heard = await waitFor('the hub has heard of the image', said, { timeoutMs: 20_000 });
+    expect(heard).toBe(treeDigest);
+    const prepare = (imageTree?: string) =>
+      to.prepare({
+        ...{ ...call, spec: pinned, needBytes: usedBytes, ...(imageTree && { imageTree }) },
+        ...{ sourceHostId: host(0).hostId, sourceTransferKey: host(0).transferKey },
+      });
+    expect(await prepare()).toEqual({ hasImage: false, checksImages: true });
+    const unknown = from.copy({ ...call, target, sendImage: true });
+    await expect(unknown).rejects.toMatchObject({ code: 'MOVE_IMAGE_UNKNOWN' });
+    await prepare(`tree1:${'0'.repeat(64)}`);
+    const differing = from.copy({ ...call, target, sendImage: true });
+    await expect(differing).rejects.toMatchObject({ code: 'IMAGE_DIFFERS' });
+    expect((await prepare(treeDigest)).hasImage).toBe(false);
     await from.copy({ ...call, target, sendImage: true });
     await exec(0, 'echo late > ~/late.txt; sync');
     expect(await before.ask('log.a', 'late')).toMatchObject({ seq: 4 });

@@ -1,10 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { createLogger, newId, SystemClock, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
 import { MemoryDriver } from '@rookery/runner';
+import { StorageErrors } from '@rookery/storage';
 import { MemoryStorageDriver } from '@rookery/storage/testing';
 import { AccessBook } from '../src/access/access-book.js';
 import { AccessSync } from '../src/access/access-sync.js';
@@ -15,6 +16,7 @@ import { ProjectRow } from '../src/database/entities/project.entity.js';
 import type { HostDatabase } from '../src/database/host-database.js';
 import { HostRecord } from '../src/hub/host-record.js';
 import { HostStatus, type ReportedPage } from '../src/hub/host-status.js';
+import { ImageReports } from '../src/hub/image-reports.js';
 import { HubLink, type HubLinkParts } from '../src/hub/hub-link.js';
 import { Ownership } from '../src/hub/ownership.js';
 import { loadIdentity } from '../src/identity/identity.js';
@@ -25,8 +27,17 @@ const logger = createLogger('test', 'silent');
 /** More than one message holds. */
 const projectCount = 6000;
 
-/** Notes how sizes are asked for. */
+/** Notes how sizes are asked for, and which images are read. */
 class AskedStorage extends MemoryStorageDriver {
+  readonly read: string[] = [];
+  readonly unreadable = new Set<string>();
+
+  override async imageTree(digest: string) {
+    this.read.push(digest);
+    if (this.unreadable.has(digest)) throw StorageErrors.IMAGE_UNREADABLE({ digest, reason: '' });
+    return super.imageTree(digest);
+  }
+
   readonly asked: ({ committed?: boolean } | undefined)[] = [];
 
   override usage(id: string, options?: { committed?: boolean }) {
@@ -79,6 +90,7 @@ describe('a host’s reports', () => {
       ownership: new Ownership(books, new SqliteMoveJournal(database), control, logger),
       tokens: { attach: () => undefined, fillMissing: async () => undefined },
       ended: { attach: () => undefined },
+      images: new ImageReports(storage, logger),
       ...{ access, serve: async () => undefined, clock, logger },
     };
     Object.assign(parts.config, {
@@ -124,6 +136,29 @@ describe('a host’s reports', () => {
     const lasts = pages.slice(0, -1).map((page) => page.projects.at(-1)!.projectId);
     expect(pages.map((page) => page.span.after)).toEqual([undefined, ...lasts]);
     expect(pages.map((page) => page.span.upTo)).toEqual([...lasts, undefined]);
+  });
+
+  it('say once what each image holds, whatever keeps one from being read', async () => {
+    const digests = ['a', 'b', 'c'].map((digit) => `sha256:${digit.repeat(64)}`);
+    const make = async (digest: string): Promise<void> => {
+      await using staged = await storage.stageImage();
+      await writeFile(join(staged.path, 'file'), digest);
+      await staged.commit(digest);
+    };
+    const [unreadable, first, later] = digests as [string, string, string];
+    storage.unreadable.add(unreadable);
+    for (const digest of [unreadable, first]) await make(digest);
+    link.start();
+    const told = (digest: string) => () => hub.imageTrees.get(`${hub.hostId} ${digest}`);
+    const within = { timeoutMs: 20_000 };
+    const tree = await waitFor('the first is told', told(first), within);
+    expect(tree).toBe(await storage.imageTree(first));
+    await make(later);
+    await waitFor('the later one is told', told(later), within);
+    expect(told(unreadable)()).toBeUndefined();
+    // Once by the link, which has gone on since; the first also by this test.
+    expect(storage.read.filter((digest) => digest === unreadable)).toHaveLength(1);
+    expect(storage.read.filter((digest) => digest === first)).toHaveLength(2);
   });
 
   it('are of what the file system has committed: nothing is synced for them', async () => {

@@ -49,6 +49,7 @@ import { SigningKeys } from './keys/signing-keys.service.js';
 import { Maintenance } from './maintenance.service.js';
 import { PostgresChildOperations } from './operations/child-operations.service.js';
 import { DebtCollector } from './operations/debt-collector.js';
+import { PostgresImageTrees } from './hosts/image-trees.service.js';
 import { PostgresMoveDebts } from './operations/move-debts.service.js';
 import { OperationResolver } from './operations/operation-resolver.js';
 import { OperationStore } from './operations/operation.store.js';
@@ -164,9 +165,10 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
       inject: [
         ...[DataSource, OperationStore, HostConnections, ProjectRecords, WorkSignal],
         ...[PostgresPlacementAuthority, PostgresChildOperations, PostgresMoveDebts],
+        PostgresImageTrees,
       ],
       useFactory: (
-        ...[dataSource, store, hosts, records, signal, authority, children, debts]: [
+        ...[dataSource, store, hosts, records, signal, authority, children, debts, images]: [
           DataSource,
           OperationStore,
           HostConnections,
@@ -175,6 +177,7 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
           PostgresPlacementAuthority,
           PostgresChildOperations,
           PostgresMoveDebts,
+          PostgresImageTrees,
         ]
       ) => {
         const { leaseMs, operationsMax } = tuning;
@@ -185,6 +188,7 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
           authority: withDatabaseErrors(authority),
           children: withDatabaseErrors(children),
           debts: withDatabaseErrors(debts),
+          images: withDatabaseErrors(images),
         };
         return new OperationWorker(dataSource, store, ports, signal, options, log);
       },

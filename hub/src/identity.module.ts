@@ -8,6 +8,7 @@ import { DatabaseModule } from './database/database.module.js';
 import { EndedMoves } from './hosts/ended-moves.js';
 import { HostAccess } from './hosts/host-access.service.js';
 import { HostRegistry } from './hosts/host-registry.service.js';
+import { PostgresImageTrees } from './hosts/image-trees.service.js';
 import { SigningKeys } from './keys/signing-keys.service.js';
 
 /** Who is who: what the messaging broker needs before anything else can run. */
@@ -20,6 +21,7 @@ import { SigningKeys } from './keys/signing-keys.service.js';
     EndedMoves,
     HostAccess,
     HostRegistry,
+    PostgresImageTrees,
     HubAuthenticator,
     {
       provide: HUB_SECRET,
@@ -29,7 +31,7 @@ import { SigningKeys } from './keys/signing-keys.service.js';
   ],
   exports: [
     ...[DatabaseModule, AuditService, AuthService, SigningKeys],
-    ...[HostRegistry, HubAuthenticator, HUB_SECRET],
+    ...[HostRegistry, PostgresImageTrees, HubAuthenticator, HUB_SECRET],
   ],
 })
 export class IdentityModule {}

@@ -483,3 +483,54 @@ describe('the way to a project', () => {
     expect(await (await fetch(inQuery)).text()).toBe(`at /${id}/port/8080/x?a`);
   });
 });
+
+describe('what images hold', () => {
+  it('is the first word about each; who says something else is shown', async () => {
+    const imageDigest = `sha256:${newId().replaceAll('-', '')}`;
+    const tree = (digit: string): string => `tree1:${digit.repeat(64)}`;
+    const hosts: FakeHost[] = [];
+    for (const name of ['honest', 'other', 'agreeing']) {
+      const joined = await FakeHost.join({
+        ...{ name, hubUrl: hub.url, joinToken: await hub.joinToken() },
+      });
+      closing.push(() => joined.disconnect());
+      hosts.push(joined);
+    }
+    const [honest, other, agreeing] = hosts as [FakeHost, FakeHost, FakeHost];
+    const say = async (from: FakeHost, treeDigest: string, as = from) => {
+      const client = createServiceClient(await from.raw(), hostReports, { hostId: as.hostId });
+      return (await client.imageTrees({ trees: [{ imageDigest, treeDigest }] })).differing;
+    };
+    const differing = async (of: FakeHost) =>
+      (await hub.ok<HostView>('GET', `/hosts/${of.hostId}`)).imagesDiffering;
+    expect(await say(honest, tree('a'))).toEqual([]);
+    expect(await say(other, tree('b'))).toEqual([imageDigest]);
+    expect(await say(other, tree('b'))).toEqual([imageDigest]);
+    expect(await say(agreeing, tree('a'))).toEqual([]);
+    // A host cannot take its own word back, nor speak for another.
+    expect(await say(honest, tree('b'))).toEqual([imageDigest]);
+    await expect(say(other, tree('b'), honest)).rejects.toThrow();
+    expect(await differing(other)).toEqual([]);
+    for (const each of hosts) {
+      each.images = [imageDigest];
+      await each.heartbeat();
+    }
+    expect(await differing(other)).toEqual([imageDigest]);
+    expect(await differing(honest)).toEqual([imageDigest]);
+    expect(await differing(agreeing)).toEqual([]);
+    const { items } = await hub.ok<{ items: { action: string; subject: string }[] }>(
+      'GET',
+      '/audit?limit=100',
+    );
+    const noted = items.filter(({ action }) => action === 'host.image-differs');
+    expect(noted.filter(({ subject }) => subject === `host:${other.hostId}`)).toHaveLength(1);
+    // A host that goes takes its word along: the next one counts.
+    for (const each of [honest, agreeing]) await each.disconnect();
+    await hub.ok('DELETE', `/hosts/${honest.hostId}`);
+    expect(await differing(other)).toEqual([]);
+    expect(await differing(agreeing)).toEqual([imageDigest]);
+    await hub.ok('DELETE', `/hosts/${agreeing.hostId}`);
+    await other.disconnect();
+    await hub.ok('DELETE', `/hosts/${other.hostId}`);
+  });
+});

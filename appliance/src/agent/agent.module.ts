@@ -35,6 +35,7 @@ import { HostDatabase } from '../database/host-database.js';
 import { HostRecord } from '../hub/host-record.js';
 import { HostStatus } from '../hub/host-status.js';
 import { HubLink } from '../hub/hub-link.js';
+import { ImageReports } from '../hub/image-reports.js';
 import { Ownership } from '../hub/ownership.js';
 import type { HostIdentity } from '../identity/identity.js';
 import { AgentLifecycle } from './agent.lifecycle.js';
@@ -194,7 +195,7 @@ const providers: Provider[] = [
     provide: HubLink,
     inject: [
       ...[CONFIG, IDENTITY, HostRecord, HostStatus, Ownership, Services, AccessSync],
-      ...[ProjectTokens, EndedWork, Clock, LOGGER],
+      ...[ProjectTokens, EndedWork, StorageDriver, Clock, LOGGER],
     ],
     useFactory: (
       config: HostConfig,
@@ -206,11 +207,13 @@ const providers: Provider[] = [
       access: AccessSync,
       tokens: ProjectTokens,
       ended: EndedWork,
+      storage: StorageDriver,
       clock: Clock,
       logger: Logger,
     ) => {
       const { serveAll: serve } = services;
-      const hub = { config, identity, record, status, ownership };
+      const images = new ImageReports(storage, logger);
+      const hub = { config, identity, record, status, ownership, images };
       return new HubLink({ ...hub, access, tokens, ended, serve, clock, logger });
     },
   },

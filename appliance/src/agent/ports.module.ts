@@ -1,8 +1,8 @@
 import { Module } from '@nestjs/common';
 import type { Logger } from '@rookery/core';
-import { HostProjects, IngressGate, MoveModule, TransferSender } from '@rookery/move';
+import { HostProjects, ImageSource, IngressGate, MoveModule, TransferSender } from '@rookery/move';
 import { MoveJournal } from '@rookery/move';
-import { RunnerModule, RunnerService, type RunnerModuleOptions } from '@rookery/runner';
+import { ImageStore, RunnerModule, RunnerService, type RunnerModuleOptions } from '@rookery/runner';
 import { StorageDriver } from '@rookery/storage';
 import { ProjectTokens } from '../access/project-tokens.js';
 import { BookedHostProjects, BookedIngressGate } from '../books/move-projects.js';
@@ -14,6 +14,7 @@ import { HostRecord } from '../hub/host-record.js';
 import type { HostIdentity } from '../identity/identity.js';
 import { BooksModule } from './books.module.js';
 import { HostWriters } from './host-writers.js';
+import { FetchedImages } from './image-source.js';
 import { RunnerControl } from './runner-control.js';
 import { IDENTITY, LOGGER } from './tokens.js';
 import { SshTransferSender } from './transfer-sender.js';
@@ -83,6 +84,11 @@ export const runnerModule = RunnerModule.forRootAsync({
       useFactory: (books: ProjectBooks) => new BookedIngressGate(books),
     },
     {
+      provide: ImageSource,
+      inject: [ImageStore],
+      useFactory: (images: ImageStore) => new FetchedImages(images),
+    },
+    {
       provide: TransferSender,
       inject: [IDENTITY, HostRecord],
       useFactory: ({ transferKey }: HostIdentity, record: HostRecord) =>
@@ -93,19 +99,20 @@ export const runnerModule = RunnerModule.forRootAsync({
         }),
     },
   ],
-  exports: [RunnerControl, HostProjects, IngressGate, TransferSender],
+  exports: [RunnerControl, HostProjects, ImageSource, IngressGate, TransferSender],
 })
 export class PortsModule {}
 
 /** The host's side of moves. */
 export const moveModule = MoveModule.forRootAsync({
   imports: [BooksModule, PortsModule],
-  inject: [StorageDriver, HostProjects, TransferSender, MoveJournal, IngressGate],
+  inject: [StorageDriver, HostProjects, TransferSender, MoveJournal, IngressGate, ImageSource],
   useFactory: (
     storage: StorageDriver,
     projects: HostProjects,
     sender: TransferSender,
     journal: MoveJournal,
     gate: IngressGate,
-  ) => ({ parts: { storage, projects, sender, journal, gate } }),
+    images: ImageSource,
+  ) => ({ parts: { storage, projects, sender, journal, gate, images } }),
 });

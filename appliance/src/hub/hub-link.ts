@@ -10,6 +10,7 @@ import { HostErrors } from '../host.errors.js';
 import type { HostIdentity } from '../identity/identity.js';
 import { version } from '../version.js';
 import type { HostRecord } from './host-record.js';
+import type { ImageReports } from './image-reports.js';
 import type { HostStatus } from './host-status.js';
 import type { Ownership } from './ownership.js';
 
@@ -29,6 +30,7 @@ export interface HubLinkParts {
   readonly status: HostStatus;
   readonly ownership: Ownership;
   readonly access: AccessSync;
+  readonly images: ImageReports;
   readonly tokens: ProjectTokens;
   readonly ended: EndedWork;
   /** Serves the host's contracts on a new connection. */
@@ -187,7 +189,7 @@ export class HubLink {
    * @returns how long until the next one
    */
   private async report(hub: ServiceClient<typeof hostReports>): Promise<number> {
-    const { record, status, ownership, access, clock } = this.parts;
+    const { record, status, ownership, access, images, clock } = this.parts;
     let everyMs: number | undefined;
     for await (const page of status.reports()) {
       const { projects } = page;
@@ -196,11 +198,13 @@ export class HubLink {
         await ownership.learn(reported, (await hub.projects(page)).owned);
         continue;
       }
-      const reply = await hub.heartbeat({ ...(await status.figures()), ...page });
+      const figures = await status.figures();
+      const reply = await hub.heartbeat({ ...figures, ...page });
       everyMs = reply.heartbeatEveryMs;
       await record.update(reply);
       await access.learn(reply.accessRevision);
       await ownership.learn(reported, reply.owned);
+      await images.tell(hub, figures.images);
     }
     return everyMs ?? heartbeatDefaultMs;
   }

@@ -19,6 +19,7 @@ import { Claims1700000000006 } from './migrations/0006-claims.js';
 import { Egress1700000000010 } from './migrations/0010-egress.js';
 import { BackupSweep1700000000011 } from './migrations/0011-backup-sweep.js';
 import { Copies1700000000014 } from './migrations/0014-copies.js';
+import { ImageTrees1700000000022 } from './migrations/0022-image-trees.js';
 import { ListsByIndex1700000000009 } from './migrations/0009-lists-by-index.js';
 import { Rescue1700000000019 } from './migrations/0019-rescue.js';
 import { Retention1700000000018 } from './migrations/0018-retention.js';
@@ -63,6 +64,7 @@ export function dataSourceOptions(url: string): DataSourceOptions {
       Retention1700000000018,
       ClaimsKept1700000000020,
       Promises1700000000021,
+      ImageTrees1700000000022,
       WaysOut1700000000012,
       Copies1700000000014,
       Rescue1700000000019,

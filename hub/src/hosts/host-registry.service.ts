@@ -14,6 +14,7 @@ import { HubErrors } from '../hub.errors.js';
 import { SigningKeys } from '../keys/signing-keys.service.js';
 import { EndedMoves } from './ended-moves.js';
 import { HostAccess } from './host-access.service.js';
+import { PostgresImageTrees } from './image-trees.service.js';
 import { noteMissing, type ReportedPage } from './missing-projects.js';
 import { refuseOthers } from './refuse-others.js';
 
@@ -39,7 +40,7 @@ export class HostRegistry {
 
   private readonly heartbeats: Pick<
     Handlers<typeof hostReports>,
-    'heartbeat' | 'trouble' | 'projects'
+    'heartbeat' | 'trouble' | 'projects' | 'imageTrees'
   > = {
     heartbeat: async (input, context) => {
       const hostId = context.params['hostId'] ?? '';
@@ -68,6 +69,11 @@ export class HostRegistry {
       await this.compare(hostId, page);
       return { owned: await this.ownedOf(hostId, page.projects) };
     },
+    imageTrees: async ({ trees }, context) => {
+      const hostId = context.params['hostId'] ?? '';
+      refuseOthers(context, identityNames.host(hostId), hostId);
+      return { differing: await this.images.say(hostId, trees) };
+    },
   };
 
   constructor(
@@ -77,6 +83,7 @@ export class HostRegistry {
     @Inject(HUB_CONFIG) private readonly config: HubConfig,
     private readonly access: HostAccess,
     ended: EndedMoves,
+    private readonly images: PostgresImageTrees,
   ) {
     this.reports = { ...this.heartbeats, ...access.reports, ...ended.reports };
   }

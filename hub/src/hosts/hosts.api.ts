@@ -11,6 +11,7 @@ import { AuditService } from '../audit/audit.service.js';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { ProjectHost } from '../database/entities/host.entity.js';
 import { HubErrors } from '../hub.errors.js';
+import { firstWord } from './image-trees.service.js';
 import { HostConnections } from './host-connections.js';
 import { LostHosts } from './lost-host.service.js';
 import { OperationsService } from '../operations/operations.service.js';
@@ -133,6 +134,11 @@ export class HostsApi implements ApiPart<Names> {
          (SELECT count(*)::int FROM projects p WHERE p.host_id = h.id AND p.deleted_at IS NULL
            AND p.error->>'code' = 'PROJECT_MISSING') AS missing,
          (SELECT count(*)::int FROM host_debts d WHERE d.host_id = h.id) AS owed,
+         (SELECT coalesce(json_agg(w.image_digest ORDER BY w.image_digest), '[]') FROM (
+           SELECT DISTINCT ON (image_digest) image_digest, tree_digest FROM image_trees
+           WHERE host_id = h.id ORDER BY image_digest, said_at DESC, seq DESC) AS w
+          WHERE h.images ? w.image_digest AND w.tree_digest <> ${firstWord('w.image_digest')}
+         ) AS differing,
          coalesce(h.last_seen > now() - make_interval(secs => $2::float8 / 1000), false) AS online
        FROM project_hosts h WHERE h.id = ANY($1)`,
       [ids, this.config.hostOfflineAfterMs],
@@ -191,6 +197,7 @@ interface Figures {
   readonly projects: number;
   readonly owed: number;
   readonly missing: number;
+  readonly differing: string[];
   readonly online: boolean;
 }
 
@@ -201,7 +208,7 @@ function toView(row: ProjectHost, figure: Figures): z.input<typeof HostView> {
     status: figure.online ? 'online' : 'offline',
     trouble: row.trouble,
     ...{ projects: figure.projects, missing: figure.missing, copies: row.copies },
-    owed: figure.owed,
+    ...{ owed: figure.owed, imagesDiffering: figure.differing },
     lastSeenAt: row.lastSeen?.toISOString() ?? null,
     createdAt: row.createdAt.toISOString(),
   };

@@ -66,6 +66,8 @@ export interface FakeHostOptions {
 
 /** A host without storage or containers, on the real control network. */
 export class FakeHost {
+  /** Digests in its image cache. */
+  images: string[] = [];
   readonly projects = new Map<string, FakeProject>();
   /** Landed at the destination of a move, not yet a project. */
   readonly landings = new Map<string, string>();
@@ -222,7 +224,7 @@ export class FakeHost {
     const answer = await hub.heartbeat({
       version: '0.1.0',
       ...this.figures(),
-      images: [],
+      images: this.images,
       ...(projects.length === this.projects.size && { span: {} }),
       copies: this.copies.size - this.kept.size,
       projects: projects.map(([projectId, { generation, state }]) => ({
@@ -522,6 +524,7 @@ export class FakeHost {
         running: state === 'running',
       };
     },
+    imageTree: async ({ imageDigest }) => ({ treeDigest: treeOf(imageDigest) }),
     copy: async ({ fence }, context) => {
       this.fence(fence);
       context.progress({ step: 'send', done: 1, total: 2, unit: 'bytes' });
@@ -559,6 +562,7 @@ export class FakeHost {
       this.fence(fence);
       return { hasImage: true };
     },
+    fetchImage: async () => ({}),
     verify: async ({ moveId }) => {
       if (!this.landings.has(moveId)) throw CoreErrors.NOT_FOUND({ what: 'landing', id: moveId });
       return {};
@@ -588,6 +592,9 @@ const lost = (method: string) => CoreErrors.TIMEOUT({ what: `${method} (injected
 
 const digestOf = (image: string): string =>
   `sha256:${createHash('sha256').update(image).digest('hex')}`;
+
+const treeOf = (imageDigest: string): string =>
+  `tree1:${createHash('sha256').update(imageDigest).digest('hex')}`;
 
 const snapshotView = (name: string, each: { locked: boolean; createdAt: string }) => ({
   ...{ name, locked: each.locked, createdAt: each.createdAt },

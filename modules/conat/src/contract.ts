@@ -6,6 +6,7 @@ import {
   DisplayName,
   Fence,
   HostId,
+  ImageTreeDigest,
   job,
   MoveId,
   PlacementGeneration,
@@ -139,6 +140,16 @@ export const endedMovesMax = 200;
 export const ReportSpan = z.object({ after: ProjectId.optional(), upTo: ProjectId.optional() });
 export type ReportSpan = z.infer<typeof ReportSpan>;
 
+/** What one message may tell of images. */
+export const imageTreesMax = 200;
+
+/** What a host's image holds, by its own word. */
+export const ImageTreeReport = z.object({
+  imageDigest: z.string().max(200),
+  treeDigest: ImageTreeDigest,
+});
+export type ImageTreeReport = z.infer<typeof ImageTreeReport>;
+
 /** Of the projects that were reported, those that the host owns by the hub's books. */
 const OwnedProjects = z.array(z.object({ projectId: ProjectId, generation: PlacementGeneration }));
 
@@ -212,6 +223,16 @@ export const hostReports = service(
           }),
         ),
       }),
+      { timeoutMs: 10_000, idempotent: true },
+    ),
+
+    /**
+     * What the host's images hold, said once of each: what another host said before it counts, and
+     * an image that differs from it is answered and shown.
+     */
+    imageTrees: call(
+      z.object({ trees: z.array(ImageTreeReport).max(imageTreesMax) }),
+      z.object({ differing: z.array(z.string()) }),
       { timeoutMs: 10_000, idempotent: true },
     ),
 

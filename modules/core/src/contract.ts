@@ -10,6 +10,7 @@ export {
   ProjectId,
   RelativePath,
   SnapshotName,
+  ImageTreeDigest,
   SshPublicKey,
 } from './contract/ids.js';
 export {

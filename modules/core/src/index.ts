@@ -80,5 +80,5 @@ export {
   tryFileLock,
   unlinkAt,
 } from './syscalls.js';
-export { readXattrs } from './xattrs.js';
+export { allXattrs, readXattrs } from './xattrs.js';
 export { attachMount, cloneMount, mapMountIds } from './mount-syscalls.js';

@@ -21,6 +21,7 @@ import { moveDestination, moveSource } from '@rookery/move/contract';
 import {
   LocalTransferSender,
   MemoryHostProjects,
+  MemoryImageTrees,
   MemoryIngressGate,
   MemoryMoveJournal,
   MemoryMoveDebts,
@@ -109,7 +110,8 @@ export async function run() {
     store.create(newSagaRecord(moveProject, { operationId, input: move }));
 
     const executor = new SagaExecutor({ store });
-    const ports = { authority, hosts: new LocalHosts([from, to]), debts: new MemoryMoveDebts() };
+    const [debts, images] = [new MemoryMoveDebts(), new MemoryImageTrees()];
+    const ports = { authority, hosts: new LocalHosts([from, to]), debts, images };
     const outcome = await executor.run(moveProject, ports, store.claim(operationId));
     return {
       outcome,

@@ -4,6 +4,7 @@ import {
   CodedErrorView,
   Fence,
   HostId,
+  ImageTreeDigest,
   job,
   MoveId,
   PlacementGeneration,
@@ -76,8 +77,18 @@ export const moveSource = service(
         imageDigest: z.string().optional(),
         snapshots: z.int().min(0),
         running: z.boolean(),
+        /** False: a host of an earlier release, which has no `imageTree`. */
+        tellsImageTree: z.boolean().default(false),
       }),
       { idempotent: true },
+    ),
+    /**
+     * What the project's image holds by this host's word, for a hub that nobody has told yet. The
+     * host reads an image once; that takes as long as reading it does.
+     */
+    imageTree: job(
+      MoveCall.extend({ imageDigest: z.string() }),
+      z.object({ treeDigest: ImageTreeDigest.optional() }),
     ),
     /**
      * Pre-copy while the project runs: snapshots in order of generation, then rounds of `move-*`
@@ -128,12 +139,18 @@ export const moveDestination = service(
         sourceTransferKey: SshPublicKey,
         spec: ProjectSpec,
         needBytes: z.int().min(0),
+        /** What the image holds, by the hub's word: without it, none is taken from the source. */
+        imageTree: ImageTreeDigest.optional(),
       }),
       z.object({
         /** True when the pinned image is cached here already and need not be sent. */
         hasImage: z.boolean(),
+        /** False: a host of an earlier release, which takes an image as it is sent. */
+        checksImages: z.boolean().default(false),
       }),
     ),
+    /** Fetches the pinned image from where it comes from, since the source's is not to be had. */
+    fetchImage: job(MoveCall.extend({ image: z.string(), imageDigest: z.string() }), z.object({})),
     /** Received UUIDs, read-only flags, every snapshot expected. Reads only. */
     verify: call(MoveCall.extend({ manifest: MoveManifest }), z.object({}), {
       // The project stands still meanwhile, and a destination that is lost never answers.

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { toCodedError, type CodedError, type CodedErrorJson } from '@rookery/core';
 import type {
   MoveId,
+  Progress,
   ProjectId,
   ProjectListener,
   ProjectSpec,
@@ -62,6 +63,19 @@ export abstract class IngressGate {
   abstract release(projectId: ProjectId): Promise<void>;
   /** Waiting and late requests are relayed or sent to the new address. */
   abstract moved(projectId: ProjectId, newUrl?: string): Promise<void>;
+}
+
+/** Where a host gets images from, beside other hosts. */
+export abstract class ImageSource {
+  /**
+   * Brings an image to the host's storage, under just this digest.
+   * @throws MOVE_IMAGE_NOT_FETCHED, and what the source says
+   */
+  abstract fetch(
+    image: string,
+    digest: string,
+    onProgress: (progress: Progress) => void,
+  ): Promise<void>;
 }
 
 export interface TransferResult {

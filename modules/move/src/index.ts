@@ -25,6 +25,7 @@ export {
   type SagaStatus,
 } from './saga/saga.ports.js';
 export { SagaErrors } from './saga/saga.errors.js';
+export { ImageTrees } from './image-trees.js';
 export { MoveHosts, type MoveDestinationClient, type MoveSourceClient } from './move-hosts.js';
 export {
   moveProject,
@@ -38,6 +39,7 @@ export { MoveDebts, payMoveDebt, type MoveDebt, type TakeBack } from './move-deb
 export { PlacementAuthority, type MoveDetails, type MovePlan } from './placement-authority.js';
 export {
   HostProjects,
+  ImageSource,
   IngressGate,
   TransferSender,
   type HostProject,

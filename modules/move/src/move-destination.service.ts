@@ -3,7 +3,12 @@ import type { CodedErrorView, Fence, Handlers, JobContext, MoveId } from '@rooke
 import type { ActivationPlan, StorageDriver } from '@rookery/storage/contract';
 import type { z } from 'zod';
 import { landingItem, type moveDestination, type MoveManifest } from './contract.js';
-import { startIfItCan, type HostProjects, type IngressGate } from './host.ports.js';
+import {
+  startIfItCan,
+  type HostProjects,
+  type ImageSource,
+  type IngressGate,
+} from './host.ports.js';
 import { isIncomingAlive, type IncomingMove, type MoveJournal } from './move.journal.js';
 import { MoveErrors } from './move.errors.js';
 import type { MoveOptions } from './move.options.js';
@@ -19,6 +24,7 @@ export interface MoveDestinationPorts {
   readonly projects: HostProjects;
   readonly journal: MoveJournal;
   readonly gate: IngressGate;
+  readonly images?: ImageSource | undefined;
   readonly clock: Clock;
 }
 
@@ -55,7 +61,25 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
       const move = await this.reserve(input, found);
       await storage.prepareLanding(moveId, fence.projectId);
       if (move.state === 'preparing') await this.save({ ...move, state: 'authorized' });
-      return { hasImage };
+      return { hasImage, checksImages: true };
+    });
+  };
+
+  /** For a move under way alone: what it leaves in the cache is an image like any other. */
+  readonly fetchImage = (
+    input: In<'fetchImage'>,
+    context: JobContext,
+  ): Promise<Out<'fetchImage'>> => {
+    const { fence, moveId, image, imageDigest } = input;
+    return this.inTurn('fetch', fence, moveId, context, async (move) => {
+      if (move?.state !== 'authorized') throw MoveErrors.MOVE_UNDONE();
+      const { images, storage } = this.ports;
+      if ((await storage.imagePath(imageDigest)) !== undefined) return {};
+      const refuse = (reason: string) => MoveErrors.MOVE_IMAGE_NOT_FETCHED({ image, reason });
+      if (!images) throw refuse('it fetches none.');
+      await images.fetch(image, imageDigest, (progress) => context.progress(progress));
+      if ((await storage.imagePath(imageDigest)) === undefined) throw refuse('it did not come.');
+      return {};
     });
   };
 
@@ -175,7 +199,7 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
     const { fence, moveId, needBytes, spec } = input;
     const { journal, storage } = this.ports;
     return this.lock.run('reserve', async () => {
-      if (found) return found;
+      if (found) return this.vouched(found, input.imageTree);
       const others = (await journal.listIncoming()).filter((move) => isIncomingAlive(move));
       const promised = others.reduce((sum, move) => sum + move.needBytes, 0);
       const { freeBytes } = await storage.space();
@@ -191,12 +215,21 @@ export class MoveDestinationService implements Handlers<typeof moveDestination> 
         claim: fence.claim ?? 0,
         needBytes,
         ...(spec.imageDigest !== undefined && { imageDigest: spec.imageDigest }),
+        ...(input.imageTree !== undefined && { imageTree: input.imageTree }),
         state: 'preparing',
         updatedAt: 0,
       };
       await this.save(move);
       return move;
     });
+  }
+
+  /** The hub may have heard only now what the image holds. */
+  private async vouched(move: IncomingMove, imageTree?: string): Promise<IncomingMove> {
+    if (imageTree === undefined || imageTree === move.imageTree) return move;
+    const changed = { ...move, imageTree };
+    await this.save(changed);
+    return changed;
   }
 
   private async verifyLanding(moveId: MoveId, manifest: MoveManifest): Promise<void> {

@@ -4,6 +4,8 @@ import type { MoveManifest, MoveState } from './contract.js';
 import { isAway, payMoveDebt, type MoveDebt, type MoveDebts } from './move-debts.js';
 import { MoveErrors } from './move.errors.js';
 import type { MoveDestinationClient, MoveHosts, MoveSourceClient } from './move-hosts.js';
+import { fetchInstead, vouchedTree } from './move-image.js';
+import type { ImageTrees } from './image-trees.js';
 import type { MovePlan, PlacementAuthority } from './placement-authority.js';
 import { never, nothing, saga, step, type SagaEnding, type StepContext } from './saga/saga.js';
 
@@ -11,6 +13,7 @@ export interface MovePorts {
   readonly authority: PlacementAuthority;
   readonly hosts: MoveHosts;
   readonly debts: MoveDebts;
+  readonly images: ImageTrees;
 }
 
 export interface MoveInput {
@@ -58,6 +61,8 @@ export interface MoveSagaTypes {
 }
 
 type Context = StepContext<MoveSagaTypes>;
+
+const unknownImage = 'nobody could say what it holds.';
 
 /**
  * Moves a project from one host to another.
@@ -135,7 +140,8 @@ async function reserveAndAuthorize(context: Context): Promise<Partial<MoveSagaSt
   const options = { signal: context.signal };
   const found = await source(context).describe({ fence, moveId }, options);
   const imageDigest = found.imageDigest ?? plan.spec.imageDigest;
-  const { hasImage } = await destination(context)
+  const imageTree = await vouchedTree(context, fence, imageDigest, found.tellsImageTree);
+  const { hasImage, checksImages } = await destination(context)
     .prepare(
       {
         fence,
@@ -144,6 +150,7 @@ async function reserveAndAuthorize(context: Context): Promise<Partial<MoveSagaSt
         sourceTransferKey: plan.sourceTransferKey,
         spec: { ...plan.spec, ...(imageDigest !== undefined && { imageDigest }) },
         needBytes: found.usedBytes,
+        ...(imageTree !== undefined && { imageTree }),
       },
       { ...options, onProgress: context.progress },
     )
@@ -152,10 +159,14 @@ async function reserveAndAuthorize(context: Context): Promise<Partial<MoveSagaSt
       if (!isAway(error) || CodedError.is(error, 'TIMEOUT')) throw error;
       throw MoveErrors.DESTINATION_OFFLINE({ hostId: plan.toHostId }, { cause: error });
     });
+  const lacksImage = imageDigest !== undefined && !hasImage;
+  // Before the project's bytes go over: a move that cannot have the image ends early.
+  const isFetched = lacksImage && checksImages && imageTree === undefined;
+  if (isFetched) await fetchInstead(context, plan, { fence, imageDigest, reason: unknownImage });
   return {
     usedBytes: found.usedBytes,
     ...(imageDigest !== undefined && { imageDigest }),
-    sendImage: imageDigest !== undefined && !hasImage,
+    sendImage: lacksImage && !isFetched,
   };
 }
 
@@ -182,17 +193,25 @@ async function payOrOwe(context: Context, debt: MoveDebt, timeoutMs?: number): P
 async function copyRounds(context: Context): Promise<Partial<MoveSagaState>> {
   const plan = await enter(context, 'copying');
   const { roundsMax } = context.input;
-  const copied = await source(context).copy(
-    {
-      fence: fenceOf(context, plan),
-      moveId: plan.moveId,
-      target: plan.target,
-      sendImage: context.state.sendImage ?? false,
-      ...(roundsMax !== undefined && { roundsMax }),
-    },
-    { signal: context.signal, onProgress: context.progress },
-  );
-  return { bytes: copied.bytes, rounds: copied.rounds };
+  const { imageDigest, sendImage = false } = context.state;
+  const fence = fenceOf(context, plan);
+  const copy = (withImage: boolean) =>
+    source(context).copy(
+      {
+        fence,
+        moveId: plan.moveId,
+        target: plan.target,
+        sendImage: withImage,
+        ...(roundsMax !== undefined && { roundsMax }),
+      },
+      { signal: context.signal, onProgress: context.progress },
+    );
+  const { bytes, rounds } = await copy(sendImage).catch(async (error: unknown) => {
+    if (!CodedError.is(error, 'IMAGE_DIFFERS') || imageDigest === undefined) throw error;
+    await fetchInstead(context, plan, { fence, imageDigest, reason: error.message });
+    return copy(false);
+  });
+  return { bytes, rounds };
 }
 
 async function fenceStopAndSendLast(context: Context): Promise<Partial<MoveSagaState>> {

@@ -65,7 +65,19 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
       ...(imageDigest !== undefined && { imageDigest }),
       snapshots: snapshots.length,
       running: project.desiredRunning,
+      tellsImageTree: true,
     };
+  };
+
+  /** Reads only; no move's turn is waited for. */
+  readonly imageTree = async (input: In<'imageTree'>): Promise<Out<'imageTree'>> => {
+    const { fence, moveId, imageDigest } = input;
+    refuseOlderAttempt(await this.rows.find(moveId), fence);
+    const project = owned(await this.ports.projects.get(fence.projectId), fence);
+    // Of the image that it runs on, and no other.
+    if (imageDigest !== (project.imageDigest ?? project.spec.imageDigest)) return {};
+    const treeDigest = await this.ports.storage.imageTree(imageDigest);
+    return treeDigest === undefined ? {} : { treeDigest };
   };
 
   /** Snapshots, then rounds of pictures, each relative to the one before, until one was small. */

@@ -34,6 +34,20 @@ export const MoveErrors = catalogue('move', {
     status: 500,
     message: 'What arrived is not what was sent: {reason}. The project stays where it is.',
   },
+  MOVE_IMAGE_UNKNOWN: {
+    status: 409,
+    message:
+      'The hub has not said what image {digest} holds, so the host takes it from no other host. Update the hub, or start a project with that image here first.',
+  },
+  MOVE_IMAGE_NOT_FETCHED: {
+    status: 502,
+    message: 'The host cannot fetch image {image} itself: {reason}',
+  },
+  MOVE_IMAGE_REFUSED: {
+    status: 502,
+    message:
+      'The host {host} does not take image {image} from the project’s host: {reason} It cannot fetch the image itself either: {fetching} The project stays where it is. Choose a host that has the image, or make it one that {host} can fetch.',
+  },
   MOVE_NOT_OWNER: {
     status: 409,
     message: 'The host does not hold project {projectId}, or holds it at another generation.',

@@ -1,5 +1,6 @@
 import {
   HostId,
+  ImageTreeDigest,
   MoveId,
   PlacementGeneration,
   ProjectId,
@@ -61,6 +62,8 @@ export const IncomingMove = z.object({
   /** Room kept free for what has yet to arrive. */
   needBytes: z.int().min(0),
   imageDigest: z.string().optional(),
+  /** What that image holds, by the hub's word. */
+  imageTree: ImageTreeDigest.optional(),
   /** Only `authorized` lets streams in. `active` and `abandoned` are final. */
   state: z.enum(['preparing', 'authorized', 'activating', 'active', 'abandoned']),
   /** Set once the landed subvolumes are the project's volume. */

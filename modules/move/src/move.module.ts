@@ -2,7 +2,7 @@ import { ConfigurableModuleBuilder, Inject, Module, type OnModuleDestroy } from 
 import { Clock, parseConfig, SystemClock } from '@rookery/core';
 import { StorageDriver } from '@rookery/storage/contract';
 import { z } from 'zod';
-import { HostProjects, IngressGate, TransferSender } from './host.ports.js';
+import { HostProjects, ImageSource, IngressGate, TransferSender } from './host.ports.js';
 import { MoveDestinationService } from './move-destination.service.js';
 import { MoveJournal } from './move.journal.js';
 import { MoveOptions } from './move.options.js';
@@ -17,6 +17,8 @@ export const moveModuleOptions = MoveOptions.extend({
     sender: z.instanceof(TransferSender),
     journal: z.instanceof(MoveJournal),
     gate: z.instanceof(IngressGate),
+    /** Absent: what cannot be taken from another host is not to be had. */
+    images: z.instanceof(ImageSource).optional(),
     clock: z.instanceof(Clock).default(() => new SystemClock()),
   }),
 }).strict();

@@ -96,27 +96,24 @@ export class TransferReceiver {
     }
     const revoked = new AbortController();
     const guard = this.guard(request, revoked, signal);
-    let received: ReceivedSubvolume;
+    const until = AbortSignal.any([signal, revoked.signal]);
     try {
-      received = await storage.receive(
-        stream,
-        { moveId, item },
-        { signal: AbortSignal.any([signal, revoked.signal]) },
-      );
+      const received = await storage.receive(stream, { moveId, item }, { signal: until });
+      await this.afterArrival(request, move, received, until);
+      return received;
     } catch (error) {
       if (revoked.signal.aborted) throw MoveErrors.MOVE_NOT_AUTHORIZED({}, { cause: error });
       throw error;
     } finally {
       guard.stop();
     }
-    await this.afterArrival(request, move, received);
-    return received;
   }
 
   private async afterArrival(
     request: TransferRequest,
     move: IncomingMove,
     received: ReceivedSubvolume,
+    signal: AbortSignal,
   ): Promise<void> {
     const { storage, journal } = this.ports;
     const { moveId } = request;
@@ -127,7 +124,10 @@ export class TransferReceiver {
       throw MoveErrors.MOVE_NOT_AUTHORIZED();
     }
     if (request.kind === 'image') {
-      await storage.adoptImage(moveId, received.item, request.name);
+      // Nothing of it is to be seen before its content is known to be the image's.
+      const { item } = received;
+      const treeDigest = vouchedTree(now);
+      await storage.adoptImage({ moveId, item, digest: request.name, treeDigest }, { signal });
     } else if (received.receivedUuid !== request.name) {
       throw MoveErrors.MOVE_VERIFY_FAILED({
         reason: `${received.item} of move ${move.moveId} arrived as ${received.receivedUuid}`,
@@ -156,6 +156,7 @@ export class TransferReceiver {
       // An image is shared by all projects of the host: only the one that this project runs on.
       (request.kind === 'image' && request.name !== move.imageDigest);
     if (!move || refused) throw MoveErrors.MOVE_NOT_AUTHORIZED();
+    if (request.kind === 'image') vouchedTree(move);
     return move;
   }
 
@@ -178,6 +179,12 @@ export class TransferReceiver {
     });
     return { stop: () => stopped.abort() };
   }
+}
+
+/** What the image must hold. @throws MOVE_IMAGE_UNKNOWN */
+function vouchedTree({ imageTree, imageDigest = 'unknown' }: IncomingMove): string {
+  if (imageTree === undefined) throw MoveErrors.MOVE_IMAGE_UNKNOWN({ digest: imageDigest });
+  return imageTree;
 }
 
 async function readAway(stream: Readable, signal: AbortSignal): Promise<void> {

@@ -1,10 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, readdir, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import {
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { CodedError, MiB, newId, SystemExec, waitFor } from '@rookery/core';
 import { diffManifests, manifestOf, writeXattr } from '@rookery/core/testing';
+import { landingItem } from '@rookery/move/contract';
 import { moveProject, newSagaRecord, SagaExecutor } from '@rookery/move';
 import { MemorySagaStore } from '@rookery/move/testing';
 import { BtrfsStorageDriver, StorageOptions } from '@rookery/storage';
@@ -115,12 +127,12 @@ function run(hosts: Hosts, input = hosts.input) {
   store.create(newSagaRecord(moveProject, { operationId, input }));
   const fast = { firstMs: 10, maxMs: 20, attempts: 3 };
   const executor = new SagaExecutor({ store, retry: fast, mustRetry: fast });
-  const ports = { authority: hosts.authority, hosts, debts: hosts.debts };
+  const ports = { authority: hosts.authority, hosts, debts: hosts.debts, images: hosts.images };
   return executor.run(moveProject, ports, store.claim(operationId));
 }
 
-async function image(hosts: Hosts): Promise<void> {
-  await using staged = await hosts.from.storage.driver.stageImage();
+async function image(hosts: Hosts, side: 'from' | 'to' = 'from'): Promise<void> {
+  await using staged = await hosts[side].storage.driver.stageImage();
   await writeFile(join(staged.path, 'os-release'), 'Rookery test image');
   await staged.commit(hosts.spec.imageDigest);
 }
@@ -182,6 +194,66 @@ describe('moving a project between two btrfs volumes', () => {
     ).toEqual(['monday', 'tuesday', 'wednesday']);
     await expectClean(hosts, 'from');
     await hosts.from.storage.driver.deleteVolume(hosts.projectId);
+  });
+
+  it('takes no image whose content is not what the hub knows of it', async () => {
+    const hosts: Hosts = new TwoHosts(one, other);
+    const { imageDigest } = hosts.spec;
+    for (const { storage } of [hosts.from, hosts.to]) await storage.driver.deleteImage(imageDigest);
+    await image(hosts);
+    hosts.images.trees.set(imageDigest, (await one.driver.imageTree(imageDigest)) ?? '');
+    // Somebody replaces one file on the source, and leaves it its size and times.
+    const lying = (await one.driver.imagePath(imageDigest)) ?? '';
+    await exec.run(['btrfs', 'property', 'set', lying, 'ro', 'false']);
+    await writeFile(join(lying, 'os-release'), 'Rookery evil image');
+    await exec.run(['btrfs', 'property', 'set', lying, 'ro', 'true']);
+    const paths = await project(hosts);
+    const before = await everything(paths);
+    const outcome = await run(hosts);
+    expect(outcome).toMatchObject({ status: 'failed', error: { code: 'MOVE_IMAGE_REFUSED' } });
+    expect(await other.driver.imagePath(imageDigest)).toBeUndefined();
+    expect(await other.driver.listImages()).not.toContain(imageDigest);
+    expect(await readdir(join(volumes[1]!.volume, 'images'))).toEqual([]);
+    await expectSame(before, paths);
+    expect(hosts.from.projects.running.has(hosts.projectId)).toBe(true);
+    await expectClean(hosts, 'from');
+
+    // A destination that can fetch the image needs none of the source's.
+    hosts.to.fetchImage = () => image(hosts, 'to');
+    const moveId = newId();
+    hosts.plan(moveId);
+    expect(await run(hosts, { ...hosts.input, moveId })).toMatchObject({ status: 'succeeded' });
+    const taken = (await other.driver.imagePath(imageDigest)) ?? '';
+    expect(await readFile(join(taken, 'os-release'), 'utf8')).toBe('Rookery test image');
+    await hosts.to.storage.driver.deleteVolume(hosts.projectId);
+    for (const { storage } of [hosts.from, hosts.to]) await storage.driver.deleteImage(imageDigest);
+  });
+
+  it('reads an image once that two moves bring at the same time', async () => {
+    const hosts: Hosts = new TwoHosts(one, other);
+    const digest = hosts.spec.imageDigest;
+    await image(hosts);
+    const treeDigest = (await one.driver.imageTree(digest)) ?? '';
+    const moves = [newId(), newId()];
+    const item = landingItem({ kind: 'image', name: digest });
+    for (const moveId of moves) {
+      await other.driver.prepareLanding(moveId, newId());
+      await other.driver.receive(one.driver.send({ kind: 'image', digest }), { moveId, item });
+    }
+    let threads = 0;
+    const count = (): void => void (threads += 1);
+    subscribe('worker_threads', count);
+    try {
+      const adopt = (moveId: string) =>
+        other.driver.adoptImage({ moveId, item, digest, treeDigest });
+      await Promise.all(moves.map(adopt));
+      expect(await other.driver.imageTree(digest)).toBe(treeDigest);
+    } finally {
+      unsubscribe('worker_threads', count);
+    }
+    expect(threads).toBe(1);
+    for (const moveId of moves) await other.driver.dropLanding(moveId);
+    await other.driver.deleteImage(digest);
   });
 
   it('undoes a move whose stream was cut off and looked whole', async () => {

@@ -4,6 +4,7 @@ import { CodedError, newId, waitFor } from '@rookery/core';
 import { moveClaims, moveProject, newSagaRecord, SagaExecutor } from '@rookery/move';
 import { MemorySagaStore } from '@rookery/move/testing';
 import { BusyWorld } from './busy-world.js';
+import { treeOf } from './small-storage.js';
 import type { Wrap } from './two-hosts.js';
 
 const fast = { firstMs: 1, maxMs: 2, attempts: 3 };
@@ -14,8 +15,8 @@ async function move(busy: BusyWorld) {
   store.create(newSagaRecord(moveProject, { operationId, input: busy.input }));
   const executor = new SagaExecutor({ store, retry: fast, mustRetry: fast });
   const lease = store.claim(operationId);
-  const { authority, debts } = busy;
-  return executor.run(moveProject, { authority, debts, hosts: busy }, lease);
+  const { authority, debts, images } = busy;
+  return executor.run(moveProject, { authority, debts, images, hosts: busy }, lease);
 }
 
 /** Fails the n-th call that the hosts' services make to any of their ports. */
@@ -109,6 +110,7 @@ function preparation(busy: BusyWorld, attempt = 1) {
     sourceTransferKey: busy.from.transferKey,
     spec: busy.spec,
     needBytes: 100,
+    imageTree: treeOf(busy.spec.imageDigest),
   };
 }
 

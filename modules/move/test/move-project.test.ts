@@ -15,7 +15,7 @@ const world = async (): Promise<TortureWorld<MoveSagaTypes>> => {
   const busy = new BusyWorld();
   await busy.start();
   return {
-    ports: { authority: busy.authority, hosts: busy, debts: busy.debts },
+    ports: { authority: busy.authority, hosts: busy, debts: busy.debts, images: busy.images },
     input: busy.input,
     check: (outcome) => busy.check(outcome),
   };
@@ -34,7 +34,7 @@ function run(busy: BusyWorld, input: MoveSagaTypes['input'] = busy.input) {
   const executor = new SagaExecutor({ store, retry: fast, mustRetry: fast });
   return executor.run(
     moveProject,
-    { authority: busy.authority, hosts: busy, debts: busy.debts },
+    { authority: busy.authority, hosts: busy, debts: busy.debts, images: busy.images },
     store.claim(operationId),
   );
 }

@@ -3,16 +3,17 @@ import { CodedError, newId } from '@rookery/core';
 import { moveProject, newSagaRecord, SagaExecutor } from '@rookery/move';
 import { MemorySagaStore } from '@rookery/move/testing';
 import { BusyWorld } from './busy-world.js';
+import { treeOf } from './small-storage.js';
 
 const once = { firstMs: 1, maxMs: 1, attempts: 1 };
 
-function move(busy: BusyWorld, roundsMax?: number) {
+function move(busy: BusyWorld, roundsMax?: number, moveId = busy.moveId) {
   const store = new MemorySagaStore();
   const operationId = newId();
-  const input = { ...busy.input, ...(roundsMax !== undefined && { roundsMax }) };
+  const input = { ...busy.input, moveId, ...(roundsMax !== undefined && { roundsMax }) };
   store.create(newSagaRecord(moveProject, { operationId, input }));
   const executor = new SagaExecutor({ store, retry: once, mustRetry: once });
-  const ports = { authority: busy.authority, hosts: busy, debts: busy.debts };
+  const ports = { authority: busy.authority, hosts: busy, debts: busy.debts, images: busy.images };
   return executor.run(moveProject, ports, store.claim(operationId));
 }
 
@@ -66,6 +67,83 @@ describe('what a move asks of its hosts', () => {
     expect(prepare.mock.lastCall?.[0].spec).not.toHaveProperty('imageDigest');
     expect(copy.mock.lastCall?.[0]).toMatchObject({ sendImage: false, roundsMax: 5 });
     expect(activate.mock.lastCall?.[0].spec).not.toHaveProperty('imageDigest');
+  });
+
+  describe('of an image that the destination lacks', () => {
+    it('asks the source what it holds only when nobody has said so yet', async () => {
+      const busy = new BusyWorld();
+      await busy.start();
+      const ask = jest.spyOn(busy.from.source, 'imageTree');
+      const prepare = jest.spyOn(busy.to.destination, 'prepare');
+      expect(await move(busy)).toMatchObject({ status: 'succeeded' });
+      expect(ask).toHaveBeenCalledTimes(1);
+      const imageTree = treeOf(busy.spec.imageDigest);
+      expect([...busy.images.trees]).toEqual([[busy.spec.imageDigest, imageTree]]);
+      expect(prepare.mock.lastCall?.[0]).toMatchObject({ imageTree });
+
+      const other = new BusyWorld();
+      await other.start();
+      other.images.trees.set(other.spec.imageDigest, treeOf(other.spec.imageDigest));
+      const again = jest.spyOn(other.from.source, 'imageTree');
+      expect(await move(other)).toMatchObject({ status: 'succeeded' });
+      expect(again).not.toHaveBeenCalled();
+    });
+
+    it('takes the hub’s word, not the source’s, and stays when it cannot have it', async () => {
+      const busy = new BusyWorld();
+      await busy.start();
+      const { imageDigest } = busy.spec;
+      busy.images.trees.set(imageDigest, treeOf(busy.spec.imageDigest));
+      busy.from.storage.tampered.add(imageDigest);
+      const outcome = await move(busy);
+      expect(outcome).toMatchObject({ status: 'failed', error: { code: 'MOVE_IMAGE_REFUSED' } });
+      expect(busy.to.storage.images.size).toBe(0);
+      await busy.check(outcome);
+
+      busy.to.fetchImage = async (digest) => void busy.to.storage.images.add(digest);
+      const moveId = newId();
+      busy.plan(moveId);
+      const fetched = await move(busy, undefined, moveId);
+      expect(fetched).toMatchObject({ status: 'succeeded' });
+    });
+
+    /** A source of an earlier release. */
+    async function withEarlierSource(): Promise<BusyWorld> {
+      const busy = new BusyWorld();
+      await busy.start();
+      const tell = busy.from.source.describe.bind(busy.from.source);
+      const earlier: typeof tell = async (input) => {
+        const { tellsImageTree: _, ...said } = await tell(input);
+        return said as Awaited<ReturnType<typeof tell>>;
+      };
+      jest.spyOn(busy.from.source, 'describe').mockImplementation(earlier);
+      return busy;
+    }
+
+    it('takes none of a source that cannot say what it holds', async () => {
+      const busy = await withEarlierSource();
+      const copy = jest.spyOn(busy.from.source, 'copy');
+      const outcome = await move(busy);
+      expect(outcome).toMatchObject({ status: 'failed', error: { code: 'MOVE_IMAGE_REFUSED' } });
+      expect(copy).not.toHaveBeenCalled();
+      await busy.check(outcome);
+
+      const other = await withEarlierSource();
+      other.to.fetchImage = async (digest) => void other.to.storage.images.add(digest);
+      const sent = jest.spyOn(other.from.source, 'copy');
+      expect(await move(other)).toMatchObject({ status: 'succeeded' });
+      expect(sent.mock.lastCall?.[0]).toMatchObject({ sendImage: false });
+    });
+
+    it('waits for a destination that restarts while it fetches', async () => {
+      const busy = new BusyWorld();
+      await busy.start();
+      busy.images.trees.set(busy.spec.imageDigest, `tree1:${'0'.repeat(64)}`);
+      const away = new CodedError({ ...coded('HOST_OFFLINE').toJSON(), retryable: true });
+      busy.to.fetchImage = () => Promise.reject(away);
+      const outcome = await move(busy);
+      expect(outcome).toMatchObject({ status: 'failed', error: { code: 'HOST_OFFLINE' } });
+    });
   });
 
   it('shows each state as it is entered, with what was sent until then', async () => {

@@ -11,6 +11,7 @@ import {
 import { LocalTransferSender } from '@rookery/move/testing';
 import { BusyWorld } from './busy-world.js';
 import { SlowPorts } from './slow-ports.js';
+import { treeOf } from './small-storage.js';
 
 /** Time passes when the test says so. */
 class SetClock extends Clock {
@@ -51,7 +52,7 @@ async function slowSource(options: Partial<MoveOptions> = {}) {
   const sourceHostId = from.hostId;
   await busy.destination(to.hostId).prepare({
     ...{ ...call(), sourceHostId, sourceTransferKey: from.transferKey },
-    ...{ spec: busy.spec, needBytes: 100 },
+    ...{ spec: busy.spec, needBytes: 100, imageTree: treeOf(busy.spec.imageDigest) },
   });
   const target = {
     hostId: to.hostId,
@@ -237,7 +238,7 @@ describe('what the source of a move says of a project', () => {
     const { storage, projects } = busy.from;
     const { usedBytes } = await storage.usage(busy.projectId);
     const { imageDigest } = busy.spec;
-    const all = { usedBytes, imageDigest, snapshots: 2, running: true };
+    const all = { usedBytes, imageDigest, snapshots: 2, running: true, tellsImageTree: true };
     expect(await source.describe(call())).toStrictEqual(all);
     const [get, pinned] = [projects.get.bind(projects), 'sha256:fedcba9876543210'];
     projects.get = async (id) => ({ ...(await get(id))!, imageDigest: pinned });

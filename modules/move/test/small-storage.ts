@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { CodedError, newId } from '@rookery/core';
 import type {
   ActivationPlan,
+  LandedImage,
   ReceivedSubvolume,
   SendOptions,
   Snapshot,
@@ -26,6 +28,7 @@ interface Landing {
   items: Map<string, Picture & { readOnly: boolean }>;
   activated: boolean;
 }
+type Sent = Exclude<StreamSource, { kind: 'image' }>;
 interface Message {
   uuid: string;
   parent?: string;
@@ -34,6 +37,10 @@ interface Message {
 
 const coded = (code: string, status = 404): CodedError =>
   new CodedError({ code, message: code, status, retryable: false });
+
+/** What an untouched image holds. */
+export const treeOf = (digest: string): string =>
+  `tree1:${createHash('sha256').update(digest).digest('hex')}`;
 
 /**
  * As much of a storage driver as a move uses, over plain objects; what the move's tests break on
@@ -45,6 +52,8 @@ export class SmallStorage {
   readonly frozen = new Map<string, Map<string, { live: Picture; persistence: Picture }>>();
   readonly landings = new Map<string, Landing>();
   readonly images = new Set<string>();
+  /** Images that somebody has changed. */
+  readonly tampered = new Set<string>();
   readonly sent: { kind: string; incremental: boolean }[] = [];
   freeBytes = 1e12;
   private generation = 0;
@@ -130,10 +139,11 @@ export class SmallStorage {
   }
 
   send(source: StreamSource, options: SendOptions = {}): Readable {
+    if (source.kind === 'image') return Readable.from(this.imageStream(source.digest));
     this.sent.push({ kind: source.kind, incremental: options.parent !== undefined });
     try {
       const { uuid, files } = this.find(source);
-      const parent = options.parent && this.find(options.parent).uuid;
+      const parent = options.parent && this.find(options.parent as Sent).uuid;
       const message: Message = { uuid, files, ...(parent !== undefined && { parent }) };
       return Readable.from([Buffer.from(JSON.stringify(message))]);
     } catch (error) {
@@ -206,16 +216,33 @@ export class SmallStorage {
     this.landings.delete(moveId);
   }
 
-  async adoptImage(_moveId: string, _item: string, digest: string): Promise<void> {
-    this.images.add(digest);
+  async adoptImage(image: LandedImage): Promise<void> {
+    if (this.images.has(image.digest)) return;
+    const items = this.landings.get(image.moveId)?.items;
+    const found = items?.get(image.item)?.files['tree'];
+    if (found !== image.treeDigest) {
+      items?.delete(image.item);
+      throw coded('IMAGE_DIFFERS', 502);
+    }
+    this.images.add(image.digest);
+  }
+
+  async imageTree(digest: string): Promise<string | undefined> {
+    if (!this.images.has(digest)) return undefined;
+    return treeOf(this.tampered.has(digest) ? `${digest}, tampered with` : digest);
   }
 
   async imagePath(digest: string): Promise<string | undefined> {
     return this.images.has(digest) ? `/images/${digest}` : undefined;
   }
 
-  private find(source: StreamSource): Picture {
-    if (source.kind === 'image') return { uuid: newId(), files: { digest: source.digest } };
+  private async *imageStream(digest: string): AsyncGenerator<Buffer> {
+    this.sent.push({ kind: 'image', incremental: false });
+    const files = { tree: (await this.imageTree(digest)) ?? '' };
+    yield Buffer.from(JSON.stringify({ uuid: newId(), files }));
+  }
+
+  private find(source: Sent): Picture {
     const { kind, projectId, name } = source;
     const picture = this.frozen.get(projectId)?.get(name);
     const found = {

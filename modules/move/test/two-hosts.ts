@@ -3,6 +3,7 @@ import { loopback } from '@rookery/conat/testing';
 import { moveDestination, moveSource } from '@rookery/move/contract';
 import {
   MoveDestinationService,
+  MoveErrors,
   MoveHosts,
   MoveOptions,
   MoveSourceService,
@@ -12,6 +13,7 @@ import {
 import {
   LocalTransferSender,
   MemoryHostProjects,
+  MemoryImageTrees,
   MemoryIngressGate,
   MemoryMoveDebts,
   MemoryMoveJournal,
@@ -34,6 +36,9 @@ export class TestHost<S extends { readonly driver: StorageDriver }> {
   readonly receiver: TransferReceiver;
   readonly destination: MoveDestinationService;
   readonly source: MoveSourceService;
+  /** Gets an image from where it comes from; refuses unless a test says otherwise. */
+  fetchImage: (digest: string) => Promise<void> = () =>
+    Promise.reject(MoveErrors.MOVE_IMAGE_NOT_FETCHED({ image: 'it', reason: 'not here.' }));
 
   constructor(
     readonly storage: S,
@@ -57,7 +62,8 @@ export class TestHost<S extends { readonly driver: StorageDriver }> {
     };
     const local = new LocalTransferSender(this.hostId, this.transferKey, receivers);
     this.receiver = new TransferReceiver(parts, this.options);
-    this.destination = new MoveDestinationService(parts, this.options);
+    const images = { fetch: (_: string, digest: string) => this.fetchImage(digest) };
+    this.destination = new MoveDestinationService({ ...parts, images }, this.options);
     this.source = new MoveSourceService({ ...parts, sender: wrap('sender', local) }, this.options);
     receivers.set(this.hostId, this.receiver);
   }
@@ -67,6 +73,7 @@ export class TestHost<S extends { readonly driver: StorageDriver }> {
 export class TwoHosts<S extends { readonly driver: StorageDriver }> extends MoveHosts {
   readonly authority = new MemoryPlacementAuthority();
   readonly debts = new MemoryMoveDebts();
+  readonly images = new MemoryImageTrees();
   readonly projectId = newId();
   readonly moveId = newId();
   readonly spec = {

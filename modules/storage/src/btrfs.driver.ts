@@ -18,6 +18,7 @@ import {
   StorageDriver,
   type ActivationPlan,
   type FrozenVolume,
+  type LandedImage,
   type PathStaging,
   type ReceivedSubvolume,
   type SendOptions,
@@ -116,6 +117,7 @@ export class BtrfsStorageDriver extends StorageDriver {
   }
 
   async close(): Promise<void> {
+    await this.parts.images.close();
     if (this.options.unmountOnClose) await this.loopback?.unmount();
   }
 
@@ -366,9 +368,18 @@ export class BtrfsStorageDriver extends StorageDriver {
     return this.parts.images.stage();
   }
 
-  async adoptImage(moveId: MoveId, item: string, digest: string): Promise<void> {
-    if (this.parts.images.path(digest) !== undefined) return;
-    await this.parts.images.adopt(this.parts.landings.arrived(moveId, item), digest);
+  adoptImage(
+    { moveId, item, ...image }: LandedImage,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<void> {
+    const { images, landings } = this.parts;
+    const path = (): string => landings.arrived(moveId, item);
+    const drop = (): Promise<void> => landings.dropItem(moveId, item);
+    return images.adopt({ ...image, path, drop }, options.signal);
+  }
+
+  imageTree(digest: string): Promise<string | undefined> {
+    return this.parts.images.tree(digest);
   }
 
   imagePath(digest: string): Promise<string | undefined> {

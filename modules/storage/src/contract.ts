@@ -72,6 +72,7 @@ export {
   StorageDriver,
   type ActivationPlan,
   type FrozenVolume,
+  type LandedImage,
   type PathStaging,
   type ReceivedSubvolume,
   type SendOptions,

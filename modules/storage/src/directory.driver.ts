@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
 import { newId, parseInput, type CodedError, type Exec } from '@rookery/core';
-import { ensureFolder, exists, ignoreMissing, namesIn } from './files.js';
+import { ensureFolder, exists, identifyFolder, ignoreMissing, namesIn } from './files.js';
+import { ImageTrees } from './image-tree/image-trees.js';
 import {
   containerRootId,
   FrozenName,
@@ -52,6 +53,7 @@ export class DirectoryStorageDriver extends StorageDriver {
   };
   private readonly layout: VolumeLayout;
   private readonly mark: VolumeMark;
+  private readonly trees: ImageTrees;
   private readonly locks = new ProjectLocks();
   private readonly staged = new Set<string>();
   private readonly pathStagings: PathStagings;
@@ -63,6 +65,7 @@ export class DirectoryStorageDriver extends StorageDriver {
     super();
     this.layout = new VolumeLayout(options.volume);
     this.mark = new VolumeMark(options);
+    this.trees = new ImageTrees({ layout: this.layout, identify: identifyFolder });
     this.pathStagings = new PathStagings(exec, this.layout, () => this.flush());
   }
 
@@ -80,8 +83,8 @@ export class DirectoryStorageDriver extends StorageDriver {
     return this.mark.read();
   }
 
-  close(): Promise<void> {
-    return Promise.resolve();
+  async close(): Promise<void> {
+    await this.trees.close();
   }
 
   async flush(): Promise<void> {
@@ -348,6 +351,11 @@ export class DirectoryStorageDriver extends StorageDriver {
     return Promise.reject(StorageErrors.MOVE_UNSUPPORTED());
   }
 
+  async imageTree(digest: string): Promise<string | undefined> {
+    const path = await this.imagePath(digest);
+    return path === undefined ? undefined : this.trees.of(digest, path);
+  }
+
   async imagePath(digest: string): Promise<string | undefined> {
     const path = this.layout.image(digest);
     return (await exists(path)) ? path : undefined;
@@ -360,6 +368,7 @@ export class DirectoryStorageDriver extends StorageDriver {
 
   async deleteImage(digest: string): Promise<void> {
     const trash = this.layout.staging(`trash-${newId()}`);
+    await this.trees.forget(digest);
     await rename(this.layout.image(digest), trash).catch(ignoreMissing);
     await this.remove(trash);
   }

@@ -18,6 +18,12 @@ export async function namesIn(folder: string): Promise<string[]> {
   return (await readdir(folder).catch(ignoreMissing)) ?? [];
 }
 
+/** A folder has its number for as long as it is there, and the time when it was made. */
+export async function identifyFolder(path: string): Promise<string> {
+  const { dev, ino, birthtimeNs } = await lstat(path, { bigint: true });
+  return [dev, ino, birthtimeNs].join(' ');
+}
+
 /** Makes a folder with exactly this owner and mode, whatever the umask; repeating does no harm. */
 export async function ensureFolder(
   path: string,

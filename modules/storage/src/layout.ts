@@ -124,6 +124,12 @@ export class VolumeLayout {
     return join(this.volume, 'images', checked(ImageDigest, digest).replace(':', '-'));
   }
 
+  /** What is known of an image's content. */
+  imageTree(digest: string): string {
+    const folder = checked(ImageDigest, digest).replace(':', '-');
+    return join(this.volume, '_meta', `image-${folder}.json`);
+  }
+
   imageDigest(folder: string): string | undefined {
     const digest = ImageDigest.safeParse(folder.replace('-', ':'));
     return digest.success ? digest.data : undefined;

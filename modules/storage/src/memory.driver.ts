@@ -27,6 +27,7 @@ import {
   StorageDriver,
   type ActivationPlan,
   type FrozenVolume,
+  type LandedImage,
   type PathStaging,
   type ReceivedSubvolume,
   type SendOptions,
@@ -374,9 +375,14 @@ export class MemoryStorageDriver extends StorageDriver {
     return this.images.stage();
   }
 
-  async adoptImage(moveId: MoveId, item: string, digest: string): Promise<void> {
-    if (this.images.uuid(digest) !== undefined) return;
-    await this.images.adopt(this.landings.arrived(moveId, item), digest);
+  adoptImage({ moveId, item, ...image }: LandedImage): Promise<void> {
+    const arrived = () => this.landings.arrived(moveId, item);
+    const drop = (): Promise<void> => this.landings.dropItem(moveId, item);
+    return this.images.adopt({ ...image, path: () => arrived().path, drop }, () => arrived().uuid);
+  }
+
+  imageTree(digest: string): Promise<string | undefined> {
+    return this.images.tree(digest);
   }
 
   imagePath(digest: string): Promise<string | undefined> {

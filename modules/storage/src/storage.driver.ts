@@ -127,6 +127,15 @@ export interface ActivationPlan {
   readonly quotaBytes: number;
 }
 
+/** An image that a move landed. */
+export interface LandedImage {
+  readonly moveId: MoveId;
+  readonly item: string;
+  readonly digest: string;
+  /** What `imageTree` says of it where it is known. */
+  readonly treeDigest: string;
+}
+
 export interface StagedImage extends AsyncDisposable {
   /** Empty folder to extract into; owned by the host's root. */
   readonly path: string;
@@ -274,8 +283,18 @@ export abstract class StorageDriver {
 
   // Images: root filesystems shared read-only by all projects of the host.
   abstract stageImage(): Promise<StagedImage>;
-  /** Turns an image that a move landed into one of the cache. */
-  abstract adoptImage(moveId: MoveId, item: string, digest: string): Promise<void>;
+  /**
+   * Turns an image that a move landed into one of the cache, if its content is what it should be:
+   * from then on all projects of the host share it. Repeating does no harm.
+   * @throws IMAGE_DIFFERS; what arrived is gone then
+   */
+  abstract adoptImage(image: LandedImage, options?: { signal?: AbortSignal }): Promise<void>;
+  /**
+   * One digest of all that an image holds (docs/adr/0016): equal on every host that has the same.
+   * Read once, off the event loop, and kept. @returns undefined when the image is not here
+   * @throws IMAGE_UNREADABLE
+   */
+  abstract imageTree(digest: string): Promise<string | undefined>;
   abstract imagePath(digest: string): Promise<string | undefined>;
   abstract listImages(): Promise<string[]>;
   abstract deleteImage(digest: string): Promise<void>;

@@ -87,6 +87,15 @@ export const StorageErrors = catalogue('storage', {
     message: 'The landing area of move {moveId} does not hold {item}.',
   },
   IMAGE_NOT_FOUND: { status: 404, message: 'The host does not hold image {digest}.' },
+  IMAGE_DIFFERS: {
+    status: 502,
+    message:
+      'What arrived as image {digest} is not that image: its content is {found}, and should be {expected}. It was thrown away.',
+  },
+  IMAGE_UNREADABLE: {
+    status: 500,
+    message: 'The content of image {digest} cannot be compared with that of other hosts: {reason}',
+  },
   VOLUME_NO_ROOM: {
     status: 507,
     message:

@@ -103,11 +103,12 @@ describe('when the power goes right after a confirmation', () => {
     await writeFile(join(staged.path, 'init'), content);
     await staged.commit('sha256:11111111');
     const stream = await buffer(driver.send({ kind: 'image', digest: 'sha256:11111111' }));
+    const treeDigest = (await driver.imageTree('sha256:11111111')) ?? '';
     await driver.deleteImage('sha256:11111111');
     const moveId = newId();
     await driver.prepareLanding(moveId, newId());
     await land(moveId, 'image.one', stream);
-    await driver.adoptImage(moveId, 'image.one', 'sha256:22222222');
+    await driver.adoptImage({ moveId, item: 'image.one', digest: 'sha256:22222222', treeDigest });
     await powerCut();
     const path = await driver.imagePath('sha256:22222222');
     expect(content.equals(await readFile(join(path ?? '', 'init')))).toBe(true);

@@ -162,6 +162,8 @@ export const HostView = z.object({
   missing: z.int().default(0),
   /** Copies of projects that lie there and are not its own, those to be kept left out. */
   copies: z.int().default(0),
+  /** Digests of its images that hold something else than the same image elsewhere. */
+  imagesDiffering: z.array(z.string()).default([]),
   lastSeenAt: Time.nullable(),
   createdAt: Time,
 });

@@ -32,6 +32,7 @@ export const hostView = (name: string): HostView => ({
   owed: 0,
   missing: 0,
   copies: 0,
+  imagesDiffering: [],
   lastSeenAt: at,
   createdAt: at,
 });

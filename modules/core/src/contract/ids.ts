@@ -48,4 +48,8 @@ export const RelativePath = z
   .refine((path) => !path.includes('\0'), 'must not hold a NUL byte');
 
 /** An Ed25519 key in the one-line OpenSSH form `ssh-ed25519 AAAA…`. */
+/** All that an image holds, as one digest (docs/adr/0016); `tree1` names the form that was hashed. */
+export const ImageTreeDigest = z.string().regex(/^tree[1-9]\d{0,2}:[0-9a-f]{64}$/);
+export type ImageTreeDigest = z.infer<typeof ImageTreeDigest>;
+
 export const SshPublicKey = z.string().regex(/^ssh-ed25519 [A-Za-z0-9+/=]+$/);

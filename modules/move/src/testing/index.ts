@@ -1,4 +1,5 @@
 export { LocalTransferSender, MemoryHostProjects, MemoryIngressGate } from './memory-host.js';
+export { MemoryImageTrees } from './memory-image-trees.js';
 export { MemoryMoveDebts } from './memory-move-debts.js';
 export { MemoryMoveJournal } from './memory-move-journal.js';
 export { MemoryPlacementAuthority } from './memory-placement-authority.js';

@@ -2,6 +2,7 @@ import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { newId } from '@rookery/core';
 import { ensureFolder, namesIn } from '../files.js';
+import { ImageTrees, type ArrivedImage } from '../image-tree/image-trees.js';
 import { rootOwnedMode, type VolumeLayout } from '../layout.js';
 import type { StagedImage } from '../storage.driver.js';
 import type { BtrfsProgram } from './btrfs-program.js';
@@ -16,13 +17,17 @@ const stagingPrefix = '.staging-';
 export class Images {
   /** Staged by this process and not yet committed: nobody else's to remove. */
   private readonly staged = new Set<string>();
+  private readonly trees: ImageTrees;
 
   constructor(
     private readonly btrfs: BtrfsProgram,
     private readonly layout: VolumeLayout,
     private readonly subvolumes: Subvolumes,
     private readonly qgroups: Pick<Qgroups, 'leaveGroup'>,
-  ) {}
+  ) {
+    const identify = (path: string): string => subvolumeAt(path)?.uuid ?? '';
+    this.trees = new ImageTrees({ layout, identify });
+  }
 
   async stage(): Promise<StagedImage> {
     const name = stagingPrefix + newId();
@@ -55,10 +60,21 @@ export class Images {
     return { path, commit, abort, [Symbol.asyncDispose]: abort };
   }
 
-  /** A received subvolume becomes an image: same content, a UUID and life of its own. */
-  async adopt(received: string, digest: string): Promise<void> {
-    const target = this.layout.image(digest);
-    if (subvolumeAt(target)) return;
+  /**
+   * A received subvolume becomes an image, if it is the right one: same content, a UUID and life of
+   * its own. @throws IMAGE_DIFFERS
+   */
+  async adopt(received: ArrivedImage, signal?: AbortSignal): Promise<void> {
+    const { digest } = received;
+    const adopt = (path: string): Promise<void> => this.take(path, this.layout.image(digest));
+    await this.trees.admit(received, { present: () => this.path(digest), adopt }, signal);
+  }
+
+  async close(): Promise<void> {
+    await this.trees.close();
+  }
+
+  private async take(received: string, target: string): Promise<void> {
     // It landed in a project's group, and a simple quota would charge its extents there for good.
     await this.qgroups.leaveGroup(received);
     await this.btrfs.snapshot(received, target, { readOnly: true });
@@ -74,7 +90,14 @@ export class Images {
     return digests.filter((digest) => digest !== undefined).sort();
   }
 
+  /** What the image holds, as one digest. */
+  async tree(digest: string): Promise<string | undefined> {
+    const path = this.path(digest);
+    return path === undefined ? undefined : this.trees.of(digest, path);
+  }
+
   async delete(digest: string): Promise<void> {
+    await this.trees.forget(digest);
     await this.subvolumes.deleteTree(this.layout.image(digest));
   }
 

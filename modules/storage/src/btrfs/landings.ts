@@ -146,6 +146,13 @@ export class Landings {
     return path;
   }
 
+  /** One item alone, when it turns out to be of no use. */
+  async dropItem(moveId: MoveId, item: string): Promise<void> {
+    const path = this.wholePath(moveId, item);
+    if (!subvolumeAt(path)) return;
+    await this.locked(moveId, undefined, () => this.subvolumes.deleteTree(path));
+  }
+
   async drop(moveId: MoveId): Promise<void> {
     const path = this.layout.landing(moveId);
     if (!subvolumeAt(path)) return;

@@ -1,5 +1,8 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { newId } from '@rookery/core';
+import { identifyFolder } from '../files.js';
+import { ImageTrees, type ArrivedImage } from '../image-tree/image-trees.js';
+import { treeDigest } from '../image-tree/tree-digest.js';
 import type { VolumeLayout } from '../layout.js';
 import type { StagedImage } from '../storage.driver.js';
 import { copy } from './files.js';
@@ -9,7 +12,13 @@ export class MemoryImages {
   /** Digest to UUID. */
   private readonly images = new Map<string, string>();
 
-  constructor(private readonly layout: VolumeLayout) {}
+  private readonly trees: ImageTrees;
+
+  constructor(private readonly layout: VolumeLayout) {
+    // Without a thread: whoever writes a test need not wait for one.
+    const read = (path: string) => Promise.resolve(treeDigest(path));
+    this.trees = new ImageTrees({ layout, identify: identifyFolder, read });
+  }
 
   async stage(): Promise<StagedImage> {
     const path = this.layout.staging(newId());
@@ -26,9 +35,18 @@ export class MemoryImages {
     return { path, commit, abort, [Symbol.asyncDispose]: abort };
   }
 
-  async adopt(received: { path: string; uuid: string }, digest: string): Promise<void> {
-    await copy(received.path, this.layout.image(digest));
-    this.images.set(digest, received.uuid);
+  async adopt(received: ArrivedImage, uuid: () => string): Promise<void> {
+    const { digest } = received;
+    const adopt = async (path: string): Promise<void> => {
+      await copy(path, this.layout.image(digest));
+      this.images.set(digest, uuid());
+    };
+    await this.trees.admit(received, { present: () => this.path(digest), adopt });
+  }
+
+  async tree(digest: string): Promise<string | undefined> {
+    const path = this.path(digest);
+    return path === undefined ? undefined : this.trees.of(digest, path);
   }
 
   uuid(digest: string): string | undefined {
@@ -44,6 +62,7 @@ export class MemoryImages {
   }
 
   async delete(digest: string): Promise<void> {
+    await this.trees.forget(digest);
     this.images.delete(digest);
     await rm(this.layout.image(digest), { recursive: true, force: true });
   }

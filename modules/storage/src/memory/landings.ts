@@ -56,6 +56,11 @@ export class MemoryLandings {
     return { uuid: received.receivedUuid, path: join(this.layout.landing(moveId), item) };
   }
 
+  async dropItem(moveId: MoveId, item: string): Promise<void> {
+    this.areas.get(moveId)?.delete(item);
+    await rm(join(this.layout.landing(moveId), item), { recursive: true, force: true });
+  }
+
   async drop(moveId: MoveId): Promise<void> {
     this.areas.delete(moveId);
     await rm(this.layout.landing(moveId), { recursive: true, force: true });

@@ -169,6 +169,10 @@ function hostFields(host: HostView): string {
       host.copies > 0
         ? `${host.copies} that are not its own (rookery host copies ${host.name})`
         : undefined,
+    Images:
+      host.imagesDiffering.length > 0
+        ? `not what other hosts have under these digests: ${host.imagesDiffering.join(', ')}`
+        : undefined,
     Disk: `${size(capacity.diskFreeBytes)} free of ${size(capacity.diskBytes)}${reserve(host)}`,
     Memory: `${size(capacity.memoryFreeBytes)} free of ${size(capacity.memoryBytes)}`,
     'Memory slice': memorySlice(capabilities),

@@ -40,22 +40,64 @@ export function imagesConform(suite: ConformanceSuite): void {
       await expect(stat(staged.path)).rejects.toThrow('ENOENT');
     });
 
-    it('travel as streams', async () => {
-      if (!suite.driver.capabilities.sendReceive) return;
-      const name = digest();
+    const make = async (content: string, name = digest()): Promise<string> => {
       await using staged = await suite.driver.stageImage();
-      await writeFile(join(staged.path, 'file'), 'image');
+      await writeFile(join(staged.path, 'file'), content);
       await staged.commit(name);
-      const moveId = newId();
-      await suite.driver.prepareLanding(moveId, newId());
-      const whole = await buffer(suite.driver.send({ kind: 'image', digest: name }));
-      await suite.driver.deleteImage(name);
-      await suite.driver.receive(Readable.from([whole]), { moveId, item: 'image.root' });
-      await suite.driver.adoptImage(moveId, 'image.root', name);
-      await suite.driver.adoptImage(moveId, 'image.root', name);
-      await suite.driver.dropLanding(moveId);
-      const path = await suite.driver.imagePath(name);
+      return name;
+    };
+
+    it('have one digest of their content, whoever unpacked them', async () => {
+      const { driver } = suite;
+      const [one, same, other] = [await make('a'), await make('a'), await make('b')];
+      const tree = await driver.imageTree(one);
+      expect(tree).toMatch(/^tree1:[0-9a-f]{64}$/);
+      expect(await driver.imageTree(one)).toBe(tree);
+      expect(await driver.imageTree(same)).toBe(tree);
+      expect(await driver.imageTree(other)).not.toBe(tree);
+      // What comes later under the name is looked at anew.
+      await driver.deleteImage(one);
+      expect(await driver.imageTree(one)).toBeUndefined();
+      await make('b', one);
+      expect(await driver.imageTree(one)).toBe(await driver.imageTree(other));
+    });
+
+    /** An image that has arrived by a move, and is on this host no more. */
+    const landed = async (content: string) => {
+      const { driver } = suite;
+      const name = await make(content);
+      const [moveId, item] = [newId(), 'image.root'];
+      await driver.prepareLanding(moveId, newId());
+      const whole = await buffer(driver.send({ kind: 'image', digest: name }));
+      const treeDigest = (await driver.imageTree(name)) ?? '';
+      await driver.deleteImage(name);
+      await driver.receive(Readable.from([whole]), { moveId, item });
+      return { moveId, item, digest: name, treeDigest };
+    };
+
+    it('travel as streams', async () => {
+      const { driver } = suite;
+      if (!driver.capabilities.sendReceive) return;
+      const image = await landed('image');
+      await driver.adoptImage(image);
+      await driver.adoptImage(image);
+      await driver.dropLanding(image.moveId);
+      const path = await driver.imagePath(image.digest);
       expect(await readFile(join(path ?? '', 'file'), 'utf8')).toBe('image');
+      expect(await driver.imageTree(image.digest)).toBe(image.treeDigest);
+    });
+
+    it('that arrive as something else are refused, and leave nothing', async () => {
+      const { driver } = suite;
+      if (!driver.capabilities.sendReceive) return;
+      const tampered = await landed('tampered');
+      const treeDigest = await driver.imageTree(await make('honest'));
+      const adopted = driver.adoptImage({ ...tampered, treeDigest: treeDigest ?? '' });
+      await expect(adopted).rejects.toEqual(suite.coded('IMAGE_DIFFERS'));
+      expect(await driver.imagePath(tampered.digest)).toBeUndefined();
+      expect(await driver.imageTree(tampered.digest)).toBeUndefined();
+      expect(await driver.listLanding(tampered.moveId)).toEqual([]);
+      await driver.dropLanding(tampered.moveId);
     });
   });
 }
