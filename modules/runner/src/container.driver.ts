@@ -87,9 +87,14 @@ export interface ContainerStatus {
   /** The kernel's number of the one link that leads to it; absent where there are no links. */
   readonly linkIndex?: number;
   readonly startedAt?: number;
+}
+
+/** How a container ended by itself. */
+export interface ContainerEnd {
+  /** Status of its first process; absent where nobody has noted it. */
   readonly exit?: number;
-  /** Of one that has exited: the kernel ended its first process for want of memory. */
-  readonly outOfMemory?: boolean;
+  /** The kernel ended its first process for want of memory. */
+  readonly outOfMemory: boolean;
 }
 
 /** Whether a start would make nothing else than what runs. */
@@ -143,7 +148,10 @@ export abstract class ContainerDriver {
   /** What a running container may reach, from now on and in the connections that it has. */
   abstract setEgress(id: ProjectId, egress: Egress | undefined): Promise<void>;
 
+  /** Waits for no container, whatever is done to it meanwhile. */
   abstract list(): Promise<ContainerStatus[]>;
+  /** Of one that has exited. */
+  abstract endOf(id: ProjectId): Promise<ContainerEnd>;
   abstract exec(input: ExecInput): Promise<ExecSession>;
   abstract logs(
     id: ProjectId,

@@ -1,6 +1,6 @@
 import { backoffMs, SingleFlight, type Clock, type CodedError, type Logger } from '@rookery/core';
 import type { Egress, ProjectId } from '@rookery/core/contract';
-import type { ContainerDriver, ContainerStatus } from './container.driver.js';
+import type { ContainerDriver, ContainerEnd } from './container.driver.js';
 import { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';
 import type { ProjectRuntime } from './project-runtime.js';
 import type { ProjectRecord, ProjectStore } from './project.store.js';
@@ -144,7 +144,8 @@ export class ContainerReconciler {
   private async removeStrays(): Promise<void> {
     const { store, driver, runtime, log } = this.parts;
     for (const projectId of await driver.known()) {
-      // Its record is asked for under its lock: a project may have come after the list was read.
+      if (await store.get(projectId)) continue;
+      // Asked for again under its lock: a project may have come after the list was read.
       const forget = async (): Promise<void> => {
         if (await store.get(projectId)) return;
         this.restarts.delete(projectId);
@@ -159,6 +160,8 @@ export class ContainerReconciler {
   private async performIfStillDue(action: ContainerAction): Promise<boolean> {
     const { store, driver, runtime } = this.parts;
     const { projectId } = action;
+    // Who is at it leaves it well or notes what is wrong: the others do not wait for that.
+    if (runtime.isBusy(projectId)) return false;
     return runtime.exclusively(projectId, async () => {
       const record = await store.get(projectId);
       const containers = await driver.list();
@@ -182,7 +185,7 @@ export class ContainerReconciler {
     },
     start: async ({ projectId, ended }) => {
       if (!this.mayRestart(projectId)) return false;
-      const note = ended && (await this.endNote(projectId, ended));
+      const note = ended && (await this.endNote(projectId));
       if (note) this.parts.log.warn({ projectId, ...note.details }, note.message);
       await this.parts.runtime.startNow(projectId, note && { note });
       return true;
@@ -197,16 +200,21 @@ export class ContainerReconciler {
     },
   };
 
-  private async endNote(projectId: ProjectId, ended: ContainerStatus): Promise<CodedError> {
-    const { exit = 0 } = ended;
-    const record = await this.parts.store.get(projectId);
+  private async endNote(projectId: ProjectId): Promise<CodedError> {
+    const { store, driver, log } = this.parts;
+    const end = await driver.endOf(projectId).catch((error: unknown): ContainerEnd => {
+      log.warn({ err: error, projectId }, 'how a container ended is not known');
+      return { outOfMemory: false };
+    });
+    const { exit = 'unknown' } = end;
+    const record = await store.get(projectId);
     // Not every conmon leaves its note of it; what was counted while the container ran is known here.
-    const outOfMemory =
-      ended.outOfMemory === true || (record !== undefined && notedKills(record) > 0);
+    const outOfMemory = end.outOfMemory || (record !== undefined && notedKills(record) > 0);
     const before = record?.error;
     const earlier = before?.code === 'CONTAINER_ENDED' ? Number(before.details?.['restarts']) : 0;
+    const restarts = earlier + 1;
     const reason = outOfMemory ? 'out of memory' : 'not by the host';
-    const details = { projectId, exit, reason, outOfMemory, restarts: earlier + 1 };
+    const details = { projectId, exit, reason, outOfMemory, restarts };
     return RunnerErrors.CONTAINER_ENDED({ ...details, at: this.parts.clock.now() });
   }
 

@@ -122,6 +122,7 @@ export { awaitedPorts } from './listeners.js';
 export {
   ContainerDriver,
   type ContainerCapabilities,
+  type ContainerEnd,
   type ContainerSpec,
   type ContainerStatus,
   type ExecSession,

@@ -4,6 +4,7 @@ import {
   ContainerDriver,
   isWhatRuns,
   type ContainerCapabilities,
+  type ContainerEnd,
   type ContainerSpec,
   type ContainerStatus,
   type ExecSession,
@@ -15,6 +16,7 @@ interface MemoryContainer {
   readonly spec: ContainerSpec;
   quota: Quota;
   status: ContainerStatus;
+  end: ContainerEnd;
   readonly sessions: Set<ExecSession>;
 }
 
@@ -58,7 +60,8 @@ export class MemoryDriver extends ContainerDriver {
     const rescue = spec.rescue === true;
     const common = { projectId, generation, address, rescue };
     const status = { ...common, state: 'running', startedAt: 0 } as const;
-    this.containers.set(projectId, { spec, quota, status, sessions: new Set() });
+    const end = { outOfMemory: false };
+    this.containers.set(projectId, { spec, quota, status, end, sessions: new Set() });
     return status;
   }
 
@@ -93,6 +96,10 @@ export class MemoryDriver extends ContainerDriver {
 
   async list(): Promise<ContainerStatus[]> {
     return [...this.containers.values()].map(({ status }) => status);
+  }
+
+  async endOf(id: ProjectId): Promise<ContainerEnd> {
+    return this.containers.get(id)?.end ?? { outOfMemory: false };
   }
 
   async exec(input: ExecInput): Promise<ExecSession> {
@@ -133,10 +140,11 @@ export class MemoryDriver extends ContainerDriver {
   }
 
   /** Lets a container end by itself, as a crash would. */
-  die(id: ProjectId, exit = 137): void {
+  die(id: ProjectId, exit = 137, outOfMemory = false): void {
     const container = this.running(id);
     const { projectId, generation } = container.spec;
-    container.status = { projectId, generation, state: 'exited', exit };
+    container.status = { projectId, generation, state: 'exited' };
+    container.end = { exit, outOfMemory };
     this.ports.delete(id);
   }
 

@@ -89,6 +89,11 @@ export class ProjectRuntime {
     return this.locks.run(id, task);
   }
 
+  /** Whether somebody works on the project, or waits to. */
+  isBusy(id: ProjectId): boolean {
+    return this.locks.isHeld(id);
+  }
+
   /** Resolves when the container runs. */
   async start(id: ProjectId, options: StartOptions = {}): Promise<ProjectRecord> {
     return this.flights.run(`start ${id}`, () =>

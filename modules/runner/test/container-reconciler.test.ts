@@ -179,8 +179,7 @@ describe('the reconciler of containers', () => {
         ...{ code: 'CONTAINER_ENDED', details: { ...details, restarts: 1, at: clock.time } },
       });
       clock.time += 60 * second;
-      driver.die(id);
-      seen(id, { outOfMemory: true });
+      driver.die(id, 137, true);
       await reconciler.run();
       expect((await record(id)).error).toMatchObject({
         details: { exit: 137, reason: 'out of memory', outOfMemory: true, restarts: 2 },
@@ -374,6 +373,15 @@ describe('the reconciler of containers', () => {
       await reconciler.run();
       expect(note).not.toHaveBeenCalled();
     });
+  });
+
+  it('passes over a project that somebody works on, and looks after the others', async () => {
+    const [busy, other] = [await running(), await running()];
+    for (const id of [busy, other]) driver.die(id);
+    await service.runtime.exclusively(busy, async () => {
+      expect(await reconciler.run()).toMatchObject([{ kind: 'start', projectId: other }]);
+    });
+    expect(await reconciler.run()).toMatchObject([{ kind: 'start', projectId: busy }]);
   });
 
   it('looks after the others when one project gives trouble', async () => {

@@ -15,6 +15,7 @@ import {
 } from '@rookery/runner/testing';
 import { BtrfsStorageDriver, StorageOptions } from '@rookery/storage';
 import { loopbackVolume, type TestVolume } from '@rookery/storage/testing';
+import { blockedStart } from './blocked-start.js';
 
 let volume: TestVolume;
 let storage: BtrfsStorageDriver;
@@ -141,6 +142,8 @@ describe('the podman driver', () => {
       await host.driver.stop(id, { graceMs: 0 });
     });
   });
+
+  blockedStart(() => ({ host, storage }));
 
   describe('inside', () => {
     let project: Awaited<ReturnType<typeof started>>;

@@ -45,7 +45,8 @@ export interface ContainerSettings {
   readonly logBytesMax: number;
 }
 
-export const labels = {
+/** For who looks at podman's own list. */
+const labels = {
   host: 'rookery.host',
   project: 'rookery.project',
   generation: 'rookery.generation',

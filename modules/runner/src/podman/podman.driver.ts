@@ -1,4 +1,4 @@
-import { access, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { access, mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import {
@@ -19,6 +19,7 @@ import {
   ContainerDriver,
   isWhatRuns,
   type ContainerCapabilities,
+  type ContainerEnd,
   type ContainerSpec,
   type ContainerStatus,
   type EgressOf,
@@ -29,17 +30,17 @@ import type { ContainerStats, ExecInput } from '../contract.js';
 import { RunnerErrors } from '../runner.errors.js';
 import { PodmanDriverOptions } from '../runner.options.js';
 import { probeLimits, readMemoryKills, readStats, removeCgroupParent } from './cgroups.js';
-import { labels, runArgs, updateArgs, type ContainerFiles } from './container-args.js';
+import { runArgs, updateArgs, type ContainerFiles } from './container-args.js';
 import { ContainerFolders, hostnameOf } from './container-files.js';
 import { prepareRoot } from './container-root.js';
 import { ContainerIds, rootIdOfProcess } from './container-ids.js';
 import { readContainerLog, type LogOptions } from './container-log.js';
+import { readHandle, readStatus, writeNote, type ContainerHandle } from './container-notes.js';
 import { listeningPortsOf } from './listening-ports.js';
 import { detachMapped } from './mapped-mounts.js';
+import type { ProjectLink } from './network.plan.js';
 import { PodmanCli } from './podman.cli.js';
 import { writePrivateRuntime } from './private-runtime.js';
-import { containerStatuses } from './container-statuses.js';
-import { isAlive } from './processes.js';
 import { setMemorySlice } from './memory-slice.js';
 import { ProjectNetwork, systemResolvers, type ContainersNetwork } from './project-network.js';
 import { endLeftSessions, execIn } from './runtime-exec.js';
@@ -49,12 +50,8 @@ import { seccompProfile } from './seccomp.js';
 const strayGraceMs = 5000;
 /** podman's own part of a start or a stop: others wait for their turn behind it. */
 const startTimeoutMs = 30_000;
-
-/** What a machine needs to find a running container again without asking podman. */
-interface ContainerHandle {
-  readonly id: string;
-  readonly pid: number;
-}
+/** Of how a container ended, podman is asked while it may still be at it. */
+const endTimeoutMs = 10_000;
 
 interface OpenedParts {
   readonly cli: PodmanCli;
@@ -67,9 +64,10 @@ interface OpenedParts {
 /**
  * Runs containers with podman as root, each in a user namespace of its own.
  *
- * The driver keeps nothing in memory that matters: podman's labels say which container is whose,
- * links of the network carry the project's name, files under `runDir` are gone after a reboot as
- * the containers are. So a host that died continues where it was.
+ * The driver keeps nothing in memory that matters: files under `runDir` say what each container was
+ * made as and are gone after a reboot as the containers are, links of the network carry the
+ * project's name. So a host that died continues where it was, and no list of containers waits for
+ * podman, which may be held up by one of them.
  */
 export class PodmanDriver extends ContainerDriver {
   private readonly options: z.output<typeof PodmanDriverOptions>;
@@ -152,7 +150,9 @@ export class PodmanDriver extends ContainerDriver {
 
   async start(spec: ContainerSpec): Promise<ContainerStatus> {
     return this.locks.run(spec.projectId, async () => {
-      const before = (await this.list()).find((status) => status.projectId === spec.projectId);
+      const links = await this.parts.network.links();
+      const link = links.find(({ projectId }) => projectId === spec.projectId);
+      const before = await this.status(spec.projectId, link);
       if (before?.state === 'running' && isWhatRuns(spec, before)) {
         await this.parts.network.setPolicy(spec.projectId, spec.egress);
         return before;
@@ -175,21 +175,22 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   async list(): Promise<ContainerStatus[]> {
-    const { cli, network } = this.parts;
-    const [{ stdout }, links] = await Promise.all([
-      cli.run([
-        'ps',
-        '--all',
-        '--format',
-        'json',
-        '--filter',
-        `label=${labels.host}=${this.options.hostKey}`,
-      ]),
-      network.links(),
-    ]);
-    return containerStatuses(stdout, links, (id, containerId) =>
-      this.folders.ranOutOfMemory(id, containerId),
-    );
+    const links = new Map((await this.parts.network.links()).map((link) => [link.projectId, link]));
+    const ids = await this.folders.known();
+    const statuses = await Promise.all(ids.map((id) => this.status(id, links.get(id))));
+    return statuses.filter((status) => status !== undefined);
+  }
+
+  async endOf(id: ProjectId): Promise<ContainerEnd> {
+    const { cli } = this.parts;
+    const name = this.containerName(id);
+    const format = '{{.Id}} {{.State.Running}} {{.State.ExitCode}}';
+    const { stdout } = await cli.run(['inspect', '--type', 'container', '--format', format, name], {
+      timeoutMs: endTimeoutMs,
+    });
+    const [containerId = '', running, exit] = stdout.trim().split(' ');
+    const outOfMemory = await this.folders.ranOutOfMemory(id, containerId);
+    return running === 'true' ? { outOfMemory } : { exit: Number(exit), outOfMemory };
   }
 
   async exec(input: ExecInput): Promise<ExecSession> {
@@ -238,10 +239,9 @@ export class PodmanDriver extends ContainerDriver {
     return [...new Set([...(await this.onMachine()), ...this.ids.known(), ...logged])];
   }
 
-  /** Projects of which there is a container, a mount, a file or a link. */
+  /** Projects of which there is a folder, which outlives container and mounts, or a link. */
   private async onMachine(): Promise<ProjectId[]> {
     const found = new Set([
-      ...(await this.list()).map((status) => status.projectId),
       ...(await this.folders.known()),
       ...(await this.parts.network.links()).map((link) => link.projectId),
     ]);
@@ -316,6 +316,8 @@ export class PodmanDriver extends ContainerDriver {
       startFolder: files.startFolder,
     });
     const address = await network.reserve(spec.projectId);
+    const rescue = spec.rescue === true;
+    await writeNote(files.startFolder, { generation, address, rescue });
     const args = runArgs(spec, files, {
       name: this.containerName(spec.projectId),
       volume,
@@ -345,7 +347,7 @@ export class PodmanDriver extends ContainerDriver {
     }
     const linkIndex = await network.attach(spec.projectId, address, handle.pid, spec.egress);
     const startedAt = Date.now();
-    const rescue = spec.rescue === true;
+    await writeNote(files.startFolder, { generation, address, rescue, startedAt });
     return { projectId, generation, state: 'running', rescue, address, linkIndex, startedAt };
   }
 
@@ -364,18 +366,15 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   /** The running container of a project, found without podman; undefined when there is none. */
-  private async handle(id: ProjectId): Promise<ContainerHandle | undefined> {
-    const files = this.folders.files(id);
-    const [pidText, containerId] = await Promise.all([
-      readFile(files.pidFile, 'utf8').catch(() => ''),
-      readFile(files.idFile, 'utf8').catch(() => ''),
-    ]);
-    const pid = Number(pidText);
-    if (!Number.isInteger(pid) || pid < 2 || containerId === '') return undefined;
-    // The number could be another process by now: its cgroup tells.
-    const cgroup = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
-    if (!cgroup.includes(containerId.trim()) || !(await isAlive(pid))) return undefined;
-    return { id: containerId.trim(), pid };
+  private handle(id: ProjectId): Promise<ContainerHandle | undefined> {
+    return readHandle(this.folders.files(id));
+  }
+
+  private status(
+    id: ProjectId,
+    link: ProjectLink | undefined,
+  ): Promise<ContainerStatus | undefined> {
+    return readStatus(id, this.folders.project(id), this.folders.files(id), link);
   }
 
   private containerName(id: ProjectId): string {
