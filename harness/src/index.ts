@@ -1,5 +1,5 @@
 export { median, rowOf, type BenchRow, type Measured } from './bench/report.js';
-export { Cluster, textOf, type ClusterOptions } from './cluster/cluster.js';
+export { Cluster, textOf, type ClusterOptions, type HostProcesses } from './cluster/cluster.js';
 export { leftoversSince, takeInventory, type Inventory } from './checkers/leftovers.js';
 export {
   diffManifests,

@@ -1,7 +1,8 @@
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { RookeryClient } from '@rookery/client';
 import { readMounts, SystemExec, type ExecResult } from '@rookery/core';
 
@@ -13,6 +14,20 @@ const repositoryRoot = join(import.meta.dirname, '..', '..', '..');
 
 export interface ClusterOptions {
   readonly hosts?: number;
+  /** What the hub is set to beyond what `up` sets, by the names of docs: shorter waits, for example. */
+  readonly hubSettings?: Readonly<Record<string, string>>;
+}
+
+/** A host's own processes, as its supervisor notes them. */
+export interface HostProcesses {
+  readonly supervisor: number;
+  readonly agent: number;
+  readonly ingress: number;
+}
+
+interface ProcessFile {
+  readonly supervisor: { readonly pid: number };
+  readonly children: Readonly<Record<'agent' | 'ingress', { readonly pid: number }>>;
 }
 
 /** A hub and hosts on this machine as a person starts them: by the command line, as processes. */
@@ -20,7 +35,7 @@ export class Cluster implements AsyncDisposable {
   private constructor(
     readonly folder: string,
     readonly port: number,
-    private readonly hosts: number,
+    private readonly options: ClusterOptions,
   ) {}
 
   private connected: RookeryClient | undefined;
@@ -29,7 +44,7 @@ export class Cluster implements AsyncDisposable {
     const folder = await mkdtemp(join(tmpdir(), 'rookery-cluster-'));
     // Postgres is another user and must get in.
     await chmod(folder, 0o755);
-    const cluster = new Cluster(folder, await freePortRange(), options.hosts ?? 2);
+    const cluster = new Cluster(folder, await freePortRange(), options);
     try {
       await cluster.up();
     } catch (error) {
@@ -41,9 +56,11 @@ export class Cluster implements AsyncDisposable {
 
   /** `rookery up --detach`; also brings a killed cluster back. */
   async up(): Promise<unknown> {
+    const { hosts = 2, hubSettings } = this.options;
+    const env = hubSettings && { ROOKERY_HUB_MAIN: await this.hubMain(hubSettings) };
     const { exit, stdout, stderr } = await this.cli(
-      ['up', '--detach', '--json', '--hosts', String(this.hosts), '--port', String(this.port)],
-      { timeoutMs: upTimeoutMs },
+      ['up', '--detach', '--json', '--hosts', String(hosts), '--port', String(this.port)],
+      { timeoutMs: upTimeoutMs, ...(env && { env }) },
     );
     if (exit !== 0) throw new Error(`up ended with ${exit}: ${stderr}`);
     await this.connected?.close();
@@ -52,6 +69,22 @@ export class Cluster implements AsyncDisposable {
     ) as { url: string; token: string };
     this.connected = new RookeryClient({ url, token });
     return JSON.parse(stdout) as unknown;
+  }
+
+  /** `up` hands none of its caller's settings on: a program of our own in the hub's place does. */
+  private async hubMain(settings: Readonly<Record<string, string>>): Promise<string> {
+    const main = pathToFileURL(join(repositoryRoot, 'hub/dist/main.js')).href;
+    const lines = [
+      `Object.assign(process.env, ${JSON.stringify(settings)});`,
+      `await import(${JSON.stringify(main)});`,
+    ];
+    await writeFile(this.ownHubMain, `${lines.join('\n')}\n`);
+    return this.ownHubMain;
+  }
+
+  /** Beside the folder, which must be empty at first. */
+  private get ownHubMain(): string {
+    return `${this.folder}-hub.mjs`;
   }
 
   get client(): RookeryClient {
@@ -71,13 +104,14 @@ export class Cluster implements AsyncDisposable {
   /** Runs the command line against this cluster. Never throws for its exit status. */
   async cli(
     args: readonly string[],
-    options: { timeoutMs?: number; input?: string } = {},
+    options: { timeoutMs?: number; input?: string; env?: Readonly<Record<string, string>> } = {},
   ): Promise<ExecResult> {
     const main = join(repositoryRoot, 'modules/client/dist/cli/main.js');
     return exec.run([process.execPath, main, ...args, '--data', this.folder], {
       timeoutMs: options.timeoutMs ?? 120_000,
       okExits: Array.from({ length: 256 }, (_, n) => n),
       ...(options.input !== undefined && { input: options.input }),
+      ...(options.env && { env: options.env }),
     });
   }
 
@@ -105,6 +139,12 @@ export class Cluster implements AsyncDisposable {
     return path;
   }
 
+  async processesOf(hostName: string): Promise<HostProcesses> {
+    const path = join(this.folder, 'hosts', hostName, 'processes.json');
+    const { supervisor, children } = JSON.parse(await readFile(path, 'utf8')) as ProcessFile;
+    return { supervisor: supervisor.pid, agent: children.agent.pid, ingress: children.ingress.pid };
+  }
+
   /** Processes whose command line names this cluster's folder, or whose environment does. */
   async processes(): Promise<number[]> {
     const { stdout } = await exec.run(['ps', '-eo', 'pid=,args=', 'e', 'ww']);
@@ -122,6 +162,7 @@ export class Cluster implements AsyncDisposable {
       timeoutMs: 180_000,
     });
     await rm(this.folder, { recursive: true, force: true }).catch(() => undefined);
+    await rm(this.ownHubMain, { force: true });
     if (exit !== 0) throw new Error(`down --destroy ended with ${exit}: ${stderr}`);
   }
 
