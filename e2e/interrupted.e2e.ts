@@ -3,16 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { OperationView, ProjectView } from '@rookery/client/contract';
-import { waitFor } from '@rookery/core';
+import { SystemExec, waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';
 
 interface Supervisor {
   readonly supervisor: { readonly pid: number };
 }
-interface Processes {
-  readonly children: { readonly agent: { readonly pid: number } };
-}
-
 /** What is under way when somebody restarts a part goes on by itself: nobody has canceled it. */
 describe('work that a restart interrupts', () => {
   let cluster: Cluster;
@@ -21,7 +17,10 @@ describe('work that a restart interrupts', () => {
   let restored: ProjectView;
 
   beforeAll(async () => {
-    cluster = await Cluster.start({ hosts: 2 });
+    cluster = await Cluster.start({
+      hosts: 2,
+      hubSettings: { ROOKERY_HOST_OFFLINE_AFTER_MS: '5000' },
+    });
     [moving, kept, restored] = await Promise.all([
       create('moving'),
       create('kept'),
@@ -47,16 +46,12 @@ describe('work that a restart interrupts', () => {
   const operation = (id: string): Promise<OperationView> =>
     cluster.client.getOperation({ operationId: id });
   const pidsOf = async (what: 'agent' | 'supervisor'): Promise<number[]> => {
-    const read = async (path: string): Promise<unknown> =>
-      JSON.parse(await readFile(join(cluster.folder, path), 'utf8'));
     if (what === 'supervisor') {
-      return [((await read('supervisor.json')) as Supervisor).supervisor.pid];
+      const text = await readFile(join(cluster.folder, 'supervisor.json'), 'utf8');
+      return [(JSON.parse(text) as Supervisor).supervisor.pid];
     }
-    const agents = ['host-1', 'host-2'].map(async (host) => {
-      const { children } = (await read(`hosts/${host}/processes.json`)) as Processes;
-      return children.agent.pid;
-    });
-    return Promise.all(agents);
+    const hosts = ['host-1', 'host-2'].map((host) => cluster.processesOf(host));
+    return (await Promise.all(hosts)).map(({ agent }) => agent);
   };
   const underWay = (id: string, steps: readonly string[]): Promise<unknown> =>
     waitFor(
@@ -105,4 +100,82 @@ describe('work that a restart interrupts', () => {
     },
     400_000,
   );
+
+  /** Begins a move of 200 MB; gives its operation, the two hosts and the sum of the files. */
+  async function beginMove() {
+    const { host: from } = await cluster.client.getProject({ projectId: moving.id });
+    const to = from === 'host-1' ? 'host-2' : 'host-1';
+    const sum = await sumOf();
+    const { operation: begun } = await cluster.client.moveProject({
+      projectId: moving.id,
+      host: to,
+    });
+    return { id: begun.id, from: from!, to, sum };
+  }
+  const sumOf = (): Promise<string> => cluster.run(moving.id, 'sha256sum ~/large');
+
+  /** A stream of the move runs: `send` at its source, `receive` at its destination. */
+  const streams = (host: string, what: 'send' | 'receive'): Promise<unknown> =>
+    waitFor(
+      `${host} runs btrfs ${what}`,
+      async () => {
+        const { stdout } = await new SystemExec().run(['ps', '-eo', 'args=', 'ww']);
+        const place = join(cluster.folder, 'hosts', host);
+        const isStream = new RegExp(`btrfs\\b.* ${what} .*${place}/`);
+        return stdout.split('\n').some((line) => isStream.test(line));
+      },
+      { timeoutMs: 60_000, everyMs: 20 },
+    );
+
+  const statusOf = (pid: number): Promise<string> =>
+    readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+
+  /** As the kernel does when memory is gone; their supervisor starts them again. */
+  async function killProcesses(host: string): Promise<void> {
+    const { agent, ingress } = await cluster.processesOf(host);
+    for (const pid of [agent, ingress]) process.kill(pid, 'SIGKILL');
+    for (const pid of [agent, ingress]) {
+      // Its parent may be stopped, and not have taken note of it.
+      const isDead = async () => /^State:\s*Z/m.test(await statusOf(pid)) || !(await statusOf(pid));
+      await waitFor('it is dead', isDead, { timeoutMs: 10_000 });
+    }
+  }
+
+  async function arrives(id: string, to: string, sum: string): Promise<void> {
+    await succeeds(id);
+    expect((await cluster.client.getProject({ projectId: moving.id })).host).toBe(to);
+    expect(await sumOf()).toBe(sum);
+  }
+
+  test('a move goes on when its destination is killed in the middle, and then its source', async () => {
+    const { id, from, to, sum } = await beginMove();
+    await streams(to, 'receive');
+    await killProcesses(to);
+    await streams(to, 'receive');
+    await streams(from, 'send');
+    await killProcesses(from);
+    await arrives(id, to, sum);
+  }, 400_000);
+
+  test('a move waits for a host that is away for some seconds', async () => {
+    const { id, from, to, sum } = await beginMove();
+    await streams(from, 'send');
+    const { supervisor } = await cluster.processesOf(from);
+    process.kill(supervisor, 'SIGSTOP');
+    try {
+      await killProcesses(from);
+      await waitFor(
+        'the move has found it away',
+        async () => {
+          const { lastError, endedAt } = await operation(id);
+          expect(endedAt).toBeNull();
+          return lastError?.code === 'HOST_OFFLINE';
+        },
+        { timeoutMs: 60_000, everyMs: 100 },
+      );
+    } finally {
+      process.kill(supervisor, 'SIGCONT');
+    }
+    await arrives(id, to, sum);
+  }, 400_000);
 });

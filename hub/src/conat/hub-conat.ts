@@ -50,7 +50,7 @@ export class HubConat extends HostConnections implements BeforeApplicationShutdo
     return this.of(hostSnapshots, hostId, options);
   }
   backups(hostId: string, options?: HostCallOptions) {
-    return this.of(hostBackups, hostId, options);
+    return this.of(hostBackups, hostId, options, away);
   }
   copies(hostId: string, options?: HostCallOptions) {
     return this.of(hostCopies, hostId, options);
@@ -131,8 +131,8 @@ type Offline = (host: string, cause: unknown) => CodedError;
 const hostOffline: Offline = (host, cause) => HubErrors.HOST_OFFLINE({ host }, { cause });
 
 /**
- * A move's steps say how long they go on without a host: one whose processes are restarted takes
- * longer than a person waits for one call.
+ * What takes long, a move, a backup, a restore, has steps that say how often they try again: a host
+ * whose processes are restarted takes longer than a person waits for one call.
  */
 const away: Offline = (host, cause) =>
   new CodedError({ ...hostOffline(host, cause).toJSON(), retryable: true }, { cause });

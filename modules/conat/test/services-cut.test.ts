@@ -163,6 +163,18 @@ describe('a stream of replies', () => {
   });
 });
 
+it('a job whose server listens and says nothing is silent', async () => {
+  serving.nats.subscribe('test.run', { callback: () => undefined });
+  serving.nats.subscribe('test.work.build', {
+    callback: (_error, asked) => {
+      if (asked.headers?.has(wireHeaders.attach) === true) return;
+      asked.respond('', { headers: typed('accepted'), reply: 'test.run' });
+    },
+  });
+  await serving.nats.flush();
+  await expect(asks().build({})).rejects.toMatchObject({ code: 'SERVICE_SILENT', retryable: true });
+});
+
 it('a process that stood still does not take the other side for silent', async () => {
   const { opened, open } = gate();
   await serveWith({

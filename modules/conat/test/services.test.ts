@@ -390,7 +390,7 @@ describe('job', () => {
     expect(runs).toBe(1);
   });
 
-  it('says so when the server falls silent', async () => {
+  it('says so when the server is gone, sooner than that it is silent', async () => {
     const { client, serving } = await setUp({ build: () => new Promise(() => undefined) });
     const work = createServiceClient(client, contract, params, quick);
     const result = work.build({ fence: fence() });
@@ -398,7 +398,7 @@ describe('job', () => {
     await client.nats.flush();
     await client.nats.flush();
     await serving.nats.close();
-    await expect(result).rejects.toMatchObject({ code: 'SERVICE_SILENT', retryable: true });
+    await expect(result).rejects.toMatchObject({ code: 'SERVICE_INTERRUPTED', retryable: true });
   });
 
   it('fails at once when nobody serves', async () => {

@@ -35,6 +35,8 @@ class JobCall {
   private readonly timer: NodeJS.Timeout;
   private session: string | null = null;
   private readonly silence: Silence;
+  /** The broker found nobody at the run's own subject. */
+  private isGone = false;
   private done = false;
   private readonly onAbort = (): void => this.leave();
   private readonly offStatus: () => void;
@@ -91,9 +93,11 @@ class JobCall {
     if (isNoResponders(message)) {
       // Before the job was taken this is final; later the server may only be reconnecting.
       if (!this.session) this.fail(ConatErrors.SERVICE_UNAVAILABLE({ subject }));
+      this.isGone = true;
       return;
     }
     this.silence.heard();
+    this.isGone = false;
     if (message.reply) this.session = message.reply;
     const type = message.headers?.get(wireHeaders.type) as MessageType | '' | undefined;
     const error = errorOf(message, subject);
@@ -114,9 +118,12 @@ class JobCall {
   }
 
   private tick(): void {
-    const { subject, method } = this.target;
+    const { subject, method, limits } = this.target;
     const silentMs = this.silence.beat();
-    if (silentMs >= method.silenceMs) {
+    if (this.isGone && silentMs >= limits.peerSilentMs) {
+      // A process that died: who reconnects is quicker. Whatever took its place does not know the run.
+      this.fail(ConatErrors.SERVICE_INTERRUPTED({ subject, reason: 'nobody is there any more' }));
+    } else if (silentMs >= method.silenceMs) {
       this.fail(ConatErrors.SERVICE_SILENT({ subject, silenceMs: method.silenceMs }));
     } else {
       this.say('renew');
