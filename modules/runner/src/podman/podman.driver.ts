@@ -182,12 +182,9 @@ export class PodmanDriver extends ContainerDriver {
   }
 
   async endOf(id: ProjectId): Promise<ContainerEnd> {
-    const { cli } = this.parts;
-    const name = this.containerName(id);
     const format = '{{.Id}} {{.State.Running}} {{.State.ExitCode}}';
-    const { stdout } = await cli.run(['inspect', '--type', 'container', '--format', format, name], {
-      timeoutMs: endTimeoutMs,
-    });
+    const inspect = ['inspect', '--type', 'container', '--format', format, this.containerName(id)];
+    const { stdout } = await this.parts.cli.run(inspect, { timeoutMs: endTimeoutMs });
     const [containerId = '', running, exit] = stdout.trim().split(' ');
     const outOfMemory = await this.folders.ranOutOfMemory(id, containerId);
     return running === 'true' ? { outOfMemory } : { exit: Number(exit), outOfMemory };
