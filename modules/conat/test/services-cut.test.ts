@@ -12,12 +12,12 @@ const contract = service(
   'test.work',
   { version: 1 },
   {
-    build: job(z.object({}), z.object({ n: z.int() }), { silenceMs: 300 }),
+    build: job(z.object({}), z.object({ n: z.int() }), { silenceMs: 600 }),
     count: stream(z.object({ to: z.int() }), z.object({ n: z.int() })),
     run: duplex(z.object({}), z.object({}), z.object({})),
   },
 );
-const limits = { heartbeatMs: 50, peerSilentMs: 300 };
+const limits = { heartbeatMs: 50, peerSilentMs: 600 };
 
 /** A promise and the means to settle it. */
 function gate<T = void>(): { opened: Promise<T>; open: (value: T) => void } {
@@ -127,6 +127,24 @@ describe('a duplex call that is cut', () => {
 });
 
 describe('a stream of replies', () => {
+  it('that came whole stays so for a reader who takes long over it', async () => {
+    const asked = gate();
+    await serveWith({
+      async *count({ to }) {
+        for (let n = 1; n <= to; n += 1) yield { n };
+        asked.open();
+      },
+    });
+    const seen: number[] = [];
+    for await (const { n } of asks().count({ to: 3 })) {
+      seen.push(n);
+      await asked.opened;
+      // Long enough for a server that is done to count as silent, or as gone.
+      if (n === 1) await new Promise((resolve) => setTimeout(resolve, 2 * limits.peerSilentMs));
+    }
+    expect(seen).toEqual([1, 2, 3]);
+  });
+
   it('names its last reply at its end', async () => {
     await serveWith({});
     const inbox = createInbox('_INBOX.caller');

@@ -94,7 +94,9 @@ class StreamReader {
     if (this.takenItems - this.saidTaken >= this.target.limits.windowItems / 2) this.say('renew');
   }
 
+  /** What came whole stays whole, however late it is read: the server is gone then. */
   fail(error: unknown): void {
+    if (this.ended) return;
     this.failure ??= error instanceof Error ? error : toCodedError(error);
     this.wake();
   }
@@ -119,8 +121,8 @@ class StreamReader {
     const error = errorOf(message, subject);
     const type = message.headers?.get(wireHeaders.type) as MessageType | undefined;
     if (error) {
-      this.ended = true;
       this.fail(error);
+      this.ended = true;
     } else if (type === 'end') {
       const last = message.headers?.get(wireHeaders.sequence) || String(this.received);
       if (last !== String(this.received)) this.interrupted('a reply is missing');
