@@ -1,5 +1,14 @@
 /** The layers of the house: hub|appliance -> modules -> core. */
 const inside = (name) => `^modules/${name}/`;
+/** The packages, the lowest first: each imports those below it, and none beside it. */
+const layers = [
+  ['core'],
+  ['conat'],
+  ['rpc', 'jetstream'],
+  ['fleet', 'storage'],
+  ['runner', 'proxy', 'backup', 'move'],
+  ['client'],
+];
 module.exports = {
   forbidden: [
     { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
@@ -18,17 +27,44 @@ module.exports = {
     {
       name: 'module-imports-sibling-inside',
       comment:
-        'A module imports conat, core and a sibling’s contract (or its testing kit, from tests).',
+        'A module imports core, conat, rpc and a sibling’s contract (or its testing kit, from tests).',
       severity: 'error',
-      from: { path: '^modules/([^/]+)/src/' },
+      // The command line puts the others together, as an app does.
+      from: { path: '^modules/([^/]+)/src/', pathNot: '^modules/client/src/cli/' },
       to: {
         path: '^modules/([^/]+)/(src|dist)/',
         pathNot: [
           '^modules/$1/',
-          '^modules/(core|conat)/',
+          '^modules/(core|conat|rpc)/',
           '^modules/[^/]+/(src|dist)/contract',
           '^modules/[^/]+/(src|dist)/testing/',
         ],
+      },
+    },
+    ...layers.map((names, level) => ({
+      name: `packages-import-downwards-${level}`,
+      comment: 'So there are no circles between packages.',
+      severity: 'error',
+      from: { path: `^modules/(${names.join('|')})/src/` },
+      to: {
+        path: `^modules/(${layers.slice(level).flat().join('|')})/`,
+        pathNot: '^modules/$1/',
+      },
+    })),
+    {
+      name: 'package-has-a-layer',
+      severity: 'error',
+      from: { path: '^modules/', pathNot: `^modules/(${layers.flat().join('|')})/` },
+      to: {},
+    },
+    {
+      name: 'contract-knows-no-other-product',
+      comment: 'What crosses a process is in core and fleet; rpc says how it is written down.',
+      severity: 'error',
+      from: { path: '^modules/([^/]+)/src/(contract|.*[.]contract[.]ts$)' },
+      to: {
+        path: '^modules/',
+        pathNot: ['^modules/$1/', '^modules/(core|rpc|fleet|api)/(src|dist)/contract'],
       },
     },
     {

@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { RookeryClient } from '@rookery/client';
 import type { OperationView, ProjectView } from '@rookery/client/contract';
-import { ConatClient, createServiceClient, joiningIdentityName } from '@rookery/conat';
-import { hostRegistration } from '@rookery/conat/contract';
+import { ConatClient } from '@rookery/conat';
+import { createServiceClient } from '@rookery/rpc';
+import { joiningIdentityName } from '@rookery/fleet';
+import { hostRegistration } from '@rookery/fleet/contract';
 import { CodedError, MiB, SystemExec, waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';
 import { randomBytes, randomUUID } from 'node:crypto';

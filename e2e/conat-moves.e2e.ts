@@ -5,8 +5,9 @@ import { AckPolicy } from '@nats-io/jetstream';
 import { waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';
 import { RookeryClient } from '@rookery/client';
-import { projectRoutes } from '@rookery/conat/contract';
-import { createServiceClient, RouteSource, RoutedConatClient } from '@rookery/conat';
+import { projectRoutes } from '@rookery/fleet/contract';
+import { createServiceClient } from '@rookery/rpc';
+import { RouteSource, RoutedConatClient } from '@rookery/fleet';
 import { delay, routedClient, seededRandom, Worker } from './support/conat-swarm.js';
 
 const long = process.env.ROOKERY_TEST_LONG === '1';

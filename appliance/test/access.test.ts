@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ConatErrors } from '@rookery/conat';
+import { RpcErrors } from '@rookery/rpc';
 import { createLogger, newId, waitFor, type Clock } from '@rookery/core';
 import { AccessBook, type AccessNews } from '../src/access/access-book.js';
 import { AccessSync, type OpenedBy } from '../src/access/access-sync.js';
@@ -171,7 +171,7 @@ describe('what a host knows of rights', () => {
     hub.set(B, [{ projectId: Q, role: 'owner' }]);
     hub.knownFrom = hub.revision;
     hub.onCredentials = () => {
-      throw ConatErrors.SERVICE_UNAVAILABLE({ subject: 'hosts.x.credentials' });
+      throw RpcErrors.SERVICE_UNAVAILABLE({ subject: 'hosts.x.credentials' });
     };
     await sync.learn(hub.revision);
     expect([book.revision, ended]).toEqual([hub.revision, [key]]);

@@ -1,4 +1,4 @@
-import type { ProjectAccess } from '@rookery/conat';
+import type { ProjectAccess } from '@rookery/fleet';
 
 interface Change {
   readonly revision: number;

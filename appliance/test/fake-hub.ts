@@ -1,23 +1,20 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { createServiceClient, NetworkAuthenticator, serve, type ConatClient } from '@rookery/conat';
+import { createServiceClient, serve } from '@rookery/rpc';
+import { NetworkAuthenticator } from '@rookery/fleet';
+import type { ConatClient } from '@rookery/conat';
 import {
   hostAccess,
   hostRegistration,
   hostReports,
   type ImageTreeReport,
   type ProjectReport,
-} from '@rookery/conat/contract';
+  identityNames,
+} from '@rookery/fleet/contract';
 import { FakeAccess } from './fake-access.js';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { AccessTokenMinter, newId, newSecret } from '@rookery/core';
-import type {
-  CallContext,
-  CodedErrorView,
-  Fence,
-  ServiceClient,
-  ServiceContract,
-  VerificationKey,
-} from '@rookery/core/contract';
+import type { CallContext, ServiceClient, ServiceContract } from '@rookery/rpc/contract';
+import type { CodedErrorView, Fence, VerificationKey } from '@rookery/core/contract';
 
 type Heartbeat = Parameters<ServiceClient<typeof hostReports>['heartbeat']>[0];
 
@@ -62,7 +59,10 @@ export class FakeHub {
     });
     this.broker = await startTestBroker({ authenticator, port: this.port });
     this.port = this.broker.port;
-    this.client = await this.broker.connect({ credentials: { hubSecret: this.secret } });
+    this.client = await this.broker.connect({
+      identity: identityNames.hub,
+      credentials: { user: identityNames.hub, password: this.secret },
+    });
     await serve(this.client, hostRegistration, {
       register: async (host) => {
         this.registrations += 1;

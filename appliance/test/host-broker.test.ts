@@ -1,8 +1,10 @@
+import { projectSpaceRoot } from '@rookery/fleet/contract';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { Authenticator, Broker, accountPermissions, type ConatIdentity } from '@rookery/conat';
+import { Authenticator, Broker, type ConatIdentity } from '@rookery/conat';
+import { accountPermissions } from '@rookery/fleet';
 import { createLogger, newId, SystemClock, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
 import { AccessBook } from '../src/access/access-book.js';
@@ -60,7 +62,7 @@ async function build(offlineMs = 60_000): Promise<void> {
   sync = new AccessSync(access, clock, log);
   host = new HostBroker({ books, access, sync, tokens });
   await host.open();
-  broker = new Broker({ authenticator: new ById() });
+  broker = new Broker({ spaceRoot: projectSpaceRoot, authenticator: new ById() });
   host.attach(broker);
 }
 

@@ -5,12 +5,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { openDatabase } from '../src/database/database.js';
 import { ProjectRow } from '../src/database/entities/project.entity.js';
-import { hostCopies } from '@rookery/conat/contract';
-import { hostBackups } from '@rookery/backup/contract';
+import { hostCopies, hostBackups, hostProjects, hostSnapshots } from '@rookery/fleet/contract';
 import { isProcessAlive, identifyProcess, MiB, newId, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
-import { hostProjects } from '@rookery/runner/contract';
-import { hostSnapshots } from '@rookery/storage/contract';
 import { FakeHub } from './fake-hub.js';
 import { HostProcess } from './host-process.js';
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { wsconnect, type NatsConnection } from '@nats-io/nats-core';
 import { newId, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
-import { hostProjects } from '@rookery/runner/contract';
+import { hostProjects } from '@rookery/fleet/contract';
 import { FakeHub } from './fake-hub.js';
 import { HostProcess } from './host-process.js';
 

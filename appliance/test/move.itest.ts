@@ -2,9 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { createInbox, wsconnect, type Msg, type NatsConnection } from '@nats-io/nats-core';
 import { newId, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
-import { moveDestination, moveSource } from '@rookery/move/contract';
-import { hostProjects } from '@rookery/runner/contract';
-import { hostSnapshots } from '@rookery/storage/contract';
+import { moveDestination, moveSource, hostProjects, hostSnapshots } from '@rookery/fleet/contract';
 import { FakeHub, type RegisteredHost } from './fake-hub.js';
 import { HostProcess } from './host-process.js';
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { newId } from '@rookery/core';
-import type { Handlers } from '@rookery/core/contract';
-import type { hostProjects } from '@rookery/runner/contract';
+import type { Handlers } from '@rookery/rpc/contract';
+import type { hostProjects } from '@rookery/fleet/contract';
 import { cloningClosed } from '../src/agent/serving.js';
 
 describe('a clone where storage has no snapshots', () => {

@@ -1,6 +1,7 @@
 import { headers } from '@nats-io/nats-core';
 import type { KV } from '@nats-io/kv';
-import { ConatClient, RoutedConatClient } from '@rookery/conat';
+import { ConatClient } from '@rookery/conat';
+import { RoutedConatClient } from '@rookery/fleet';
 import type { RookeryClient } from '@rookery/client';
 import { createLogger } from '@rookery/core';
 

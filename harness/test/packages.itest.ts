@@ -8,7 +8,10 @@ import { SystemExec } from '@rookery/core';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const exec = new SystemExec();
-const names = ['core', 'storage', 'runner', 'proxy', 'backup', 'move', 'conat', 'client'];
+const names = [
+  ...['core', 'conat', 'rpc', 'jetstream', 'fleet', 'storage', 'runner', 'proxy', 'backup', 'move'],
+  'client',
+];
 const installMs = 90_000;
 
 interface Manifest {
@@ -32,9 +35,11 @@ import { Reverter, SystemExec, catalogue } from '@rookery/core';
 import { keepBackups } from './backup/keep-backups.js';
 import { firstProject } from './client/first-project.js';
 import { greet, startExample } from './conat/app.js';
-import { startBroker } from './conat/persistence.js';
+import { whereIs } from './fleet/network.js';
+import { startBroker } from './jetstream/persistence.js';
 import { run } from './move/two-hosts.js';
 import { startHostApp } from './proxy/host-app.js';
+import { greet as callGreeting } from './rpc/greeting.js';
 import { hello } from './runner/app.js';
 import { keepProjects } from './storage/keep-projects.js';
 
@@ -60,8 +65,11 @@ const nats = await wsconnect({
   token: 'open sesame',
 });
 await (await jetstreamManager(nats)).streams.add({ name: 's', subjects: ['s.>'] });
-said['persistence'] = (await jetstream(nats).publish('s.x')).seq;
+said['jetstream'] = (await jetstream(nats).publish('s.x')).seq;
 await nats.close();
+
+said['rpc'] = (await callGreeting('world')).text;
+said['fleet'] = (await whereIs()).stranger;
 
 const host = await startHostApp('h', []);
 reverter.add(() => host.app.close());
@@ -192,7 +200,8 @@ describe('the packages', () => {
     expect(ran.stderr).toBe('');
     expect(JSON.parse(ran.stdout)).toEqual({
       ...{ core: ['No volume x.', 'hi'], storage: [], backup: 'kept', move: ['hello'] },
-      ...{ conat: 'Hello, world.', persistence: 1, proxy: 'ok' },
+      ...{ conat: 'Hello, world.', jetstream: 1, proxy: 'ok' },
+      ...{ rpc: 'Hello, world.', fleet: 'SERVICE_FORBIDDEN' },
       ...{ runner: 'function', client: ['function', 'function'] },
     });
   });

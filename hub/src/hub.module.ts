@@ -2,6 +2,9 @@ import { join } from 'node:path';
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { APP_FILTER } from '@nestjs/core';
 import { Broker, ConatModule, NatsFabric } from '@rookery/conat';
+import { createLogger } from '@rookery/core';
+import { projectSpaceRoot } from '@rookery/fleet/contract';
+import { JetStream, RootAccountDirectory } from '@rookery/jetstream';
 import {
   CachingTokenSource,
   HubProxy,
@@ -119,16 +122,23 @@ export class HubModule {
   }
 }
 
+/** The control network's own account. */
+const ownPersistence = (folder: string): JetStream =>
+  new JetStream({
+    accounts: new RootAccountDirectory(folder),
+    logger: createLogger('jetstream', 'info'),
+  });
+
 const brokerModule = ({ config: { dataDir, conatFabric }, log }: HubSettings): DynamicModule =>
   ConatModule.forRootAsync({
     imports: [IdentityModule],
     inject: [HubAuthenticator],
     useFactory: (authenticator: HubAuthenticator) => ({
-      ...{ authenticator, name: 'rookery-hub' },
+      ...{ authenticator, name: 'rookery-hub', spaceRoot: projectSpaceRoot },
       // The control network's own account; with a fabric it is the cluster's.
       ...(conatFabric
         ? { fabric: new NatsFabric(conatFabric, { name: 'rookery-hub', logger: log }) }
-        : { persistence: { dir: join(dataDir, 'conat') } }),
+        : { persistence: ownPersistence(join(dataDir, 'conat')) }),
     }),
   });
 

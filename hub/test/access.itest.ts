@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ConatClient } from '@rookery/conat';
-import { identityNames } from '@rookery/conat/contract';
+import { identityNames } from '@rookery/fleet/contract';
 import { createLogger, waitFor } from '@rookery/core';
 import pg from 'pg';
 import { AccessChanges, type AccessChange } from '../src/access/access-changes.js';

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { createServiceClient } from '@rookery/conat';
-import { hostReports } from '@rookery/conat/contract';
+import { createServiceClient } from '@rookery/rpc';
+import { hostReports } from '@rookery/fleet/contract';
 import { newId, waitFor } from '@rookery/core';
 import pg from 'pg';
 import { SigningKeys } from '../src/keys/signing-keys.service.js';

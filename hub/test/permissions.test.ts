@@ -1,20 +1,23 @@
+import { projectSpaceRoot } from '@rookery/fleet/contract';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import {
   accountPermissions,
-  Authenticator,
-  Broker,
   hostPermissions,
   hubPermissions,
   joiningHostPermissions,
   projectIdentity,
+} from '@rookery/fleet';
+import {
+  Authenticator,
+  Broker,
   type ConatIdentity,
   type ConnectRequest,
   type InternalClient,
 } from '@rookery/conat';
 import { newId } from '@rookery/core';
-import type { ServiceContract } from '@rookery/core/contract';
+import type { ServiceContract } from '@rookery/rpc/contract';
 
 const [H1, H2, P1, P2, A0] = Array.from({ length: 5 }, newId) as [
   string,
@@ -238,7 +241,7 @@ describe('who may say and hear what', () => {
       ...all.flatMap(rowsOf),
       ...others.map(([subject, ask, hear]) => ({ subject, ask, hear })),
     ];
-    broker = new Broker({ authenticator: new ByToken() });
+    broker = new Broker({ spaceRoot: projectSpaceRoot, authenticator: new ByToken() });
     service = broker.internal('watcher');
     seen = [];
     service.subscribe('>', '', ({ subject, reply }) => {

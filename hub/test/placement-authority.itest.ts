@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { GiB, newId, waitFor } from '@rookery/core';
-import { MoveState } from '@rookery/move/contract';
+import { MoveState } from '@rookery/core/contract';
 import {
   DataSource,
   type DeepPartial,

@@ -1,8 +1,9 @@
 import { request } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { ConatClient, createServiceClient } from '@rookery/conat';
-import { identityNames, projectRoutes, routeChangeSubject } from '@rookery/conat/contract';
+import { ConatClient } from '@rookery/conat';
+import { createServiceClient } from '@rookery/rpc';
+import { identityNames, projectRoutes, routeChangeSubject } from '@rookery/fleet/contract';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { createLogger, newId, waitFor } from '@rookery/core';
 import pg from 'pg';

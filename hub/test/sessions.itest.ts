@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { ConatClient, createServiceClient } from '@rookery/conat';
-import { identityNames } from '@rookery/conat/contract';
+import { ConatClient } from '@rookery/conat';
+import { createServiceClient } from '@rookery/rpc';
+import { identityNames, projectStreams } from '@rookery/fleet/contract';
 import { createLogger, waitFor } from '@rookery/core';
-import { projectStreams } from '@rookery/runner/contract';
 import pg from 'pg';
 import { FakeHost } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';

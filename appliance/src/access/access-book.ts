@@ -1,4 +1,4 @@
-import type { ProjectAccess } from '@rookery/conat';
+import type { ProjectAccess } from '@rookery/fleet';
 import type { Clock } from '@rookery/core';
 import { AccessGrantRow, AccessStateRow } from '../database/entities/access.entity.js';
 import type { HostDatabase } from '../database/host-database.js';

@@ -1,6 +1,6 @@
-import { credentialsMax, type hostReports } from '@rookery/conat/contract';
+import { credentialsMax, type hostReports } from '@rookery/fleet/contract';
 import { CodedError, type Clock, type Logger } from '@rookery/core';
-import type { ServiceClient } from '@rookery/core/contract';
+import type { ServiceClient } from '@rookery/rpc/contract';
 import type { AccessBook, AccountAccess } from './access-book.js';
 
 type Reports = ServiceClient<typeof hostReports>;

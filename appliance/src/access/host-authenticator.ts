@@ -1,4 +1,4 @@
-import { NetworkAuthenticator } from '@rookery/conat';
+import { NetworkAuthenticator } from '@rookery/fleet';
 import { AccessTokenVerifier } from '@rookery/core';
 import type { AccessClaims } from '@rookery/core/contract';
 import type { HostRecord } from '../hub/host-record.js';

@@ -1,10 +1,6 @@
-import {
-  connectionPermissions,
-  type Broker,
-  type ConatIdentity,
-  type ProjectAccess,
-} from '@rookery/conat';
-import { accountOfIdentity, identityNames } from '@rookery/conat/contract';
+import { connectionPermissions, type ProjectAccess } from '@rookery/fleet';
+import type { Broker, ConatIdentity } from '@rookery/conat';
+import { accountOfIdentity, identityNames } from '@rookery/fleet/contract';
 import type { ProjectBooks } from '../books/project-books.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
 import type { AccessBook, AccessNews } from './access-book.js';
@@ -116,8 +112,8 @@ export class HostBroker {
       if (accountId === undefined || (news !== 'all' && !news.has(accountId))) continue;
       const projects = this.projectsOf(accountId);
       if (projects) {
-        broker.updatePermissions(name, ({ onlyProject }) =>
-          connectionPermissions(accountId, projects, onlyProject),
+        broker.updatePermissions(name, ({ onlySpace }) =>
+          connectionPermissions(accountId, projects, onlySpace),
         );
       } else {
         broker.disconnect(name, this.parts.access.isCurrent ? 'revoked' : 'expired');

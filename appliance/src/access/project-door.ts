@@ -1,8 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import { isIPv4 } from 'node:net';
-import { UpgradeDispatcher } from '@rookery/conat';
+import { UpgradeDispatcher, type Logger } from '@rookery/core';
 import type { OnApplicationShutdown } from '@nestjs/common';
-import type { Logger } from '@rookery/core';
 
 /**
  * The broker's door for containers: the same port at the gateway address of their network, where

@@ -6,22 +6,23 @@ import {
   chooseBackupDriver,
   type BackupDriver,
 } from '@rookery/backup';
-import { hostBackups } from '@rookery/backup/contract';
 import {
-  Broker,
-  ConatModule,
-  JetStream,
-  NetworkAuthenticator,
-  UpgradeDispatcher,
-} from '@rookery/conat';
-import { hostAccess, hostCopies } from '@rookery/conat/contract';
-import { Clock, type Logger } from '@rookery/core';
+  hostBackups,
+  hostAccess,
+  hostCopies,
+  moveDestination,
+  moveSource,
+  hostProjects,
+  hostSnapshots,
+  projectSpaceRoot,
+} from '@rookery/fleet/contract';
+import { Broker, ConatModule, Persistence } from '@rookery/conat';
+import { JetStream } from '@rookery/jetstream';
+import { NetworkAuthenticator } from '@rookery/fleet';
+import { UpgradeDispatcher, Clock, type Logger } from '@rookery/core';
 import { MoveDestinationService, MoveJournal, MoveSourceService } from '@rookery/move';
-import { moveDestination, moveSource } from '@rookery/move/contract';
 import { ContainerDriver, createRunnerHandlers, RunnerService } from '@rookery/runner';
-import { hostProjects } from '@rookery/runner/contract';
 import { StorageDriver } from '@rookery/storage';
-import { hostSnapshots } from '@rookery/storage/contract';
 import { AccessSync } from '../access/access-sync.js';
 import { HostBroker } from '../access/host-broker.js';
 import { ProjectDoor } from '../access/project-door.js';
@@ -177,7 +178,11 @@ const providers: Provider[] = [
   },
   {
     provide: ProjectDoor,
-    inject: [UpgradeDispatcher, HostBroker, Broker, ProjectAccounts, JetStream, LOGGER],
+    inject: [
+      ...[UpgradeDispatcher, HostBroker, Broker, ProjectAccounts],
+      // The broker's persistence is that JetStream, once it is started.
+      ...[JetStream, LOGGER, Persistence],
+    ],
     useFactory: async (
       dispatcher: UpgradeDispatcher,
       host: HostBroker,
@@ -239,10 +244,12 @@ const tellBackups = (driver: BackupDriver, backups: BackupService | undefined) =
     // The projects' own network.
     ConatModule.forRootAsync({
       imports: [BooksModule],
-      inject: [NetworkAuthenticator, ProjectAccounts],
-      useFactory: (authenticator: NetworkAuthenticator, accounts: ProjectAccounts) => ({
-        ...{ authenticator, name: 'host' },
-        persistence: { accounts },
+      inject: [NetworkAuthenticator, JetStream],
+      useFactory: (authenticator: NetworkAuthenticator, persistence: JetStream) => ({
+        authenticator,
+        name: 'host',
+        spaceRoot: projectSpaceRoot,
+        persistence,
       }),
     }),
   ],

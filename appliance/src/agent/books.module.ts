@@ -9,7 +9,8 @@ import {
   tellSupervisor,
   type Logger,
 } from '@rookery/core';
-import { NetworkAuthenticator } from '@rookery/conat';
+import { NetworkAuthenticator } from '@rookery/fleet';
+import { JetStream } from '@rookery/jetstream';
 import { MoveJournal } from '@rookery/move';
 import { StorageDriver } from '@rookery/storage';
 import { AccessBook } from '../access/access-book.js';
@@ -152,6 +153,13 @@ const providers: Provider[] = [
     inject: [ProjectBooks, StorageDriver, LOGGER],
     useFactory: (books: ProjectBooks, storage: StorageDriver, logger: Logger) =>
       new ProjectAccounts(books, storage, logger),
+  },
+  {
+    // Started by the broker.
+    provide: JetStream,
+    inject: [ProjectAccounts],
+    useFactory: (accounts: ProjectAccounts) =>
+      new JetStream({ accounts, logger: createLogger('jetstream', 'info') }),
   },
   {
     provide: StorageDriver,

@@ -1,7 +1,8 @@
 import 'reflect-metadata';
 import { NestFactory } from '@nestjs/core';
-import { ConatWsAdapter, UpgradeDispatcher } from '@rookery/conat';
+import { ConatWsAdapter } from '@rookery/conat';
 import {
+  UpgradeDispatcher,
   CodedError,
   createLogger,
   exitUnrecoverable,

@@ -1,9 +1,8 @@
-import { serve, type ConatClient, type ServiceServer } from '@rookery/conat';
-import type { CallContext, Fence, Handlers, JobContext } from '@rookery/core/contract';
-import type { hostBackups } from '@rookery/backup/contract';
-import type { hostCopies } from '@rookery/conat/contract';
-import type { hostProjects } from '@rookery/runner/contract';
-import type { hostSnapshots } from '@rookery/storage/contract';
+import { serve, type ServiceServer } from '@rookery/rpc';
+import type { ConatClient } from '@rookery/conat';
+import type { CallContext, Handlers, JobContext } from '@rookery/rpc/contract';
+import type { Fence } from '@rookery/core/contract';
+import type { hostBackups, hostCopies, hostProjects, hostSnapshots } from '@rookery/fleet/contract';
 import { HostErrors } from '../host.errors.js';
 import type { HostCopies } from '../books/host-copies.js';
 import type { ProjectAccounts } from '../books/project-accounts.js';

@@ -1,11 +1,7 @@
-import type { Handlers } from '@rookery/core/contract';
+import type { Handlers } from '@rookery/rpc/contract';
 import type { RunnerService } from '@rookery/runner';
-import type {
-  hostSnapshots,
-  Snapshot,
-  SnapshotView,
-  StorageDriver,
-} from '@rookery/storage/contract';
+import type { hostSnapshots, SnapshotView } from '@rookery/fleet/contract';
+import type { Snapshot, StorageDriver } from '@rookery/storage/contract';
 
 /** Snapshots over conat. Who may ask, and when, was settled before (see `fenced`). */
 export function snapshotHandlers(

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { MoveErrors, TransferSender, type TransferResult } from '@rookery/move';
-import { receiveCommand, type MoveStream, type MoveTarget } from '@rookery/move/contract';
+import { receiveCommand, type MoveStream, type MoveTarget } from '@rookery/fleet/contract';
 import { TransferSender as SshSender, type TransferConnection } from '@rookery/proxy';
 
 /** A login is kept this long for a move's next stream: the cutover follows the copying at once. */

@@ -1,6 +1,7 @@
 import { createServer } from 'node:http';
-import { ConatClient, createServiceClient } from '@rookery/conat';
-import { hostReports, identityNames } from '@rookery/conat/contract';
+import { ConatClient } from '@rookery/conat';
+import { createServiceClient } from '@rookery/rpc';
+import { hostReports, identityNames } from '@rookery/fleet/contract';
 import { createLogger, onSupervisorGone, type CodedError } from '@rookery/core';
 import { configFromEnvironment, type HostConfig } from '../config/config.js';
 import { openDatabase } from '../database/database.js';

@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
-import { endedMovesMax, type hostReports } from '@rookery/conat/contract';
+import { endedMovesMax, type hostReports } from '@rookery/fleet/contract';
 import { CodedError, type Clock, type Logger } from '@rookery/core';
-import type { MoveId, OperationId, ProjectId, ServiceClient } from '@rookery/core/contract';
+import type { MoveId, OperationId, ProjectId } from '@rookery/core/contract';
+import type { ServiceClient } from '@rookery/rpc/contract';
 import { forgetOperation } from '@rookery/runner';
 import { IncomingMoveRow, JobRow, OutgoingMoveRow } from '../database/entities/work.entity.js';
 import type { HostDatabase, WritableRows } from '../database/host-database.js';

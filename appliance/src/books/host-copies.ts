@@ -1,4 +1,4 @@
-import type { ProjectCopy } from '@rookery/conat/contract';
+import type { ProjectCopy } from '@rookery/fleet/contract';
 import { CoreErrors, type Clock } from '@rookery/core';
 import type { Fence, ProjectId } from '@rookery/core/contract';
 import { isIncomingAlive, type MoveJournal } from '@rookery/move';

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import {
   AccountDirectory,
-  projectAccount,
+  spaceAccount,
   type JetStream,
   type JetStreamAccount,
-} from '@rookery/conat';
+} from '@rookery/jetstream';
+import { projectSpaceRoot } from '@rookery/fleet/contract';
 import { KeyedLock, type Logger } from '@rookery/core';
 import type { ProjectId } from '@rookery/core/contract';
 import type { StorageDriver } from '@rookery/storage';
@@ -85,6 +86,7 @@ export class ProjectAccounts extends AccountDirectory {
 
   private async account(projectId: ProjectId): Promise<JetStreamAccount | null> {
     const volume = await this.storage.volume(projectId);
-    return volume ? projectAccount(projectId, join(volume.paths.persistence, fileName)) : null;
+    const space = { root: projectSpaceRoot, id: projectId };
+    return volume ? spaceAccount(space, join(volume.paths.persistence, fileName)) : null;
   }
 }

@@ -5,7 +5,7 @@ import {
   type HostCapacity,
   type ProjectReport,
   type ReportSpan,
-} from '@rookery/conat/contract';
+} from '@rookery/fleet/contract';
 import { protectFromOom, type Clock } from '@rookery/core';
 import type { ContainerDriver } from '@rookery/runner';
 import type { StorageDriver } from '@rookery/storage/contract';

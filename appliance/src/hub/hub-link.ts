@@ -1,7 +1,9 @@
 import { backoffMs, CodedError, type Clock, type Logger } from '@rookery/core';
-import { ConatClient, createServiceClient, joiningIdentityName } from '@rookery/conat';
-import { hostRegistration, hostReports, identityNames } from '@rookery/conat/contract';
-import type { ServiceClient } from '@rookery/core/contract';
+import { ConatClient } from '@rookery/conat';
+import { createServiceClient } from '@rookery/rpc';
+import { joiningIdentityName } from '@rookery/fleet';
+import { hostRegistration, hostReports, identityNames } from '@rookery/fleet/contract';
+import type { ServiceClient } from '@rookery/rpc/contract';
 import type { EndedWork } from '../books/ended-work.js';
 import type { AccessSync } from '../access/access-sync.js';
 import type { ProjectTokens } from '../access/project-tokens.js';

@@ -1,6 +1,6 @@
 import { CodedError, type Logger } from '@rookery/core';
-import { imageTreesMax, type hostReports, type ImageTreeReport } from '@rookery/conat/contract';
-import type { ServiceClient } from '@rookery/core/contract';
+import { imageTreesMax, type hostReports, type ImageTreeReport } from '@rookery/fleet/contract';
+import type { ServiceClient } from '@rookery/rpc/contract';
 import type { StorageDriver } from '@rookery/storage/contract';
 
 /**

@@ -1,8 +1,7 @@
 import type { Server } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
 import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
-import { relayUpgrade, UpgradeDispatcher } from '@rookery/conat';
-import { AccessTokenVerifier, type Logger } from '@rookery/core';
+import { relayUpgrade, UpgradeDispatcher, AccessTokenVerifier, type Logger } from '@rookery/core';
 import type { TransferReceiver as MoveReceiver } from '@rookery/move';
 import {
   attachProxy,

@@ -34,7 +34,7 @@ const jetstreamTests = [
   'account-store-crash',
   'jetstream-damage',
   'jetstream-engine',
-].map((name) => `modules/conat/test/${name}.test.ts`);
+].map((name) => `modules/jetstream/test/${name}.test.ts`);
 
 const saga: Place = {
   name: 'saga',
@@ -146,11 +146,13 @@ const reconcilers: Place = {
 
 const tail: Place = {
   name: 'tail',
-  what: "conat's write-ahead log: what was acknowledged is there after a crash",
+  what: "JetStream's write-ahead log: what was acknowledged is there after a crash",
   files: [
     {
-      file: 'modules/conat/src/jetstream/store/tail.ts',
-      tests: ['tail', 'account-store-crash'].map((test) => `modules/conat/test/${test}.test.ts`),
+      file: 'modules/jetstream/src/store/tail.ts',
+      tests: ['tail', 'account-store-crash'].map(
+        (test) => `modules/jetstream/test/${test}.test.ts`,
+      ),
       equivalent: [
         { was: 'this.made', text: 'true', on: 'used()', why: 'a missing folder has no files' },
         { was: '!file', text: 'false', why: 'what it is used for then fails, and is refused' },
@@ -161,7 +163,7 @@ const tail: Place = {
       ],
     },
     {
-      file: 'modules/conat/src/jetstream/store/sqlite-account.store.ts',
+      file: 'modules/jetstream/src/store/sqlite-account.store.ts',
       only: ['takeOver', 'commit', 'rollback', 'fold', 'commitFile', 'addTail', 'appended'],
       tests: jetstreamTests,
     },
@@ -169,13 +171,13 @@ const tail: Place = {
 };
 
 const edgeTests = [
-  'subject-space',
-  'permissions',
-  'rooted',
-  'lengths',
-  'jetstream-access',
-  'protocol',
-].map((name) => `modules/conat/test/${name}.test.ts`);
+  'conat/test/subject-space',
+  'conat/test/lengths',
+  'conat/test/protocol',
+  'fleet/test/permissions',
+  'fleet/test/rooted',
+  'fleet/test/jetstream-access',
+].map((name) => `modules/${name}.test.ts`);
 
 const edge: Place = {
   name: 'edge',
@@ -183,7 +185,9 @@ const edge: Place = {
   files: [
     {
       file: 'modules/conat/src/edge/subject-space.ts',
-      tests: ['subject-space', 'rooted'].map((name) => `modules/conat/test/${name}.test.ts`),
+      tests: ['conat/test/subject-space', 'fleet/test/rooted'].map(
+        (name) => `modules/${name}.test.ts`,
+      ),
     },
     ...['reply-aliases', 'kv-alias'].map((name) => {
       return { file: `modules/conat/src/edge/${name}.ts`, tests: edgeTests };
@@ -212,13 +216,13 @@ const permissions: Place = {
   what: 'who may do what, in messages and in the API',
   files: [
     {
-      file: 'modules/conat/src/auth/permissions.ts',
-      tests: ['permissions', 'rooted'].map((test) => `modules/conat/test/${test}.test.ts`),
+      file: 'modules/fleet/src/auth/permissions.ts',
+      tests: ['permissions', 'rooted'].map((test) => `modules/fleet/test/${test}.test.ts`),
     },
     {
       file: 'modules/conat/src/broker/permission-check.ts',
-      tests: ['permission-check', 'permissions'].map(
-        (test) => `modules/conat/test/${test}.test.ts`,
+      tests: ['conat/test/permission-check', 'fleet/test/permissions'].map(
+        (test) => `modules/${test}.test.ts`,
       ),
       equivalent: [
         ...onlyQuicker,

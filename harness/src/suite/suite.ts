@@ -16,7 +16,7 @@ those, wherever they are. ROOKERY_TEST_SEED repeats a run.
 `;
 
 /** Tests of an integration level whose worth grows with the time that they have. */
-const longTests = 'modules/conat/test/(property|durability|jetstream-random)';
+const longTests = 'modules/(conat|jetstream)/test/(property|durability|jetstream-random)';
 
 /** Repository root: this file is harness/dist/suite/suite.js. */
 const repositoryRoot = join(import.meta.dirname, '..', '..', '..');

@@ -1,7 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CoreErrors } from '@rookery/core';
 import { accessTokenSecondsMax } from '@rookery/core/contract';
-import { identityNames } from '@rookery/conat/contract';
+import { identityNames } from '@rookery/fleet/contract';
 import { DataSource, In } from 'typeorm';
 import type { ApiHandlers, ApiPart } from '../api/handlers.js';
 import { pageOfRows } from '../api/pages.js';

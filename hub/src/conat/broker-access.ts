@@ -1,6 +1,7 @@
 import { Injectable, OnModuleInit } from '@nestjs/common';
-import { connectionPermissions, Broker } from '@rookery/conat';
-import { accountOfIdentity, hostOfIdentity, identityNames } from '@rookery/conat/contract';
+import { connectionPermissions } from '@rookery/fleet';
+import { Broker } from '@rookery/conat';
+import { accountOfIdentity, hostOfIdentity, identityNames } from '@rookery/fleet/contract';
 import { DataSource } from 'typeorm';
 import { goodCredentials } from '../accounts/credentials.js';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';
@@ -115,8 +116,8 @@ export class BrokerAccess implements OnModuleInit {
         const name = identityNames.account(id);
         const projects = rights.get(id);
         if (projects) {
-          this.broker.updatePermissions(name, ({ onlyProject }) =>
-            connectionPermissions(id, projects, onlyProject),
+          this.broker.updatePermissions(name, ({ onlySpace }) =>
+            connectionPermissions(id, projects, onlySpace),
           );
         } else {
           this.broker.disconnect(name);

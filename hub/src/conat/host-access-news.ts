@@ -1,6 +1,7 @@
 import { Injectable, OnModuleInit } from '@nestjs/common';
-import { Broker, createServiceClient } from '@rookery/conat';
-import { hostAccess, hostOfIdentity } from '@rookery/conat/contract';
+import { Broker } from '@rookery/conat';
+import { createServiceClient } from '@rookery/rpc';
+import { hostAccess, hostOfIdentity } from '@rookery/fleet/contract';
 import { DataSource } from 'typeorm';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';
 import { HubConat } from './hub-conat.js';

@@ -1,8 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { Injectable, OnModuleInit, type BeforeApplicationShutdown } from '@nestjs/common';
-import { bearerToken } from '@rookery/core';
-import { refuseUpgrade, relayUpgrade } from '@rookery/conat';
+import { bearerToken, refuseUpgrade, relayUpgrade } from '@rookery/core';
 import { DataSource } from 'typeorm';
 import { goodCredentials } from '../accounts/credentials.js';
 import { AccessChanges, type AccessChange } from '../access/access-changes.js';

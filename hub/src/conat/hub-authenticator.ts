@@ -1,13 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
-import {
-  accountPermissions,
-  Authenticator,
-  NetworkAuthenticator,
-  type ConatIdentity,
-  type ConnectRequest,
-  type ProjectAccess,
-} from '@rookery/conat';
-import { identityNames } from '@rookery/conat/contract';
+import { accountPermissions, NetworkAuthenticator, type ProjectAccess } from '@rookery/fleet';
+import { Authenticator, type ConatIdentity, type ConnectRequest } from '@rookery/conat';
+import { identityNames } from '@rookery/fleet/contract';
 import { AccessTokenVerifier, CoreErrors } from '@rookery/core';
 import { accountOfSubject, type AccessClaims } from '@rookery/core/contract';
 import { DataSource } from 'typeorm';

@@ -1,12 +1,17 @@
-import { Broker, ConatClient, createServiceClient } from '@rookery/conat';
-import { hostCopies } from '@rookery/conat/contract';
-import { hostBackups } from '@rookery/backup/contract';
+import { Broker, ConatClient } from '@rookery/conat';
+import { createServiceClient } from '@rookery/rpc';
+import {
+  hostCopies,
+  hostBackups,
+  moveDestination,
+  moveSource,
+  hostProjects,
+  hostSnapshots,
+  identityNames,
+} from '@rookery/fleet/contract';
 import type { BeforeApplicationShutdown } from '@nestjs/common';
 import { backoffMs, CodedError, SystemClock, type Logger } from '@rookery/core';
-import type { ServiceClient, ServiceContract } from '@rookery/core/contract';
-import { moveDestination, moveSource } from '@rookery/move/contract';
-import { hostProjects } from '@rookery/runner/contract';
-import { hostSnapshots } from '@rookery/storage/contract';
+import type { ServiceClient, ServiceContract } from '@rookery/rpc/contract';
 import { HostConnections, type HostCallOptions } from '../hosts/host-connections.js';
 import { HubErrors } from '../hub.errors.js';
 
@@ -66,8 +71,8 @@ export class HubConat extends HostConnections implements BeforeApplicationShutdo
     const { servers, hubSecret, log } = this.options;
     this.connected = await ConatClient.connect({
       servers,
-      identity: 'hub',
-      credentials: { hubSecret },
+      identity: identityNames.hub,
+      credentials: { user: identityNames.hub, password: hubSecret },
       logger: log,
     });
     return this.connected;

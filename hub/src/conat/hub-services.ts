@@ -1,13 +1,15 @@
 import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
-import { createServiceClient, relayDuplex, serve, type ServiceServer } from '@rookery/conat';
+import { createServiceClient, relayDuplex, serve, type ServiceServer } from '@rookery/rpc';
 import {
   accountOfIdentity,
   hostRegistration,
   hostReports,
   projectRoutes,
-} from '@rookery/conat/contract';
-import type { DuplexContext, Handlers, ProjectRole } from '@rookery/core/contract';
-import { hostProjects, projectStreams } from '@rookery/runner/contract';
+  hostProjects,
+  projectStreams,
+} from '@rookery/fleet/contract';
+import type { DuplexContext, Handlers } from '@rookery/rpc/contract';
+import type { ProjectRole } from '@rookery/core/contract';
 import { DataSource } from 'typeorm';
 import { OpenAccess } from '../access/open-access.js';
 import { AuditService } from '../audit/audit.service.js';

@@ -1,5 +1,5 @@
 import { Inject, Injectable, OnModuleInit } from '@nestjs/common';
-import { ConatErrors } from '@rookery/conat';
+import { FleetErrors } from '@rookery/fleet';
 import {
   accountOfIdentity,
   hostOfIdentity,
@@ -7,9 +7,10 @@ import {
   routeChangeSubject,
   type ProjectRoute,
   type RouteChange,
-} from '@rookery/conat/contract';
+} from '@rookery/fleet/contract';
 import { CoreErrors } from '@rookery/core';
-import { ProjectId, type Handlers } from '@rookery/core/contract';
+import { ProjectId } from '@rookery/core/contract';
+import type { Handlers } from '@rookery/rpc/contract';
 import { DataSource } from 'typeorm';
 import { AccessChanges } from '../access/access-changes.js';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
@@ -90,7 +91,7 @@ export class ProjectRoutes implements OnModuleInit {
     proof: string | undefined,
   ): Promise<ProjectRoute> {
     if (hostId === null || publicUrl === null) {
-      throw ConatErrors.CONAT_ROUTE_MISSING({ subject: `project.${projectId}` });
+      throw FleetErrors.CONAT_ROUTE_MISSING({ subject: `project.${projectId}` });
     }
     // Accounts come from anywhere, hosts and the hub from inside.
     const base = accountId === undefined ? (internalUrl ?? publicUrl) : publicUrl;

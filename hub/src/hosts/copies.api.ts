@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { HostCopyView } from '@rookery/client/contract';
-import type { ProjectCopy } from '@rookery/conat/contract';
+import type { ProjectCopy } from '@rookery/fleet/contract';
 import { DataSource, In, type EntityManager } from 'typeorm';
 import type { z } from 'zod';
 import { requireAdmin } from '../accounts/accounts.api.js';

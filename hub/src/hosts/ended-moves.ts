@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
-import { identityNames, type hostReports } from '@rookery/conat/contract';
-import type { Handlers } from '@rookery/core/contract';
+import { identityNames, type hostReports } from '@rookery/fleet/contract';
+import type { Handlers } from '@rookery/rpc/contract';
 import { DataSource } from 'typeorm';
 import { refuseOthers } from './refuse-others.js';
 

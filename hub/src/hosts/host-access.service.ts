@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
-import { hostReports, identityNames } from '@rookery/conat/contract';
+import { hostReports, identityNames } from '@rookery/fleet/contract';
 import { CoreErrors } from '@rookery/core';
-import type { Handlers } from '@rookery/core/contract';
+import type { Handlers } from '@rookery/rpc/contract';
 import { DataSource } from 'typeorm';
 import type { z } from 'zod';
 import { goodCredentials } from '../accounts/credentials.js';

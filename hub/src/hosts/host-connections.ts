@@ -1,9 +1,6 @@
-import type { hostBackups } from '@rookery/backup/contract';
-import type { hostCopies } from '@rookery/conat/contract';
-import type { ServiceClient } from '@rookery/core/contract';
+import type { hostBackups, hostCopies, hostProjects, hostSnapshots } from '@rookery/fleet/contract';
+import type { ServiceClient } from '@rookery/rpc/contract';
 import type { MoveDestinationClient, MoveSourceClient } from '@rookery/move';
-import type { hostProjects } from '@rookery/runner/contract';
-import type { hostSnapshots } from '@rookery/storage/contract';
 
 export interface HostCallOptions {
   /** How long to wait for a host that is not connected; 0: not at all. */

@@ -1,9 +1,13 @@
 import { Inject, Injectable } from '@nestjs/common';
-import type { hostRegistration, hostReports, ProjectReport } from '@rookery/conat/contract';
-import { identityNames } from '@rookery/conat/contract';
-import { joiningIdentityName } from '@rookery/conat';
+import {
+  type hostRegistration,
+  type hostReports,
+  type ProjectReport,
+  identityNames,
+} from '@rookery/fleet/contract';
+import { joiningIdentityName } from '@rookery/fleet';
 import { newId } from '@rookery/core';
-import type { CallContext, Handlers } from '@rookery/core/contract';
+import type { CallContext, Handlers } from '@rookery/rpc/contract';
 import { DataSource, IsNull, type EntityManager } from 'typeorm';
 import type { z } from 'zod';
 import { hashOf } from '../accounts/auth.service.js';

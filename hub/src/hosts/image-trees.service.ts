@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import type { ImageTreeReport } from '@rookery/conat/contract';
+import type { ImageTreeReport } from '@rookery/fleet/contract';
 import { ImageTrees } from '@rookery/move';
 import { DataSource, type EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';

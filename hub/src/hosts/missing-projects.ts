@@ -1,4 +1,4 @@
-import type { ProjectReport, ReportSpan } from '@rookery/conat/contract';
+import type { ProjectReport, ReportSpan } from '@rookery/fleet/contract';
 import type { DataSource } from 'typeorm';
 import { HubErrors } from '../hub.errors.js';
 

@@ -1,4 +1,4 @@
-import type { CallContext } from '@rookery/core/contract';
+import type { CallContext } from '@rookery/rpc/contract';
 import { HubErrors } from '../hub.errors.js';
 
 /** @throws CALLER_REFUSED */

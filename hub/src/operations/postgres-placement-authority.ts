@@ -1,6 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { CoreErrors } from '@rookery/core';
-import { MoveState } from '@rookery/move/contract';
+import { MoveState } from '@rookery/core/contract';
 import {
   MoveErrors,
   PlacementAuthority,

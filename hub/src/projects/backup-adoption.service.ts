@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { BackupErrors } from '@rookery/backup';
-import type { BackupRecord } from '@rookery/backup/contract';
+import type { BackupRecord } from '@rookery/fleet/contract';
 import { newId } from '@rookery/core';
 import type { ProjectId, ProjectSpec } from '@rookery/core/contract';
 import { DataSource, type EntityManager } from 'typeorm';

@@ -1,5 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
-import type { BackupRecord } from '@rookery/backup/contract';
+import type { BackupRecord } from '@rookery/fleet/contract';
 import { DataSource, In, type EntityManager } from 'typeorm';
 import { HUB_CONFIG, type HubConfig } from '../config/config.js';
 import { Backup } from '../database/entities/record.entity.js';

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { nameOfTags } from '@rookery/backup/contract';
+import { nameOfTags } from '@rookery/fleet/contract';
 import type { ProjectBackupsView } from '@rookery/client/contract';
 import { DataSource } from 'typeorm';
 import type { z } from 'zod';

@@ -1,7 +1,6 @@
 import { Injectable } from '@nestjs/common';
-import type { BackupRecord } from '@rookery/backup/contract';
+import type { BackupRecord, HostProjectView } from '@rookery/fleet/contract';
 import type { Fence } from '@rookery/core/contract';
-import type { HostProjectView } from '@rookery/runner/contract';
 import { DataSource, In, Not, type EntityManager } from 'typeorm';
 import { AuditService } from '../audit/audit.service.js';
 import { Operation } from '../database/entities/operation.entity.js';

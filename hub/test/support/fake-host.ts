@@ -1,27 +1,27 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { BackupErrors } from '@rookery/backup';
-import { hostBackups, nameTag, type BackupRecord } from '@rookery/backup/contract';
-import { ConatClient, createServiceClient, joiningIdentityName, serve } from '@rookery/conat';
 import {
+  hostBackups,
+  nameTag,
+  type BackupRecord,
   hostAccess,
   hostCopies,
   hostRegistration,
   hostReports,
   identityNames,
-} from '@rookery/conat/contract';
+  moveDestination,
+  moveSource,
+  hostProjects,
+  type HostProjectView,
+  hostSnapshots,
+} from '@rookery/fleet/contract';
+import { ConatClient } from '@rookery/conat';
+import { createServiceClient, serve } from '@rookery/rpc';
+import { joiningIdentityName } from '@rookery/fleet';
 import { CoreErrors, createLogger, GiB } from '@rookery/core';
-import type {
-  CodedErrorView,
-  Fence,
-  Handlers,
-  ProjectSpec,
-  ProjectState,
-  ServiceContract,
-} from '@rookery/core/contract';
-import { moveDestination, moveSource } from '@rookery/move/contract';
+import type { CodedErrorView, Fence, ProjectSpec, ProjectState } from '@rookery/core/contract';
+import type { Handlers, ServiceContract } from '@rookery/rpc/contract';
 import { admitAttempt, noAttempts, RunnerErrors, type KnownAttempts } from '@rookery/runner';
-import { hostProjects, type HostProjectView } from '@rookery/runner/contract';
-import { hostSnapshots } from '@rookery/storage/contract';
 import { createUser } from '@nats-io/nkeys';
 
 export interface FakeProject {

@@ -12,7 +12,8 @@ import {
   MemoryBackupProjects,
 } from '@rookery/backup/testing';
 import { MiB, newId } from '@rookery/core';
-import { ProjectSpec, type JobContext } from '@rookery/core/contract';
+import { ProjectSpec } from '@rookery/core/contract';
+import type { JobContext } from '@rookery/rpc/contract';
 import { MemoryStorageDriver } from '@rookery/storage';
 
 @Module({})

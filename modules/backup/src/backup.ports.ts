@@ -2,7 +2,7 @@ import type { Fence, ProjectId, ProjectSpec } from '@rookery/core/contract';
 import type { Clock, CodedErrorJson, Exec } from '@rookery/core';
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { BackupDriver } from './backup.driver.js';
-import type { BackupRecord } from './contract.js';
+import type { BackupRecord } from '@rookery/fleet/contract';
 
 export type BackupJobKind = 'backup' | 'restore' | 'restore-path';
 export type BackupJobState = 'pending' | 'running' | 'succeeded' | 'failed';

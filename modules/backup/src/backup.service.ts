@@ -1,18 +1,18 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CoreErrors, parseInput, SystemClock, SystemExec } from '@rookery/core';
-import {
-  ProjectId,
-  type CallContext,
-  type Fence,
-  type Handlers,
-  type JobContext,
-} from '@rookery/core/contract';
+import { ProjectId, type Fence } from '@rookery/core/contract';
+import type { CallContext, Handlers, JobContext } from '@rookery/rpc/contract';
 import { z } from 'zod';
 import type { BackupFolders, StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupParts } from './backup.ports.js';
-import { nameTag, type BackupRecord, type hostBackups, type RepositoryView } from './contract.js';
+import {
+  nameTag,
+  type BackupRecord,
+  type hostBackups,
+  type RepositoryView,
+} from '@rookery/fleet/contract';
 import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
 import { aboutOf, survey, writeAbout } from './picture.js';
 import { RepositoryGate } from './repository-gate.js';

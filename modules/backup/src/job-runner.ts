@@ -1,5 +1,6 @@
 import { abortedBy, CoreErrors, toCodedError, type Clock } from '@rookery/core';
-import type { Fence, JobContext, Progress } from '@rookery/core/contract';
+import type { Fence, Progress } from '@rookery/core/contract';
+import type { JobContext } from '@rookery/rpc/contract';
 import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupJobKind, BackupJournal } from './backup.ports.js';
 import { JobSlots, type JobSlot } from './job-slots.js';

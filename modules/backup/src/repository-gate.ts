@@ -2,7 +2,7 @@ import { CodedError, toCodedError } from '@rookery/core';
 import type { BackupDriver } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
 import type { BackupJournal } from './backup.ports.js';
-import type { RepositoryView } from './contract.js';
+import type { RepositoryView } from '@rookery/fleet/contract';
 
 /**
  * Lets a host work with one repository: the first that it met, or was told to adopt. An empty folder

@@ -7,7 +7,7 @@ import type { z } from 'zod';
 import type { StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
 import type { BackupJob, BackupParts } from './backup.ports.js';
-import type { hostBackups } from './contract.js';
+import type { hostBackups } from '@rookery/fleet/contract';
 import type { JobOutcome, JobTools } from './job-runner.js';
 import { archivedIn, digHoles, readAbout, survey, type AboutBackup } from './picture.js';
 import { extractHoled } from './sparse-files.js';

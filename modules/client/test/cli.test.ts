@@ -16,7 +16,7 @@ import {
   Started,
 } from '@rookery/client/contract';
 import { waitFor } from '@rookery/core';
-import { SnapshotView } from '@rookery/storage/contract';
+import { SnapshotView } from '@rookery/fleet/contract';
 import { z } from 'zod';
 import { describeOperation } from '../src/cli/output/progress.js';
 import { table } from '../src/cli/output/table.js';

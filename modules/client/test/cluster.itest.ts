@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { serve, type ServiceServer } from '@rookery/conat';
+import { serve, type ServiceServer } from '@rookery/rpc';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import {
   hostCgroup,
@@ -25,7 +25,7 @@ import {
   waitFor,
   type SpawnedProcess,
 } from '@rookery/core';
-import { projectStreams } from '@rookery/runner/contract';
+import { projectStreams } from '@rookery/fleet/contract';
 import { clusterPaths } from '../src/cluster/cluster-file.js';
 import { findClusterProcesses } from '../src/cluster/cluster-processes.js';
 import { clusterMounts, loopDevices } from '../src/cluster/machine-sweep.js';

@@ -5,20 +5,15 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import {
   Broker,
-  JetStream,
-  projectAccount,
-  RootAccountDirectory,
-  serve,
   serveBroker,
   StandaloneAuthenticator,
   type StandaloneServer,
 } from '@rookery/conat';
-import { projectRoutes } from '@rookery/conat/contract';
-import {
-  ProjectTokenAuthenticator,
-  startTestBroker,
-  type TestBroker,
-} from '@rookery/conat/testing';
+import { JetStream, spaceAccount, RootAccountDirectory } from '@rookery/jetstream';
+import { serve } from '@rookery/rpc';
+import { projectRoutes, projectSpaceRoot } from '@rookery/fleet/contract';
+import { ProjectTokenAuthenticator } from '@rookery/fleet/testing';
+import { startTestJetStream, type TestJetStream } from '@rookery/jetstream/testing';
 import { newId, waitFor } from '@rookery/core';
 import { runCli } from '../src/cli/program.js';
 import { HubInMemory } from './support/hub-in-memory.js';
@@ -49,21 +44,20 @@ function started(argv: string[], env: NodeJS.ProcessEnv = {}) {
 
 describe('rookery conat, with a broker that stands alone', () => {
   let server: StandaloneServer;
-  let jetStream: JetStream;
   let webSocket: string[];
   let tcp: string[];
 
   beforeAll(async () => {
     const broker = new Broker({ authenticator: new StandaloneAuthenticator('sesame') });
-    jetStream = new JetStream({ broker, threads: 0 });
-    await jetStream.start(await new RootAccountDirectory(folder).list());
-    server = await serveBroker({ broker, tcp: { host: '127.0.0.1', port: 0 } });
+    const accounts = new RootAccountDirectory(folder);
+    const persistence = new JetStream({ accounts, threads: 0 });
+    await persistence.start(broker);
+    server = await serveBroker({ broker, persistence, tcp: { host: '127.0.0.1', port: 0 } });
     webSocket = ['--server', server.url, '--token', 'sesame'];
     tcp = ['--server', `nats://anybody:sesame@127.0.0.1:${server.tcp!.port}`];
   });
   afterAll(async () => {
     await server.close(0);
-    await jetStream.close();
   });
 
   const conat = (...argv: string[]): Promise<CliOutcome> => cli(['conat', ...argv]);
@@ -237,7 +231,7 @@ describe('rookery conat, with a broker that stands alone', () => {
 
 describe('rookery conat, with a hub', () => {
   const [owner, viewer] = [newId(), newId()];
-  let network: TestBroker;
+  let network: TestJetStream;
   let hub: HubInMemory;
   let env: NodeJS.ProcessEnv;
   let projectId: string;
@@ -245,13 +239,16 @@ describe('rookery conat, with a hub', () => {
   beforeAll(async () => {
     hub = await HubInMemory.start();
     projectId = hub.add('shop').id;
-    network = await startTestBroker({
+    network = await startTestJetStream({
+      spaceRoot: projectSpaceRoot,
       authenticator: new ProjectTokenAuthenticator({
         [owner]: [{ projectId, role: 'owner' }],
         [viewer]: [{ projectId, role: 'viewer' }],
       }),
       jetStream: {
-        accounts: [projectAccount(projectId, join(folder, 'shop.sqlite'))],
+        accounts: [
+          spaceAccount({ root: projectSpaceRoot, id: projectId }, join(folder, 'shop.sqlite')),
+        ],
         options: { threads: 0 },
       },
     });

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it, jest } from '@jest/globals';
-import { serve } from '@rookery/conat';
+import { serve } from '@rookery/rpc';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
-import { projectStreams } from '@rookery/runner/contract';
+import { projectStreams } from '@rookery/fleet/contract';
 import { firstProject } from '../examples/first-project.js';
 import { HubInMemory } from './support/hub-in-memory.js';
 

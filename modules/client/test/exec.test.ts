@@ -1,11 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { RookeryClient } from '@rookery/client';
-import { serve, type ServiceServer } from '@rookery/conat';
+import { serve, type ServiceServer } from '@rookery/rpc';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
 import { CodedError, SystemExec, waitFor } from '@rookery/core';
-import type { Handlers } from '@rookery/core/contract';
-import { projectStreams } from '@rookery/runner/contract';
+import type { Handlers } from '@rookery/rpc/contract';
+import { projectStreams } from '@rookery/fleet/contract';
 import { pipeline } from 'node:stream/promises';
 import { buffer, text } from 'node:stream/consumers';
 import { runCli } from '../src/cli/program.js';

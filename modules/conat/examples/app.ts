@@ -1,5 +1,6 @@
 /**
- * A NestJS app with a NATS broker on its own HTTP port, and a typed service over it.
+ * A NestJS app with a NATS broker on its own HTTP port: any NATS client connects to
+ * `ws://127.0.0.1:<port>/conat`.
  */
 import 'reflect-metadata';
 import {
@@ -8,29 +9,25 @@ import {
   ConatClient,
   ConatModule,
   ConatWsAdapter,
-  createServiceClient,
-  hubPermissions,
-  serve,
-  UpgradeDispatcher,
   type ConatIdentity,
   type ConnectRequest,
 } from '@rookery/conat';
-import { call, service } from '@rookery/core/contract';
+import { UpgradeDispatcher } from '@rookery/core';
 import { type INestApplication, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { z } from 'zod';
+
+const everything = { allow: ['>'] };
 
 class TokenAuthenticator extends Authenticator {
   async authenticate({ options }: ConnectRequest): Promise<ConatIdentity | null> {
     if (options.auth_token !== 'open sesame') return null;
-    return { name: 'hub', permissions: hubPermissions() };
+    return { name: 'crow', permissions: { publish: everything, subscribe: everything } };
   }
 }
 
 @Module({ imports: [ConatModule.forRoot({ authenticator: new TokenAuthenticator() })] })
 class App {}
 
-/** Starts the app; NATS clients connect to `ws://127.0.0.1:<port>/conat`. */
 export async function startExample(port: number): Promise<INestApplication> {
   const app = await NestFactory.create(App, { logger: ['error', 'warn'] });
   app.useWebSocketAdapter(new ConatWsAdapter(app, app.get(UpgradeDispatcher)));
@@ -39,28 +36,18 @@ export async function startExample(port: number): Promise<INestApplication> {
   return app;
 }
 
-const greeting = service(
-  'greeting',
-  { version: 1 },
-  { hello: call(z.object({ name: z.string() }), z.object({ text: z.string() })) },
-);
-
-/** Serves a contract inside the app's process and calls it from outside. */
+/** Answers a request inside of the app's process, and asks from outside. */
 export async function greet(app: INestApplication, url: string, name: string): Promise<string> {
-  const credentials = { token: 'open sesame' };
-  const inside = await ConatClient.connect({
-    servers: app.get(Broker),
-    identity: 'hub',
-    credentials,
-  });
-  const outside = await ConatClient.connect({ servers: url, identity: 'hub', credentials });
-  const server = await serve(inside, greeting, {
-    hello: async (input) => ({ text: `Hello, ${input.name}.` }),
-  });
+  const common = { identity: 'crow', credentials: { token: 'open sesame' } };
+  const inside = await ConatClient.connect({ servers: app.get(Broker), ...common });
+  const outside = await ConatClient.connect({ servers: url, ...common });
   try {
-    return (await createServiceClient(outside, greeting, {}).hello({ name })).text;
+    inside.nats.subscribe('greet', {
+      callback: (_, message) => void message.respond(`Hello, ${message.string()}.`),
+    });
+    await inside.nats.flush();
+    return (await outside.nats.request('greet', name)).string();
   } finally {
-    await server.close();
     await Promise.all([inside.close(), outside.close()]);
   }
 }

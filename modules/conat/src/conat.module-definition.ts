@@ -3,10 +3,11 @@ import { z } from 'zod';
 import { Authenticator } from './auth/authenticator.js';
 import { BrokerLimits } from './broker/limits.js';
 import { TcpOptions } from './gateway/tcp-listener.js';
-import { AccountDirectory } from './jetstream/account-directory.js';
 import { Fabric } from './fabric/fabric.js';
 import { NatsFabricOptions } from './fabric/nats-options.js';
-import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
+import { spaceRootDefault } from './edge/space.js';
+import { Persistence } from './persistence.js';
+import { UpgradeDispatcher } from '@rookery/core';
 
 /** Options of ConatModule; parsed at start, so that all that is wrong is named at once. */
 export const ConatOptions = z
@@ -21,15 +22,13 @@ export const ConatOptions = z
       .default('/conat'),
     /** Also listen for NATS over TCP, with the same broker behind it. */
     tcp: TcpOptions.optional(),
-    /** JetStream. `dir` keeps one account for all; `accounts` says which there are instead. */
-    persistence: z
-      .object({
-        dir: z.string().min(1).optional(),
-        accounts: z.instanceof(AccountDirectory).optional(),
-        /** Threads that commit; default one a core but one, at most four. */
-        threads: z.int().min(0).max(64).optional(),
-      })
-      .optional(),
+    /** The first token of where the spaces of rooted connections lie. */
+    spaceRoot: z
+      .string()
+      .regex(/^[^\s.*>$]+$/)
+      .default(spaceRootDefault),
+    /** What keeps messages: `new JetStream(…)` of `@rookery/jetstream`. */
+    persistence: z.instanceof(Persistence).optional(),
     /**
      * What joins the brokers of a pool; one process needs nothing. `nats://a,nats://b` (or all
      * options of it) is a NATS cluster, whose JetStream is the pool's: there is no `persistence`.

@@ -1,5 +1,5 @@
 import { Module } from '@nestjs/common';
-import { createLogger, parseConfig } from '@rookery/core';
+import { createLogger, parseConfig, UpgradeDispatcher } from '@rookery/core';
 import { Broker } from './broker/broker.js';
 import {
   CONAT_OPTIONS,
@@ -10,9 +10,8 @@ import {
 import { FabricLifecycle, fabricOf } from './fabric/fabric.lifecycle.js';
 import { ConatGateway } from './gateway/conat.gateway.js';
 import { TcpDoor } from './gateway/tcp-door.js';
-import { JetStream } from './jetstream/jetstream.js';
-import { JetStreamLifecycle, startJetStream } from './jetstream/jetstream.lifecycle.js';
-import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
+import { Persistence } from './persistence.js';
+import { PersistenceLifecycle } from './persistence.lifecycle.js';
 
 /**
  * A NATS broker at `/conat` of the app's HTTP server. The app must use {@link ConatWsAdapter}:
@@ -35,10 +34,10 @@ import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
       inject: [CONAT_OPTIONS],
       useFactory: async (options: ConatOptions): Promise<Broker> => {
         const logger = createLogger('conat', 'warn');
-        const { authenticator, limits, name } = options;
+        const { authenticator, limits, name, spaceRoot } = options;
         const fabric = fabricOf(options);
         const broker = new Broker({
-          ...{ authenticator, limits, name, fabric },
+          ...{ authenticator, limits, name, spaceRoot, fabric },
           onError: (error) => logger.error({ err: error }, 'authentication failed'),
         });
         await fabric.start();
@@ -46,15 +45,22 @@ import { UpgradeDispatcher } from './gateway/upgrade-dispatcher.js';
       },
     },
     {
-      provide: JetStream,
+      provide: Persistence,
       inject: [Broker, CONAT_OPTIONS],
-      useFactory: startJetStream,
+      // Before the app listens: the streams that are there hear the first client.
+      useFactory: async (
+        broker: Broker,
+        { persistence }: ConatOptions,
+      ): Promise<Persistence | null> => {
+        await persistence?.start(broker);
+        return persistence ?? null;
+      },
     },
-    JetStreamLifecycle,
+    PersistenceLifecycle,
     FabricLifecycle,
     ConatGateway,
     TcpDoor,
   ],
-  exports: [Broker, JetStream, UpgradeDispatcher, TcpDoor],
+  exports: [Broker, Persistence, UpgradeDispatcher, TcpDoor],
 })
 export class ConatModule extends ConfigurableModuleClass {}

@@ -5,16 +5,16 @@ import { join as pathOf } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { createUser } from '@nats-io/nkeys';
 import { NestFactory } from '@nestjs/core';
-import { Broker, ConatModule, NatsFabric } from '@rookery/conat';
+import { Broker, ConatModule, NatsFabric, Persistence } from '@rookery/conat';
 import {
   AllowAllAuthenticator,
   natsServerMissing,
   NatsServerOracle,
   type NatsServerOptions,
+  RawClient,
 } from '@rookery/conat/testing';
 import { createLogger, SystemExec, waitFor } from '@rookery/core';
 import { TestHub } from './fabric/test-hub.js';
-import { RawClient } from './raw-client.js';
 
 const missing = await natsServerMissing();
 const tests = missing === undefined ? describe : describe.skip;
@@ -40,6 +40,14 @@ async function hub(server: NatsServerOracle, fabric: object): Promise<TestHub> {
 
 const until = (what: string, probe: () => boolean) =>
   waitFor(what, probe, { timeoutMs, everyMs: 5 });
+
+class NoPersistence extends Persistence {
+  start = async (): Promise<void> => undefined;
+  close = async (): Promise<void> => undefined;
+  accounts = (): [] => [];
+  damagedAccounts = (): [] => [];
+  readonly apiLevel = 0;
+}
 
 tests(`a broker whose cluster is away${why}`, () => {
   it('keeps what is published, in order, and subscribes anew', async () => {
@@ -228,7 +236,7 @@ tests(`joining a cluster${why}`, () => {
     expect(used.status).toMatchObject({ connected: true });
     await app.close();
     expect(used.status).toMatchObject({ connected: false });
-    const both = ConatModule.forRoot({ authenticator, fabric, persistence: { dir: folder } });
+    const both = ConatModule.forRoot({ authenticator, fabric, persistence: new NoPersistence() });
     await expect(NestFactory.createApplicationContext(both, options)).rejects.toMatchObject({
       code: 'INVALID_CONFIG',
     });

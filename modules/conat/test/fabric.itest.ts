@@ -2,18 +2,38 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
 import { headers, type Msg, type Subscription } from '@nats-io/nats-core';
-import { accountPermissions, brokerMetrics, type ConatClient } from '@rookery/conat';
-import { natsServerMissing, ProjectTokenAuthenticator } from '@rookery/conat/testing';
+import { brokerMetrics, type ConatClient, type ConatPermissions } from '@rookery/conat';
+import {
+  natsServerMissing,
+  RawClient,
+  spaceIdentity,
+  TokenAuthenticator,
+} from '@rookery/conat/testing';
 import { waitFor } from '@rookery/core';
 import { TestHub } from './fabric/test-hub.js';
 import { NatsCluster } from './fabric/nats-cluster.js';
-import { RawClient } from './raw-client.js';
 
 const missing = await natsServerMissing();
 const tests = missing === undefined ? describe : describe.skip;
 if (missing !== undefined) process.stderr.write(`left out: ${missing}\n`);
 
 const timeoutMs = 30_000;
+const everything = { allow: ['>'] };
+/** A user, with what she may do in the space p1. */
+const inFirst: ConatPermissions = {
+  publish: { allow: ['space.p1.>'] },
+  subscribe: { allow: ['space.p1.>'] },
+};
+const nothing: ConatPermissions = { publish: { allow: [] }, subscribe: { allow: [] } };
+const identities = {
+  hub: {
+    name: 'hub',
+    permissions: { publish: everything, subscribe: everything, inboxes: 'all' as const },
+  },
+  'space:p1': spaceIdentity({ root: 'space', id: 'p1' }),
+  'space:p2': spaceIdentity({ root: 'space', id: 'p2' }),
+  'user:ann': { name: 'user-ann', permissions: inFirst },
+};
 let cluster: NatsCluster;
 let hubs: TestHub[];
 let clients: ConatClient[];
@@ -26,7 +46,7 @@ beforeAll(async () => {
     cluster.servers.map((server, n) =>
       TestHub.start([server], {
         name: `hub${n}`,
-        authenticator: new ProjectTokenAuthenticator({ ann: [{ projectId: 'p1', role: 'owner' }] }),
+        authenticator: new TokenAuthenticator(identities),
       }),
     ),
   );
@@ -260,46 +280,46 @@ tests('brokers of three processes in a NATS cluster', () => {
   });
 
   it('hold each at its edge to what it may do', async () => {
-    const project = await connectTo(hubs[0]!, 'project:p1');
-    const stranger = await connectTo(hubs[1]!, 'project:p2');
-    const account = await connectTo(hubs[1]!, 'account:ann');
-    project.nats.subscribe('greet', {
+    const inside = await connectTo(hubs[0]!, 'space:p1');
+    const stranger = await connectTo(hubs[1]!, 'space:p2');
+    const user = await connectTo(hubs[1]!, 'user:ann');
+    inside.nats.subscribe('greet', {
       callback: (_, message) => void message.respond('hello'),
     });
     await known(clients[0]!);
-    await project.nats.flush();
-    const greeting = () => account.nats.request('project.p1.greet').catch(() => null);
+    await inside.nats.flush();
+    const greeting = () => user.nats.request('space.p1.greet').catch(() => null);
     const answer = await waitFor('it answers', async () => (await greeting()) ?? false, {
       timeoutMs,
     });
     expect(answer.string()).toBe('hello');
     await expect(stranger.nats.request('greet')).rejects.toThrow(/no responders/i);
-    await expect(account.nats.request('project.p2.greet')).rejects.toThrow(/permission/i);
-    await expect(account.nats.request('host.h1.projects')).rejects.toThrow(/permission/i);
+    await expect(user.nats.request('space.p2.greet')).rejects.toThrow(/permission/i);
+    await expect(user.nats.request('elsewhere.x')).rejects.toThrow(/permission/i);
     const leaked = collect(stranger.nats.subscribe('>'));
     await stranger.nats.flush();
-    await account.nats.request('project.p1.greet');
-    const spied = await RawClient.ready(hubs[1]!.broker, { auth_token: 'account:ann' });
+    await user.nats.request('space.p1.greet');
+    const spied = await RawClient.ready(hubs[1]!.broker, { auth_token: 'user:ann' });
     spied.say('SUB _INBOX.> 1\r\n');
     expect(await spied.answers()).toMatch(/Permissions Violation for Subscription/);
     await stranger.nats.flush();
     expect(leaked).toHaveLength(0);
     // What was taken away ends at once, whoever publishes it wherever.
-    spied.say('SUB project.p1.news 2\r\n');
+    spied.say('SUB space.p1.news 2\r\n');
     expect(await spied.answers()).toBe('');
     const tell = (): boolean => {
-      project.nats.publish('news');
-      return spied.text.includes('MSG project.p1.news 2 0');
+      inside.nats.publish('news');
+      return spied.text.includes('MSG space.p1.news 2 0');
     };
     await waitFor('it is heard', tell, { timeoutMs, everyMs: 5 });
-    await project.nats.flush();
+    await inside.nats.flush();
     await spied.answers();
     spied.forget();
-    hubs[1]!.broker.updatePermissions('account-ann', accountPermissions('ann', []));
-    project.nats.publish('news');
-    await project.nats.flush();
+    hubs[1]!.broker.updatePermissions('user-ann', nothing);
+    inside.nats.publish('news');
+    await inside.nats.flush();
     expect(await spied.answers()).toBe(
-      `-ERR 'Permissions Violation for Subscription to "project.p1.news" (sid "2")'\r\n`,
+      `-ERR 'Permissions Violation for Subscription to "space.p1.news" (sid "2")'\r\n`,
     );
   });
 
@@ -365,7 +385,7 @@ tests('brokers of three processes in a NATS cluster', () => {
 
   it('refuse what would end the link for all', async () => {
     const before = hubs[0]!.status;
-    const raw = await RawClient.ready(hubs[0]!.broker, { auth_token: 'project:p1' });
+    const raw = await RawClient.ready(hubs[0]!.broker, { auth_token: 'space:p1' });
     // On the broker the subjects are longer than what the client says.
     const long = 'a'.repeat(2_030);
     raw.say(`SUB in 1\r\nPUB ${long} ${long} 0\r\n\r\n`);

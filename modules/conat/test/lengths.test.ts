@@ -1,14 +1,21 @@
 import { crc32 } from 'node:zlib';
 import { describe, expect, it } from '@jest/globals';
 import { Broker } from '@rookery/conat';
-import { AllowAllAuthenticator, RootedAuthenticator } from '@rookery/conat/testing';
-import { bodyLengths, bodyOf, headersOf, subjectLengths, subjectOf } from './lengths.js';
-import { RawClient } from './raw-client.js';
+import {
+  AllowAllAuthenticator,
+  RootedAuthenticator,
+  bodyLengths,
+  bodyOf,
+  headersOf,
+  subjectLengths,
+  subjectOf,
+  RawClient,
+} from '@rookery/conat/testing';
 import { Random } from '@rookery/core/testing';
 
 const authenticators = {
   'a connection': () => new AllowAllAuthenticator(),
-  'a rooted connection': () => new RootedAuthenticator('p1'),
+  'a rooted connection': () => new RootedAuthenticator({ root: 'space', id: 'p1' }),
 };
 
 describe.each(Object.entries(authenticators))('%s', (_, authenticator) => {

@@ -1,8 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { Broker, brokerMetrics, type BrokerLimitsInput } from '@rookery/conat';
-import { AllowAllAuthenticator } from '@rookery/conat/testing';
+import { AllowAllAuthenticator, RawClient } from '@rookery/conat/testing';
 import { waitFor } from '@rookery/core';
-import { RawClient } from './raw-client.js';
 
 const start = (limits: BrokerLimitsInput = {}): Broker =>
   new Broker({ authenticator: new AllowAllAuthenticator(), limits });

@@ -1,16 +1,15 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { Authenticator, Broker, projectIdentity, type ConatIdentity } from '@rookery/conat';
-import type { ConnectRequest } from '@rookery/conat';
+import { Authenticator, Broker, type ConatIdentity, type ConnectRequest } from '@rookery/conat';
 import { waitFor } from '@rookery/core';
 import { asksForTrace } from '../src/broker/message-trace.js';
-import { RawClient } from './raw-client.js';
+import { RawClient, spaceIdentity } from '@rookery/conat/testing';
 
-const project = 'p1';
+const space = { root: 'space', id: 'p1' };
 
-/** By its user name: somebody bounded, a program of a project, or the hub. */
+/** By its user name: somebody bounded, a program of a space, or one with every right. */
 class ByName extends Authenticator {
   async authenticate({ options }: ConnectRequest): Promise<ConatIdentity> {
-    if (options.user === 'program') return projectIdentity(project);
+    if (options.user === 'program') return spaceIdentity(space);
     const all = { allow: ['>'] };
     const some = { allow: ['open.>', 'traces'] };
     const publish = options.user === 'bounded' ? some : all;
@@ -23,7 +22,7 @@ interface Heard {
 }
 
 let broker: Broker;
-let hub: RawClient;
+let master: RawClient;
 
 const as = (user: string): Promise<RawClient> =>
   RawClient.ready(broker, { user, name: `${user}!` });
@@ -49,26 +48,26 @@ async function traceOf(client: RawClient): Promise<Heard> {
 
 beforeEach(async () => {
   broker = new Broker({ authenticator: new ByName() });
-  hub = await as('hub');
+  master = await as('master');
 });
 afterEach(() => broker.drain(0));
 
 describe('tracing', () => {
   it('needs the right to publish to the destination', async () => {
-    hub.say('SUB > 1\r\n');
+    master.say('SUB > 1\r\n');
     const bounded = await as('bounded');
     bounded.say(hpub('open.x', { 'Nats-Trace-Dest': 'secret' }));
     expect(await bounded.answers()).toBe(
       `-ERR 'Permissions Violation for Publish to "secret"'\r\n`,
     );
-    expect(await hub.answers()).toBe('');
+    expect(await master.answers()).toBe('');
   });
 
   it('says that a subject was refused', async () => {
-    hub.say('SUB traces 1\r\n');
+    master.say('SUB traces 1\r\n');
     const bounded = await as('bounded');
     bounded.say(hpub('closed', { 'Nats-Trace-Dest': 'traces' }));
-    const { events } = await traceOf(hub);
+    const { events } = await traceOf(master);
     expect(events).toEqual([
       expect.objectContaining({
         type: 'in',
@@ -78,9 +77,9 @@ describe('tracing', () => {
     ]);
   });
 
-  it('tells a project’s program nothing of who listens outside of its space', async () => {
-    hub.say('SUB project.*.x 1\r\nPING\r\n');
-    await hub.heard('PONG');
+  it('tells a space’s program nothing of who listens outside of its space', async () => {
+    master.say('SUB space.*.x 1\r\nPING\r\n');
+    await master.heard('PONG');
     const program = await as('program');
     const other = await as('program');
     other.say('SUB x 1\r\n');
@@ -100,17 +99,17 @@ describe('tracing', () => {
       name: 'program!',
       sub: 'x',
     });
-    expect(events[0]).toMatchObject({ acc: project, subj: 'x' });
+    expect(events[0]).toMatchObject({ acc: space.id, subj: 'x' });
     expect(await other.answers()).toBe('');
   });
 
   it('goes by what a message asks for, not by what it says', async () => {
-    hub.say('SUB a 1\r\n');
+    master.say('SUB a 1\r\n');
     const client = await as('client');
     const headers = { 'X-Note': 'Nats-Trace-Dest: traces', 'Nats-Trace-Only': 'true' };
     client.say(hpub('a', headers));
     expect(await client.answers()).toBe('');
-    expect(await hub.heard('HMSG a 1')).toContain('X-Note');
+    expect(await master.heard('HMSG a 1')).toContain('X-Note');
   });
 });
 

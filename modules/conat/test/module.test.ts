@@ -6,13 +6,8 @@ import { type INestApplication, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { WebSocketGateway } from '@nestjs/websockets';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import {
-  Broker,
-  ConatModule,
-  ConatWsAdapter,
-  refuseUpgrade,
-  UpgradeDispatcher,
-} from '@rookery/conat';
+import { Broker, ConatModule, ConatWsAdapter } from '@rookery/conat';
+import { refuseUpgrade, UpgradeDispatcher } from '@rookery/core';
 import { AllowAllAuthenticator } from '@rookery/conat/testing';
 import { WebSocket, WebSocketServer } from 'ws';
 import { greet, startExample } from '../examples/app.js';
@@ -43,7 +38,7 @@ function upgrade(url: string): Promise<number> {
 }
 
 describe('example', () => {
-  it('serves NATS clients and typed services on the app’s own port', async () => {
+  it('serves NATS clients on the app’s own port', async () => {
     const app = await startExample(0);
     closers.push(() => app.close());
     expect(await greet(app, `${urlOf(app)}/conat`, 'crow')).toBe('Hello, crow.');

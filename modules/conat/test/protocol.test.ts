@@ -2,9 +2,13 @@ import { once } from 'node:events';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Broker, type BrokerLimitsInput } from '@rookery/conat';
 import { Random } from '@rookery/core/testing';
-import { AllowAllAuthenticator, startTestBroker, type TestBroker } from '@rookery/conat/testing';
+import {
+  AllowAllAuthenticator,
+  startTestBroker,
+  type TestBroker,
+  RawClient,
+} from '@rookery/conat/testing';
 import { WebSocket } from 'ws';
-import { RawClient } from './raw-client.js';
 
 const start = (limits: BrokerLimitsInput = {}): Broker =>
   new Broker({ authenticator: new AllowAllAuthenticator(), limits });

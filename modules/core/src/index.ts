@@ -82,3 +82,10 @@ export {
 } from './syscalls.js';
 export { allXattrs, readXattrs } from './xattrs.js';
 export { attachMount, cloneMount, mapMountIds } from './mount-syscalls.js';
+export {
+  refuseUpgrade,
+  UpgradeDispatcher,
+  type UpgradeHandler,
+  type UpgradeMatch,
+} from './upgrade-dispatcher.js';
+export { relayUpgrade, type UpgradeRelayOptions } from './upgrade-relay.js';

@@ -4,7 +4,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { loopback } from '@rookery/conat/testing';
+import { loopback } from '@rookery/rpc/testing';
 import { MiB, newId } from '@rookery/core';
 import { Quota } from '@rookery/core/contract';
 import {
@@ -17,7 +17,7 @@ import {
   SagaExecutor,
   TransferReceiver,
 } from '@rookery/move';
-import { moveDestination, moveSource } from '@rookery/move/contract';
+import { moveDestination, moveSource } from '@rookery/fleet/contract';
 import {
   LocalTransferSender,
   MemoryHostProjects,

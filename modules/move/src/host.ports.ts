@@ -8,7 +8,7 @@ import type {
   ProjectSpec,
   ProjectState,
 } from '@rookery/core/contract';
-import type { MoveTarget } from './contract.js';
+import type { MoveTarget } from '@rookery/fleet/contract';
 
 /** A project as its host keeps it. */
 export interface HostProject {

@@ -1,8 +1,9 @@
 import { CoreErrors, KeyedLock, type Clock, type CodedErrorJson } from '@rookery/core';
-import type { CodedErrorView, Fence, Handlers, JobContext, MoveId } from '@rookery/core/contract';
+import type { CodedErrorView, Fence, MoveId } from '@rookery/core/contract';
+import type { Handlers, JobContext } from '@rookery/rpc/contract';
 import type { ActivationPlan, StorageDriver } from '@rookery/storage/contract';
 import type { z } from 'zod';
-import { landingItem, type moveDestination, type MoveManifest } from './contract.js';
+import { landingItem, type moveDestination, type MoveManifest } from '@rookery/fleet/contract';
 import {
   startIfItCan,
   type HostProjects,

@@ -1,5 +1,6 @@
-import type { HostId, ServiceClient } from '@rookery/core/contract';
-import type { moveDestination, moveSource } from './contract.js';
+import type { HostId } from '@rookery/core/contract';
+import type { ServiceClient } from '@rookery/rpc/contract';
+import type { moveDestination, moveSource } from '@rookery/fleet/contract';
 
 export type MoveSourceClient = ServiceClient<typeof moveSource>;
 export type MoveDestinationClient = ServiceClient<typeof moveDestination>;

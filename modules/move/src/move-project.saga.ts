@@ -1,6 +1,6 @@
 import { CodedError } from '@rookery/core';
-import type { CodedErrorView, HostId, MoveId, ProjectId } from '@rookery/core/contract';
-import type { MoveManifest, MoveState } from './contract.js';
+import type { CodedErrorView, HostId, MoveId, ProjectId, MoveState } from '@rookery/core/contract';
+import type { MoveManifest } from '@rookery/fleet/contract';
 import { isAway, payMoveDebt, type MoveDebt, type MoveDebts } from './move-debts.js';
 import { MoveErrors } from './move.errors.js';
 import type { MoveDestinationClient, MoveHosts, MoveSourceClient } from './move-hosts.js';

@@ -1,8 +1,9 @@
 import { CoreErrors, type Clock } from '@rookery/core';
-import type { Fence, Handlers, JobContext, MoveId } from '@rookery/core/contract';
+import type { Fence, MoveId } from '@rookery/core/contract';
+import type { Handlers, JobContext } from '@rookery/rpc/contract';
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { z } from 'zod';
-import type { moveSource, MoveTarget } from './contract.js';
+import type { moveSource, MoveTarget } from '@rookery/fleet/contract';
 import {
   startIfItCan,
   type HostProject,

@@ -7,7 +7,7 @@ import {
   SshPublicKey,
 } from '@rookery/core/contract';
 import { z } from 'zod';
-import { MoveStream } from './contract.js';
+import { MoveStream } from '@rookery/fleet/contract';
 
 const Confirmed = MoveStream.extend({ bytes: z.int().min(0) });
 

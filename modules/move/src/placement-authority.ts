@@ -1,5 +1,5 @@
-import type { HostId, MoveId, ProjectId, ProjectSpec } from '@rookery/core/contract';
-import type { MoveState, MoveTarget } from './contract.js';
+import type { HostId, MoveId, ProjectId, ProjectSpec, MoveState } from '@rookery/core/contract';
+import type { MoveTarget } from '@rookery/fleet/contract';
 
 /** What a move needs to know, as its row and the hosts' rows say. */
 export interface MovePlan {

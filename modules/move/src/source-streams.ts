@@ -1,7 +1,12 @@
 import type { Progress, ProjectId } from '@rookery/core/contract';
 import type { Snapshot, StorageDriver, StreamSource } from '@rookery/storage/contract';
 import { CodedError, type Clock } from '@rookery/core';
-import { landingItem, receiveCommand, type MoveStream, type MoveTarget } from './contract.js';
+import {
+  landingItem,
+  receiveCommand,
+  type MoveStream,
+  type MoveTarget,
+} from '@rookery/fleet/contract';
 import type { TransferSender } from './host.ports.js';
 import type { MoveRound, OutgoingMove } from './move.journal.js';
 import type { OutgoingRows } from './outgoing-rows.js';

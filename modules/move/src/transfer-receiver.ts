@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { CoreErrors, type Clock } from '@rookery/core';
 import type { HostId, MoveId } from '@rookery/core/contract';
 import type { ReceivedSubvolume, StorageDriver } from '@rookery/storage/contract';
-import { landingItem, type MoveStream } from './contract.js';
+import { landingItem, type MoveStream } from '@rookery/fleet/contract';
 import type { IncomingMove, MoveJournal } from './move.journal.js';
 import { MoveErrors } from './move.errors.js';
 import type { MoveOptions } from './move.options.js';

@@ -16,7 +16,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { CodedError, MiB, newId, SystemExec, waitFor } from '@rookery/core';
 import { diffManifests, manifestOf, writeXattr } from '@rookery/core/testing';
-import { landingItem } from '@rookery/move/contract';
+import { landingItem } from '@rookery/fleet/contract';
 import { moveProject, newSagaRecord, SagaExecutor } from '@rookery/move';
 import { MemorySagaStore } from '@rookery/move/testing';
 import { BtrfsStorageDriver, StorageOptions } from '@rookery/storage';

@@ -1,7 +1,7 @@
 import { describe, expect, it, jest } from '@jest/globals';
 import { Clock, CodedError, newId, waitFor } from '@rookery/core';
-import { loopback } from '@rookery/conat/testing';
-import { moveSource } from '@rookery/move/contract';
+import { loopback } from '@rookery/rpc/testing';
+import { moveSource } from '@rookery/fleet/contract';
 import {
   MoveSourceService,
   type MoveOptions,

@@ -1,6 +1,6 @@
 import { newId, SystemClock } from '@rookery/core';
-import { loopback } from '@rookery/conat/testing';
-import { moveDestination, moveSource } from '@rookery/move/contract';
+import { loopback } from '@rookery/rpc/testing';
+import { moveDestination, moveSource } from '@rookery/fleet/contract';
 import {
   MoveDestinationService,
   MoveErrors,

@@ -1,7 +1,7 @@
 import type { Readable, Writable } from 'node:stream';
 import type { Egress, EgressMode, ProjectId, Quota } from '@rookery/core/contract';
 import type { VolumePaths } from '@rookery/storage/contract';
-import type { ContainerStats, ExecInput } from './container.contract.js';
+import type { ContainerStats, ExecInput } from '@rookery/fleet/contract';
 
 /** Whether every project's container has user ids of its own on this machine. */
 export type Isolation =

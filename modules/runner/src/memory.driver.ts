@@ -9,7 +9,7 @@ import {
   type ContainerStatus,
   type ExecSession,
 } from './container.driver.js';
-import type { ContainerStats, ExecInput } from './contract.js';
+import type { ContainerStats, ExecInput } from '@rookery/fleet/contract';
 import { RunnerErrors } from './runner.errors.js';
 
 interface MemoryContainer {

@@ -1,7 +1,8 @@
-import type { Handlers, JobContext, Progress } from '@rookery/core/contract';
+import type { Handlers, JobContext } from '@rookery/rpc/contract';
+import type { Progress } from '@rookery/core/contract';
 import { pipeline } from 'node:stream/promises';
 import type { Readable, Writable } from 'node:stream';
-import type { hostProjects } from './contract.js';
+import type { hostProjects } from '@rookery/fleet/contract';
 import { RunnerErrors } from './runner.errors.js';
 import type { RunnerService } from './runner.service.js';
 

@@ -9,7 +9,7 @@ import type {
 import type { StorageDriver } from '@rookery/storage/contract';
 import type { Readable } from 'node:stream';
 import { ContainerDriver, ContainerExtras, type ExecSession } from './container.driver.js';
-import type { ContainerStats, ExecInput, HostProjectView } from './contract.js';
+import type { ContainerStats, ExecInput, HostProjectView } from '@rookery/fleet/contract';
 import { FenceGuard, refuseBusy } from './fence-guard.js';
 import type { ImageStore } from './image/image.store.js';
 import { parseImageRef } from './image/image-ref.js';

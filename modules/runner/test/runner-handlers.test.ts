@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { PassThrough } from 'node:stream';
 import { createLogger, MiB, newId, waitFor } from '@rookery/core';
-import type { DuplexContext, ProjectSpec } from '@rookery/core/contract';
+import type { DuplexContext } from '@rookery/rpc/contract';
+import type { ProjectSpec } from '@rookery/core/contract';
 import { createRunnerHandlers, MemoryDriver, RunnerService } from '@rookery/runner';
-import type { ExecControl } from '@rookery/runner/contract';
+import type { ExecControl } from '@rookery/fleet/contract';
 import { MemoryImageStore, MemoryProjectStore } from '@rookery/runner/testing';
 import { MemoryStorageDriver } from '@rookery/storage';
 

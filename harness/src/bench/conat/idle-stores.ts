@@ -3,7 +3,8 @@
  * each, starts again over them, waits until all are closed, and prints what they take.
  */
 import { join } from 'node:path';
-import { Authenticator, Broker, JetStream, projectAccount } from '@rookery/conat';
+import { Authenticator, Broker } from '@rookery/conat';
+import { JetStream, spaceAccount } from '@rookery/jetstream';
 import { waitFor } from '@rookery/core';
 
 class Nobody extends Authenticator {
@@ -16,13 +17,13 @@ const collect = (globalThis as { gc?: () => void }).gc ?? ((): void => undefined
 
 async function open(folder: string, count: number, make: boolean): Promise<number> {
   const broker = new Broker({ authenticator: new Nobody() });
-  const jetStream = new JetStream({ broker, limits: { idleCloseMs: 1_000 } });
   collect();
   const before = process.memoryUsage().rss;
   const accounts = Array.from({ length: count }, (_, n) =>
-    projectAccount(`p${n}`, join(folder, `p${n}.sqlite`)),
+    spaceAccount({ root: 'project', id: `p${n}` }, join(folder, `p${n}.sqlite`)),
   );
-  await jetStream.start(accounts);
+  const jetStream = new JetStream({ accounts, limits: { idleCloseMs: 1_000 } });
+  await jetStream.start(broker);
   if (make) await makeStreams(broker, accounts.length);
   const { counters } = jetStream;
   await waitFor('all stores are closed', () => counters.openAccounts === 0, {

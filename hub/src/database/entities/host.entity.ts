@@ -1,4 +1,4 @@
-import type { HostCapabilities, HostCapacity } from '@rookery/conat/contract';
+import type { HostCapabilities, HostCapacity } from '@rookery/fleet/contract';
 import type { HostTrouble } from '@rookery/client/contract';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 

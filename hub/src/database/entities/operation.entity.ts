@@ -1,6 +1,5 @@
 import type { MoveDebt } from '@rookery/move';
-import type { MoveState } from '@rookery/move/contract';
-import type { CodedErrorView, Progress } from '@rookery/core/contract';
+import type { MoveState, CodedErrorView, Progress } from '@rookery/core/contract';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 
 export type OperationState =

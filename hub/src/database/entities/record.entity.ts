@@ -1,4 +1,4 @@
-import type { BackupRecord } from '@rookery/backup/contract';
+import type { BackupRecord } from '@rookery/fleet/contract';
 import { Column, Entity, PrimaryColumn, PrimaryGeneratedColumn } from 'typeorm';
 import { asNumber } from './columns.js';
 

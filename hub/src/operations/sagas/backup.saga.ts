@@ -1,4 +1,4 @@
-import type { BackupRecord } from '@rookery/backup/contract';
+import type { BackupRecord } from '@rookery/fleet/contract';
 import { nothing, saga, step, type StepContext } from '@rookery/move';
 import { specOf } from '../../projects/project.queries.js';
 import {

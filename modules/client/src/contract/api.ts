@@ -8,9 +8,7 @@ import {
   RelativePath,
   SnapshotName,
 } from '@rookery/core/contract';
-import { SnapshotView } from '@rookery/storage/contract';
-import { BackupId } from '@rookery/backup/contract';
-import { ContainerStats } from '@rookery/runner/contract';
+import { SnapshotView, BackupId, ContainerStats } from '@rookery/fleet/contract';
 import { z } from 'zod';
 import { accounts } from './account-routes.js';
 import { fleet, work } from './fleet-routes.js';

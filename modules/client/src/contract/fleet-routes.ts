@@ -1,4 +1,4 @@
-import { BackupId, RepositoryView } from '@rookery/backup/contract';
+import { BackupId, RepositoryView } from '@rookery/fleet/contract';
 import { DisplayName, HostId, OperationId, ProjectId } from '@rookery/core/contract';
 import { z } from 'zod';
 import { route } from './route.js';

@@ -15,7 +15,7 @@ import {
   ProjectState,
   Quota,
 } from '@rookery/core/contract';
-import { HostCapabilities, HostCapacity } from '@rookery/conat/contract';
+import { HostCapabilities, HostCapacity } from '@rookery/fleet/contract';
 import { z } from 'zod';
 
 const Time = z.iso.datetime();

@@ -1,5 +1,5 @@
-import type { ServiceClient } from '@rookery/core/contract';
-import type { projectStreams } from '@rookery/runner/contract';
+import type { ServiceClient } from '@rookery/rpc/contract';
+import type { projectStreams } from '@rookery/fleet/contract';
 
 export interface ConatAccess {
   readonly url: string;

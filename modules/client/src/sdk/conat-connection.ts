@@ -1,4 +1,4 @@
-import { projectStreams } from '@rookery/runner/contract';
+import { projectStreams } from '@rookery/fleet/contract';
 import type { ConatAccess, ConatConnection } from './conat-access.js';
 
 const connectTimeoutMs = 15_000;
@@ -12,7 +12,8 @@ const inboxRoot = '_INBOX.';
 export async function connectOverWebSocket(
   access: () => Promise<ConatAccess>,
 ): Promise<ConatConnection> {
-  const { ConatClient, createServiceClient } = await import('@rookery/conat');
+  const { ConatClient } = await import('@rookery/conat');
+  const { createServiceClient } = await import('@rookery/rpc');
   let first: ConatAccess | undefined = await access();
   const client = await ConatClient.connect({
     servers: first.url,

@@ -1,5 +1,5 @@
-import type { CallOptions, DuplexCall } from '@rookery/core/contract';
-import type { ExecControl, ExecResult, projectStreams } from '@rookery/runner/contract';
+import type { CallOptions, DuplexCall } from '@rookery/rpc/contract';
+import type { ExecControl, ExecResult, projectStreams } from '@rookery/fleet/contract';
 import type { z } from 'zod';
 import type { OperationView } from '../contract/views.js';
 import { ApiClient, type ApiMethods } from './api-methods.js';

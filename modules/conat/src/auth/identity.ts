@@ -20,13 +20,13 @@ export interface ConatPermissions {
     /** What may be heard, but not as a member of a queue, who would take messages from others. */
     readonly noQueue?: readonly string[];
   };
-  /** Projects in which it may only read: their JetStream looks at what it asks for. */
+  /** Spaces in which it may only read: their JetStream looks at what it asks for. */
   readonly readOnly?: readonly string[];
   /** Answers to the reply subject of a message just received; absent: none beyond `publish`. */
   readonly responses?: ReplyRules;
   /**
-   * `own` (default): `_INBOX.<identity name>.>` and nobody else's. `all` is for the hub's own
-   * processes, which are trusted with everything. `listed` makes them subjects like others, and any
+   * `own` (default): `_INBOX.<identity name>.>` and nobody else's. `all` is for those who are
+   * trusted with everything. `listed` makes them subjects like others, and any
    * reply subject may be named: what nats-server does.
    */
   readonly inboxes?: 'own' | 'all' | 'listed';
@@ -34,11 +34,11 @@ export interface ConatPermissions {
 
 /** Who a connection is. */
 export interface ConatIdentity {
-  /** One subject token; also names the inbox. See `identityNames` in the contract. */
+  /** One subject token; also names the inbox. */
   readonly name: string;
   readonly permissions: ConatPermissions;
   /**
-   * The project that this connection is rooted in: its subjects are the project's own, as in a NATS
+   * The space that this connection is rooted in: its subjects are the space's own, as in a NATS
    * account. Permissions are still about the broker's subjects. See RootedSpace.
    */
   readonly rootedIn?: string;
@@ -47,9 +47,9 @@ export interface ConatIdentity {
    * `Broker.addAccount`. Absent: the broker's own space.
    */
   readonly account?: string;
-  /** An account that came with a token for this project alone. */
-  readonly onlyProject?: string;
-  /** What an account came with, or what its token was made with: an API key, a session. */
+  /** It came with a credential for this space alone: for whoever changes its permissions. */
+  readonly onlySpace?: string;
+  /** What it showed, or what its token was made with: for whoever ends credentials. */
   readonly credential?: string;
   /** Milliseconds since the epoch; the connection is cut then. */
   readonly expiresAt?: number;

@@ -24,11 +24,3 @@ export function sameSecret(given: string | undefined, expected: string): boolean
   const [a, b] = [given, expected].map((text) => createHash('sha256').update(text).digest());
   return timingSafeEqual(a!, b!);
 }
-
-/**
- * The name under which a host that joins with `token` is known until it is registered: both sides
- * can tell it, nobody else can.
- */
-export function joiningIdentityName(token: string): string {
-  return `joining-${createHash('sha256').update(token).digest('hex').slice(0, 32)}`;
-}

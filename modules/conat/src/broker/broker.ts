@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Authenticator, ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
+import { spaceRootDefault } from '../edge/space.js';
 import type { Fabric, FabricHost } from '../fabric/fabric.js';
 import { InProcessFabric } from '../fabric/in-process.fabric.js';
 import { newBrokerMetrics, type BrokerMetrics, type TransportKind } from './broker-metrics.js';
@@ -15,6 +16,7 @@ import { MessageTrace, type TraceRequest } from './message-trace.js';
 import type { PublishOp } from './parser.js';
 import type {
   BrokerClient,
+  BrokerFacts,
   Connection,
   ConnectionHost,
   ConnectionView,
@@ -39,6 +41,11 @@ const lastWordsMs = 2_000;
 export interface BrokerOptions {
   readonly authenticator: Authenticator;
   readonly limits?: BrokerLimitsInput;
+  /**
+   * The first token of where the spaces of rooted connections lie: that of `id` is `<root>.<id>.>`.
+   * Default `space`.
+   */
+  readonly spaceRoot?: string;
   /** Shown to clients in INFO. */
   readonly name?: string;
   /** Told when an authenticator throws; the connection is refused. */
@@ -49,17 +56,6 @@ export interface BrokerOptions {
 
 /** A broker's own space in nats-server's words. */
 export const globalAccount = '$G';
-
-/** What a broker says of itself. */
-export interface BrokerFacts {
-  readonly id: string;
-  readonly name: string;
-  /** The nats-server that it is like. */
-  readonly version: string;
-  readonly runtime: string;
-  readonly authRequired: boolean;
-  readonly draining: boolean;
-}
 
 /** What nats-server was built with; nats-core of Python wants one to be named. */
 const runtime = `node${process.versions.node}`;
@@ -72,6 +68,7 @@ export type RevocationReason = 'revoked' | 'expired';
  */
 export class Broker implements ConnectionHost, InternalHost, FabricHost {
   readonly limits: BrokerLimits;
+  readonly spaceRoot: string;
   /** Of all accounts together. */
   readonly metrics: BrokerMetrics;
   readonly fabric: Fabric;
@@ -100,6 +97,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
   ) {
     this.limits = BrokerLimits.parse(options.limits ?? {});
     this.metrics = server?.metrics ?? newBrokerMetrics();
+    this.spaceRoot = options.spaceRoot ?? spaceRootDefault;
     this.registry = new ConnectionRegistry(this.limits);
     this.sublist = new Sublist(this.limits.matchCacheMax);
     this.fabric = options.fabric ?? new InProcessFabric();

@@ -5,7 +5,6 @@ import { ReplyAliases } from '../edge/reply-aliases.js';
 import { RootedSpace } from '../edge/subject-space.js';
 import type { FrameWriter } from './frame-writer.js';
 import { noRespondersMessage, writeMessage } from './message-writer.js';
-import type { BrokerLimits } from './limits.js';
 import {
   asksForTrace,
   isTraceDestination,
@@ -37,6 +36,8 @@ export class ConnectionTraffic {
   private readonly subscriptions = new Map<string, Subscription>();
   private readonly permissions: PermissionCheck;
   private readonly grants: ReplyGrants | null;
+  /** Where all spaces lie, with the dot behind it. */
+  private readonly spaces: string;
   /** Null for most: they use the broker's subjects as they are. */
   private readonly space: RootedSpace | null;
 
@@ -47,7 +48,8 @@ export class ConnectionTraffic {
     /** Subscriptions of the time before the permissions changed; see {@link ConnectionTraffic.recheck}. */
     before?: ConnectionTraffic,
   ) {
-    const { limits } = broker;
+    const { limits, spaceRoot } = broker;
+    this.spaces = `${spaceRoot}.`;
     this.permissions = new PermissionCheck(
       identity.name,
       identity.permissions,
@@ -57,7 +59,7 @@ export class ConnectionTraffic {
     this.grants = responses
       ? new ReplyGrants(responses.countMax, responses.ttlMs, limits.replyGrantsMax)
       : null;
-    this.space = before?.space ?? spaceOf(identity, this.permissions, limits);
+    this.space = before?.space ?? spaceOf(identity, this.permissions, broker);
     if (before) this.subscriptions = before.subscriptions;
   }
 
@@ -112,7 +114,9 @@ export class ConnectionTraffic {
     if (!request) return null;
     if (!isTraceDestination(request)) return request.only ? 'not delivered' : null;
     const { destination } = request;
-    const to = this.space ? this.space.toBroker(destination) : resolveKvAlias(destination);
+    const to = this.space
+      ? this.space.toBroker(destination)
+      : resolveKvAlias(destination, this.spaces);
     if (this.permissions.mayPublish(to)) return this.broker.trace(this.connection, op, request, to);
     this.refuse(protocolTexts.publishViolation(destination), null);
     return 'not delivered';
@@ -210,7 +214,7 @@ export class ConnectionTraffic {
     const { space } = this;
     const { subject, reply } = op;
     if (!space) {
-      op.subject = resolveKvAlias(subject);
+      op.subject = resolveKvAlias(subject, this.spaces);
       if (op.subject !== subject) op.said = subject;
       return;
     }
@@ -229,7 +233,9 @@ export class ConnectionTraffic {
     queue: string,
     sid: string,
   ): readonly Subscription[] {
-    const filters = this.space ? this.space.filters(tokens) : [resolveKvAlias(subject)];
+    const filters = this.space
+      ? this.space.filters(tokens)
+      : [resolveKvAlias(subject, this.spaces)];
     const all: Subscription[] = [];
     const part = this.space ? { subject, all } : null;
     for (const filter of filters) {
@@ -300,9 +306,10 @@ const ackRoot = '$JS.ACK.';
 function spaceOf(
   identity: ConatIdentity,
   { responses }: PermissionCheck,
-  limits: BrokerLimits,
+  { limits, spaceRoot: root }: ConnectionHost,
 ): RootedSpace | null {
-  if (identity.rootedIn === undefined) return null;
+  const { rootedIn: id, name } = identity;
+  if (id === undefined) return null;
   const aliases = new ReplyAliases(responses?.ttlMs ?? 0, limits.replyGrantsMax);
-  return new RootedSpace(identity.rootedIn, identity.name, limits.permissionCacheMax, aliases);
+  return new RootedSpace({ root, id }, name, limits.permissionCacheMax, aliases);
 }

@@ -12,7 +12,7 @@ import { parseFilter } from './subjects.js';
  * everywhere inside the broker. The buffers are the connection's own: copy what outlives the call.
  */
 export interface InternalMessage {
-  /** On the broker, e.g. `project.<id>.x` of a rooted connection's `x`. */
+  /** On the broker, e.g. `<root>.<id>.x` of a rooted connection's `x`. */
   readonly subject: string;
   /** On the broker; '' without. */
   readonly reply: string;

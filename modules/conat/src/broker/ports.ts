@@ -142,9 +142,22 @@ export interface BrokerClient extends Connection, Listener, Speaker {
   refuse(text: string | null, reason: CloseReason): void;
 }
 
+/** What a broker says of itself. */
+export interface BrokerFacts {
+  readonly id: string;
+  readonly name: string;
+  /** The nats-server that it is like. */
+  readonly version: string;
+  readonly runtime: string;
+  readonly authRequired: boolean;
+  readonly draining: boolean;
+}
+
 /** The broker as a client's connection sees it. */
 export interface ConnectionHost {
   readonly limits: BrokerLimits;
+  /** The first token of all subject spaces. */
+  readonly spaceRoot: string;
   readonly metrics: BrokerMetrics;
   /** Time of the current tick: one look at the clock for many messages. */
   nowMs(): number;

@@ -1,5 +1,5 @@
 import { SystemClock } from '@rookery/core';
-import { formatTime } from '../jetstream/engine/times.js';
+import { formatTime } from './times.js';
 
 const clock = new SystemClock();
 

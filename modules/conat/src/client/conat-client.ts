@@ -22,10 +22,8 @@ import { asWebSocketUrl, TcpSocket } from './tcp-socket.js';
 export type ConatCredentials =
   /** Seed of the identity key (`SU…`): signs the connection's nonce. */
   | { readonly nkeySeed: string }
-  /** Access token or join token. */
+  /** Shown as it is. */
   | { readonly token: string }
-  /** Secret shared by the hub's own processes. */
-  | { readonly hubSecret: string }
   /** As a NATS server knows them. */
   | { readonly user: string; readonly password: string };
 
@@ -37,7 +35,7 @@ export interface ConatClientOptions {
   readonly servers: string | readonly string[] | Broker;
   /** Dials in place of `servers`, which only names them then; asked again at each connect. */
   readonly dial?: (signal: AbortSignal) => Promise<SocketLike>;
-  /** The name that the broker will know us by: names the inbox. See `identityNames`. */
+  /** The name that the broker will know us by: names the inbox. */
   readonly identity: string;
   /** A function is asked again at each connect, so tokens may be short-lived. */
   readonly credentials?: ConatCredentials | (() => ConatCredentials | Promise<ConatCredentials>);
@@ -294,7 +292,6 @@ function authOf(credentials: ConatCredentials | undefined, nonce?: string): Auth
   if ('nkeySeed' in credentials) {
     return nkeyAuthenticator(new TextEncoder().encode(credentials.nkeySeed))(nonce);
   }
-  if ('hubSecret' in credentials) return { user: 'hub', pass: credentials.hubSecret };
   if ('user' in credentials) return { user: credentials.user, pass: credentials.password };
   return { auth_token: credentials.token };
 }

@@ -1,4 +1,5 @@
 import { inboxPrefixOf, inboxRoot, toBinary } from '../broker/subjects.js';
+import type { SubjectSpace } from './space.js';
 import type { ReplyAliases } from './reply-aliases.js';
 
 /** Where a kind of subject of the space lies on the broker. */
@@ -24,17 +25,17 @@ const shortFlowControlTokens = 5;
 const longFlowControlTokens = 7;
 
 /**
- * The subject space of a project's connection, as a NATS account gives one to its users: what the
- * client calls `x` is `project.<id>.x` on the broker, and nothing else of the broker is there.
+ * The subject space of a rooted connection, as a NATS account gives one to its users: what the
+ * client calls `x` is `<root>.<id>.x` on the broker, and nothing else of the broker is there.
  *
  * | client | broker |
  * | --- | --- |
- * | `$JS.API.>` | `project.<id>.js.api.>` |
+ * | `$JS.API.>` | `<root>.<id>.js.api.>` |
  * | `$JS.ACK.<7 tokens>` (and the long form of nats-server's js_ack_fc_v2) | `$JS.ACK._.<id>.<7 tokens>` |
  * | `$JS.FC.<stream>.<consumer>.<x>` (and its long form) | `$JS.FC._.<id>.<stream>.<consumer>.<x>` |
  * | `_INBOX.>` | `_INBOX.<identity>.>` |
  * | `_R_.<n>`, of this connection alone | the reply subject of somebody outside |
- * | anything else | `project.<id>.>` |
+ * | anything else | `<root>.<id>.>` |
  *
  * Every subject has a place, so a client gets no permission errors for others' subjects: as in an
  * account, nobody is there. All subjects are binary strings.
@@ -49,13 +50,13 @@ export class RootedSpace {
   private readonly said = new Map<string, string>();
 
   constructor(
-    projectId: string,
+    space: SubjectSpace,
     identityName: string,
     private readonly cacheMax: number,
     private readonly aliases: ReplyAliases,
   ) {
-    const id = toBinary(projectId);
-    this.root = `project.${id}.`;
+    const id = toBinary(space.id);
+    this.root = `${toBinary(space.root)}.${id}.`;
     this.api = region(apiPrefix, `${this.root}${apiUnderRoot}`);
     this.ack = region(ackPrefix, `${ackPrefix}_.${id}.`);
     this.flowControl = region(flowControlPrefix, `${flowControlPrefix}_.${id}.`);

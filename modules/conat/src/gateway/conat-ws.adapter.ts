@@ -2,7 +2,7 @@ import type { Server } from 'node:http';
 import type { INestApplicationContext } from '@nestjs/common';
 import { WsAdapter } from '@nestjs/platform-ws';
 import { WebSocketServer, type ServerOptions } from 'ws';
-import type { UpgradeDispatcher } from './upgrade-dispatcher.js';
+import type { UpgradeDispatcher } from '@rookery/core';
 import { upgradeTo } from './websocket-transport.js';
 
 interface GatewayOptions extends ServerOptions {

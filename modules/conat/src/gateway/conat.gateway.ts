@@ -4,7 +4,7 @@ import { WebSocketGateway, type OnGatewayConnection, type OnGatewayInit } from '
 import type { WebSocket, WebSocketServer } from 'ws';
 import { Broker } from '../broker/broker.js';
 import { CONAT_OPTIONS, type ConatOptions } from '../conat.module-definition.js';
-import { UpgradeDispatcher } from './upgrade-dispatcher.js';
+import { UpgradeDispatcher } from '@rookery/core';
 import { acceptWebSocket, upgradeTo, webSocketServerOptions } from './websocket-transport.js';
 
 /** WebSocket door of the broker. Has no message handlers: frames go to the broker as they are. */

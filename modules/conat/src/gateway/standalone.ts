@@ -1,11 +1,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { Reverter } from '@rookery/core';
+import { Reverter, UpgradeDispatcher } from '@rookery/core';
 import type { Broker } from '../broker/broker.js';
-import type { JetStream } from '../jetstream/jetstream.js';
 import { brokerMetrics, brokerMetricsType } from '../metrics/broker-registry.js';
 import { MonitoringServer } from '../monitoring/monitoring-server.js';
+import type { Persistence } from '../persistence.js';
 import {
   listenOn,
   TcpListener,
@@ -13,7 +13,6 @@ import {
   type TcpOptions,
   type TlsOptions,
 } from './tcp-listener.js';
-import { UpgradeDispatcher } from './upgrade-dispatcher.js';
 import { brokerWebSocketServer, upgradeTo } from './websocket-transport.js';
 
 export interface StandaloneOptions {
@@ -25,8 +24,8 @@ export interface StandaloneOptions {
   readonly path?: string;
   /** Encrypts the WebSocket door. */
   readonly tls?: TlsOptions;
-  /** Its persistence, closed with it. */
-  readonly jetStream?: JetStream;
+  /** Started by its maker, closed with the broker. */
+  readonly persistence?: Persistence;
   /** Where that keeps streams; shown by the monitoring pages. */
   readonly storeDir?: string;
   /** Also listen for NATS over TCP. */
@@ -70,11 +69,11 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
   const listener = options.tcp && new TcpListener(broker, options.tcp, options.tcp.tls);
   const tcp = await listener?.listen();
   undo.add(() => listener?.stopAccepting());
-  const { monitoring: at, jetStream = null, storeDir } = options;
+  const { monitoring: at, persistence = null, storeDir } = options;
   const pages =
     at &&
     new MonitoringServer(() => ({
-      ...{ broker, jetStream, startedAtMs, tcp, http: at },
+      ...{ broker, persistence, startedAtMs, tcp, http: at },
       webSocket: door && {
         host: options.host ?? loopback,
         port: door.port,
@@ -97,7 +96,7 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
       await door?.close();
       listener?.cut();
       if (pages) await closeServer(pages);
-      await options.jetStream?.close();
+      await options.persistence?.close();
     },
   };
 }

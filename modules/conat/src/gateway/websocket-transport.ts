@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws';
-import type { UpgradeHandler } from './upgrade-dispatcher.js';
+import type { UpgradeHandler } from '@rookery/core';
 import type { Broker } from '../broker/broker.js';
 import type { Connection, Transport } from '../broker/ports.js';
 

@@ -1,9 +1,8 @@
 import type { InternalClient } from '../broker/internal-client.js';
-import type { JetStreamAccount } from '../jetstream/account.js';
 import { systemTime } from '../broker/system-time.js';
 import { globalAccount } from '../broker/broker.js';
 import type { Broker } from '../broker/broker.js';
-import { apiLevel } from '../jetstream/engine/api-level.js';
+import type { PersistentAccount } from '../persistence.js';
 import { isSet, number } from './connz.js';
 import { jetStreamConfig, type Monitored } from './varz.js';
 
@@ -27,7 +26,7 @@ class ApiAsker {
 
   constructor(
     private readonly client: InternalClient,
-    private readonly account: JetStreamAccount,
+    private readonly account: PersistentAccount,
   ) {}
 
   /** The answer, or null when there is none. */
@@ -70,10 +69,10 @@ class ApiAsker {
  * `offset` as there; the counts are of all accounts.
  */
 export async function jsz(monitored: Monitored, query: URLSearchParams): Promise<Json> {
-  const { broker, jetStream, storeDir } = monitored;
+  const { broker, persistence, storeDir } = monitored;
   const head = { server_id: broker.facts().id, now: systemTime() };
-  if (!jetStream) return { ...head, disabled: true, ...noTotals(), ...counts([]) };
-  const accounts = jetStream.accounts();
+  if (!persistence) return { ...head, disabled: true, ...noTotals(), ...counts([]) };
+  const accounts = persistence.accounts();
   const details: AccountDetail[] = [];
   for (const account of accounts) details.push(await inside(monitored, account, query));
   const wanted = query.get('acc');
@@ -91,7 +90,7 @@ export async function jsz(monitored: Monitored, query: URLSearchParams): Promise
     accounts: accounts.length,
     ha_assets: 0,
     api: {
-      level: apiLevel,
+      level: persistence.apiLevel,
       total: details.reduce((total, { api }) => total + Number(api?.total ?? 0), 0),
       errors: details.reduce((total, { api }) => total + Number(api?.errors ?? 0), 0),
     },
@@ -103,7 +102,7 @@ export async function jsz(monitored: Monitored, query: URLSearchParams): Promise
 
 async function inside(
   { broker }: Monitored,
-  account: JetStreamAccount,
+  account: PersistentAccount,
   query: URLSearchParams,
 ): Promise<AccountDetail> {
   const client = (broker.space(account.id) ?? broker).internal('monitoring');
@@ -114,7 +113,7 @@ async function inside(
   }
 }
 
-const nameOf = ({ id, subjectPrefix }: JetStreamAccount, broker: Broker): string =>
+const nameOf = ({ id, subjectPrefix }: PersistentAccount, broker: Broker): string =>
   subjectPrefix === '' && !broker.space(id) ? globalAccount : id;
 
 interface AccountDetail {

@@ -16,10 +16,12 @@ const unavailable = (error: string): Page => ({
 });
 
 /** The state of the server in nats-server's words, and the status that goes with it. */
-function healthz({ broker, jetStream }: Pick<Monitored, 'broker' | 'jetStream'>): Page {
+function healthz({ broker, persistence }: Pick<Monitored, 'broker' | 'persistence'>): Page {
   if (broker.facts().draining) return unavailable('the server is shutting down');
-  const damaged = jetStream?.status().find(({ state }) => state === 'quarantined');
-  if (damaged) return unavailable(`JetStream account '${damaged.id}' was put aside: damaged`);
+  const [damaged] = persistence?.damagedAccounts() ?? [];
+  if (damaged !== undefined) {
+    return unavailable(`JetStream account '${damaged}' was put aside: damaged`);
+  }
   return { status: 200, body: { status: 'ok' } };
 }
 
@@ -73,7 +75,7 @@ export class MonitoringServer {
     if (path === '/jsz') return { status: 200, body: await jsz(monitored, query) };
     if (path === '/healthz') {
       const wantsJetStream = ['js-enabled-only', 'js-enabled'].some((key) => isSet(query, key));
-      if (wantsJetStream && !monitored.jetStream) return unavailable('JetStream not enabled');
+      if (wantsJetStream && !monitored.persistence) return unavailable('JetStream not enabled');
       return healthz(monitored);
     }
     return { status: 200, body: { pages: Object.keys(this.requests).slice(1) } };

@@ -1,15 +1,15 @@
 import { availableParallelism } from 'node:os';
 import type { Broker } from '../broker/broker.js';
 import { systemTime } from '../broker/system-time.js';
-import { formatTime, msToNs } from '../jetstream/engine/times.js';
-import type { JetStream } from '../jetstream/jetstream.js';
+import { formatTime, msToNs } from '../broker/times.js';
+import type { Persistence } from '../persistence.js';
 
 const nsPerMs = 1e6;
 
 /** What the pages are about. */
 export interface Monitored {
   readonly broker: Broker;
-  readonly jetStream: JetStream | null;
+  readonly persistence: Persistence | null;
   readonly startedAtMs: number;
   /** Where streams are kept. */
   readonly storeDir?: string;
@@ -124,8 +124,8 @@ function webSocketOf({ webSocket }: Monitored): object {
   return { host, port, ...(!tls && { no_tls: true }) };
 }
 
-function jetStreamOf({ jetStream, storeDir }: Monitored, stats: JetStreamStats): object {
-  if (!jetStream) return {};
+function jetStreamOf({ persistence, storeDir }: Monitored, stats: JetStreamStats): object {
+  if (!persistence) return {};
   const { memory, storage, reserved_memory, reserved_storage, accounts, ha_assets, api } = stats;
   return {
     config: jetStreamConfig(storeDir),

@@ -1,6 +1,6 @@
 import type { ServerUser } from '../auth/users-authenticator.js';
 import type { BrokerLimitsInput } from '../broker/limits.js';
-import type { JetStreamQuota } from '../jetstream/account.js';
+import type { JetStreamQuota } from '../persistence.js';
 import { named, type SettingValue } from './conf-reader.js';
 import { readPermissions, readUsers } from './users.js';
 

@@ -1,4 +1,4 @@
-import { parseDuration } from '../jetstream/engine/times.js';
+import { parseDuration } from '../broker/times.js';
 import { ConfMap, type ConfValue } from './nats-conf.js';
 
 /** A setting that is wrong, or that there is not. */

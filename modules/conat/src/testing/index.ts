@@ -1,21 +1,17 @@
 export {
   AllowAllAuthenticator,
-  ProjectTokenAuthenticator,
   RootedAuthenticator,
+  spaceIdentity,
   startTestBroker,
+  TokenAuthenticator,
   type TestBroker,
   type TestBrokerOptions,
 } from './test-broker.js';
-export { loopback, type LoopbackOptions } from './loopback.js';
-export { faultyClient, type FaultyClient, type ServiceFault } from './faulty-client.js';
+export { bodyLengths, bodyOf, headersOf, subjectLengths, subjectOf } from './lengths.js';
+export { RawClient } from './raw-client.js';
 export {
   natsServerMissing,
   NatsServerOracle,
   natsServerPath,
   type NatsServerOptions,
 } from './nats-server.oracle.js';
-export {
-  accountStoreConformance,
-  type AccountStoreUnderTest,
-} from './account-store.conformance.js';
-export { openTestStore } from './test-store.js';

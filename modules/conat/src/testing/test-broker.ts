@@ -1,23 +1,15 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createLogger } from '@rookery/core';
+import { createLogger, UpgradeDispatcher } from '@rookery/core';
 import { Authenticator, type ConnectRequest } from '../auth/authenticator.js';
 import type { ConatIdentity } from '../auth/identity.js';
-import {
-  accountPermissions,
-  hubPermissions,
-  projectIdentity,
-  type ProjectAccess,
-} from '../auth/permissions.js';
-import { identityNames } from '../contract.js';
+import { spaceRootDefault, spaceSubjects, type SubjectSpace } from '../edge/space.js';
+import type { Persistence } from '../persistence.js';
 import { Broker } from '../broker/broker.js';
 import type { BrokerLimitsInput } from '../broker/limits.js';
 import type { Fabric } from '../fabric/fabric.js';
 import { ConatClient, type ConatClientOptions } from '../client/conat-client.js';
-import type { JetStreamAccount } from '../jetstream/account.js';
-import { JetStream, type JetStreamOptions } from '../jetstream/jetstream.js';
 import { TcpListener } from '../gateway/tcp-listener.js';
-import { UpgradeDispatcher } from '../gateway/upgrade-dispatcher.js';
 import { brokerWebSocketServer, upgradeTo } from '../gateway/websocket-transport.js';
 
 /** Lets everybody in with every right, under the name that the client gives itself. */
@@ -31,50 +23,52 @@ export class AllowAllAuthenticator extends Authenticator {
   }
 }
 
-/** Lets everybody in as a program of one project: rooted there, whatever they show. */
-export class RootedAuthenticator extends Authenticator {
-  override readonly required = false;
-
-  constructor(private readonly projectId: string) {
-    super();
-  }
-
-  async authenticate(): Promise<ConatIdentity> {
-    return projectIdentity(this.projectId);
-  }
+/** A program of a subject space: rooted there, with all of it. */
+export function spaceIdentity(space: SubjectSpace): ConatIdentity {
+  const own = { allow: spaceSubjects(space) };
+  const responses = { countMax: 1_000_000, ttlMs: 120_000 };
+  return {
+    name: `space-${space.id}`,
+    permissions: { publish: own, subscribe: own, responses },
+    rootedIn: space.id,
+  };
 }
 
-/**
- * Takes a word for a token: `project:<id>` is rooted in that project, `account:<id>` is an account
- * with the roles that the test gave it, `hub` may do everything.
- */
-export class ProjectTokenAuthenticator extends Authenticator {
-  constructor(private readonly roles: Readonly<Record<string, readonly ProjectAccess[]>> = {}) {
+/** Lets those in who show one of these tokens. */
+export class TokenAuthenticator extends Authenticator {
+  constructor(private readonly identities: Readonly<Record<string, ConatIdentity>>) {
     super();
   }
 
   async authenticate({ options }: ConnectRequest): Promise<ConatIdentity | null> {
-    const [kind, id = ''] = (options.auth_token ?? '').split(':');
-    if (kind === 'hub') return { name: identityNames.hub, permissions: hubPermissions() };
-    if (kind === 'project' && id !== '') return projectIdentity(id);
-    const projects = this.roles[id];
-    if (kind !== 'account' || !projects) return null;
-    return { name: identityNames.account(id), permissions: accountPermissions(id, projects) };
+    return this.identities[options.auth_token ?? ''] ?? null;
+  }
+}
+
+/** Lets everybody in as a program of one subject space: rooted there, whatever they show. */
+export class RootedAuthenticator extends Authenticator {
+  override readonly required = false;
+
+  constructor(private readonly space: SubjectSpace) {
+    super();
+  }
+
+  async authenticate(): Promise<ConatIdentity> {
+    return spaceIdentity(this.space);
   }
 }
 
 export interface TestBrokerOptions {
-  /** Everybody is a program of this project (its connections are rooted), with default options. */
+  /** Everybody is a program of this space (their connections are rooted), with default options. */
   readonly rooted?: string;
+  /** Where spaces lie; default `space`. */
+  readonly spaceRoot?: string;
   readonly authenticator?: Authenticator;
   readonly limits?: BrokerLimitsInput;
   /** Started before clients are let in, closed with the broker. */
   readonly fabric?: Fabric;
-  /** Persistence for these accounts; none has it otherwise. */
-  readonly jetStream?: {
-    readonly accounts: readonly JetStreamAccount[];
-    readonly options?: Omit<JetStreamOptions, 'broker'>;
-  };
+  /** Started before clients are let in, closed with the broker. */
+  readonly persistence?: Persistence;
   /** A port to come back on after {@link TestBroker.close}. */
   readonly port?: number;
   /** Also listens for NATS over TCP; 0: on a free port, see {@link TestBroker.tcpPort}. */
@@ -84,7 +78,6 @@ export interface TestBrokerOptions {
 /** A real broker on a real port of the loopback. */
 export interface TestBroker {
   readonly broker: Broker;
-  readonly jetStream: JetStream | null;
   readonly dispatcher: UpgradeDispatcher;
   readonly httpServer: Server;
   readonly port: number;
@@ -108,25 +101,20 @@ async function listenForTcp(
   return listener;
 }
 
-const defaultAuthenticator = (rooted: string | undefined): Authenticator =>
-  rooted === undefined ? new AllowAllAuthenticator() : new RootedAuthenticator(rooted);
-
 export async function startTestBroker(options: TestBrokerOptions = {}): Promise<TestBroker> {
+  const { rooted, spaceRoot = spaceRootDefault, persistence } = options;
+  const everybody =
+    rooted === undefined
+      ? new AllowAllAuthenticator()
+      : new RootedAuthenticator({ root: spaceRoot, id: rooted });
   const broker = new Broker({
-    authenticator: options.authenticator ?? defaultAuthenticator(options.rooted),
+    authenticator: options.authenticator ?? everybody,
     limits: options.limits,
     fabric: options.fabric,
+    spaceRoot,
   });
   await broker.fabric.start();
-  const { jetStream: persistence } = options;
-  const jetStream = persistence
-    ? new JetStream({
-        broker,
-        logger: createLogger('test-jetstream', 'silent'),
-        ...persistence.options,
-      })
-    : null;
-  await jetStream?.start(persistence!.accounts);
+  await persistence?.start(broker);
   const sockets = brokerWebSocketServer(broker);
   const dispatcher = new UpgradeDispatcher();
   dispatcher.register('/conat', upgradeTo(sockets));
@@ -142,7 +130,6 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
   const clients = new Set<ConatClient>();
   return {
     broker,
-    jetStream,
     dispatcher,
     httpServer,
     port,
@@ -151,7 +138,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
     connect: async (clientOptions = {}) => {
       const client = await ConatClient.connect({
         servers: url,
-        identity: 'hub',
+        identity: 'tester',
         connectTimeoutMs: 10_000,
         logger: createLogger('test-client', 'silent'),
         ...clientOptions,
@@ -166,7 +153,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
       tcp?.cut();
       httpServer.closeAllConnections();
       await new Promise<void>((resolve) => httpServer.close(() => resolve()));
-      await jetStream?.close();
+      await persistence?.close();
       await broker.fabric.close();
     },
   };

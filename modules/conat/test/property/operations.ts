@@ -1,4 +1,4 @@
-import { bodyLengths, bodyOf, headersOf, subjectLengths, subjectOf } from '../lengths.js';
+import { bodyLengths, bodyOf, headersOf, subjectLengths, subjectOf } from '@rookery/conat/testing';
 import type { Random } from '@rookery/core/testing';
 
 /** CONNECT options of the clients that take part: each differs in what it asks of the server. */

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { CoreErrors } from '@rookery/core';
 import type { MoveId, ProjectId, ProjectListener, ProjectSpec } from '@rookery/core/contract';
-import { receiveCommand, type MoveTarget } from '../contract.js';
+import { receiveCommand, type MoveTarget } from '@rookery/fleet/contract';
 import {
   HostProjects,
   IngressGate,

@@ -1,6 +1,5 @@
 import { CoreErrors } from '@rookery/core';
-import type { MoveId } from '@rookery/core/contract';
-import { MoveState } from '../contract.js';
+import { type MoveId, MoveState } from '@rookery/core/contract';
 import { MoveErrors } from '../move.errors.js';
 import { PlacementAuthority, type MovePlan } from '../placement-authority.js';
 import { SagaErrors } from '../saga/saga.errors.js';

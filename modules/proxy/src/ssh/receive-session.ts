@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream';
 import { toCodedError, type CodedError } from '@rookery/core';
-import { receiveCommand } from '@rookery/move/contract';
+import { receiveCommand } from '@rookery/fleet/contract';
 import type { ServerChannel } from 'ssh2';
 import type { TransferItem, TransferResult } from '../contract.js';
 import { ProxyErrors } from '../proxy.errors.js';

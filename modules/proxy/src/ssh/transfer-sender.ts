@@ -2,7 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { CodedError, parseConfig } from '@rookery/core';
 import { CodedErrorView } from '@rookery/core/contract';
-import { receiveCommand, transferLogin } from '@rookery/move/contract';
+import { receiveCommand, transferLogin } from '@rookery/fleet/contract';
 import ssh2, { type Client, type ClientChannel } from 'ssh2';
 import type { z } from 'zod';
 import { TransferResult, type TransferItem } from '../contract.js';

@@ -1,7 +1,7 @@
 import { access, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { parseMounts } from '@rookery/core';
-import type { ContainerStats } from '../contract.js';
+import type { ContainerStats } from '@rookery/fleet/contract';
 import { RunnerErrors } from '../runner.errors.js';
 
 export interface CgroupLimits {

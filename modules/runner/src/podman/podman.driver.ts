@@ -26,7 +26,7 @@ import {
   type ExecSession,
   type MemorySlice,
 } from '../container.driver.js';
-import type { ContainerStats, ExecInput } from '../contract.js';
+import type { ContainerStats, ExecInput } from '@rookery/fleet/contract';
 import { RunnerErrors } from '../runner.errors.js';
 import { PodmanDriverOptions } from '../runner.options.js';
 import { probeLimits, readMemoryKills, readStats, removeCgroupParent } from './cgroups.js';

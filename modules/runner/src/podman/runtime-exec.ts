@@ -10,7 +10,7 @@ import {
   type SpawnedProcess,
 } from '@rookery/core';
 import type { ExecSession } from '../container.driver.js';
-import type { ExecInput } from '../contract.js';
+import type { ExecInput } from '@rookery/fleet/contract';
 import { containerHome } from './runner-id.js';
 import { killSession, signalGroup } from './processes.js';
 

@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline';
 import { errors, type Msg } from '@nats-io/nats-core';
-import { ConatErrors } from '@rookery/conat';
+import { RpcErrors } from '@rookery/rpc';
 import type { Command } from 'commander';
 import type { Cli, CommandModule } from '../cli.js';
 import { CliErrors, usageError } from '../cli.errors.js';
@@ -273,7 +273,7 @@ async function ask(
   const timeoutMs = options.timeout * 1_000;
   const to = space.toBroker(subject);
   const timedOut = (cause?: unknown): Error =>
-    ConatErrors.SERVICE_TIMEOUT({ subject, timeoutMs }, { cause });
+    RpcErrors.SERVICE_TIMEOUT({ subject, timeoutMs }, { cause });
   if (options.replies === undefined) {
     try {
       return [await nats.request(to, payload, { timeout: timeoutMs, ...(headers && { headers }) })];

@@ -2,15 +2,14 @@ import { Option } from 'commander';
 import {
   Broker,
   configuredBroker,
-  JetStream,
   readServerConfig,
-  openAccounts,
   serveBroker,
   StandaloneAuthenticator,
   type AccountConfig,
   type StandaloneOptions,
   type StandaloneServer,
 } from '@rookery/conat';
+import { JetStream, openAccounts } from '@rookery/jetstream';
 import type { CommandModule } from '../cli.js';
 import { usageError } from '../cli.errors.js';
 import { atLeastOne, bytes, count, portOrAny } from '../parameters.js';
@@ -88,7 +87,10 @@ ${examples(
             ? await fromOptions(options)
             : fromFile(options, options.config, run.io.env);
         const jetStream = await persistence(serve.broker, serve.storeDir, accounts);
-        const server = await serveBroker({ ...serve, ...(jetStream && { jetStream }) });
+        const server = await serveBroker({
+          ...serve,
+          ...(jetStream && { persistence: jetStream }),
+        });
         if (!serve.broker.facts().authRequired && !loopback.has(host)) {
           run.progress.step(`everybody who reaches ${host} may read and write everything`);
         }
@@ -118,7 +120,8 @@ async function persistence(
   accounts: readonly AccountConfig[],
 ): Promise<JetStream | null> {
   if (folder === undefined) return null;
-  const jetStream = new JetStream({ broker });
+  const jetStream = new JetStream();
+  await jetStream.start(broker);
   await openAccounts(jetStream, broker, folder, accounts);
   return jetStream;
 }

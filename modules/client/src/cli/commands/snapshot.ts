@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { SnapshotView } from '@rookery/storage/contract';
+import type { SnapshotView } from '@rookery/fleet/contract';
 import { finishProjectWork } from '../follow.js';
 import { relativeTime, size, yesNo } from '../output/format.js';
 import { table } from '../output/table.js';

@@ -6,7 +6,8 @@ import {
 } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
 import type { NatsConnection } from '@nats-io/nats-core';
-import { ConatClient, RoutedConatClient } from '@rookery/conat';
+import { ConatClient } from '@rookery/conat';
+import { RoutedConatClient } from '@rookery/fleet';
 import { createLogger } from '@rookery/core';
 import { usageError } from '../cli.errors.js';
 import { findProject } from '../resolve.js';

@@ -1,6 +1,6 @@
 import { JetStreamApiError } from '@nats-io/jetstream';
 import { errors } from '@nats-io/nats-core';
-import { ConatErrors } from '@rookery/conat';
+import { RpcErrors } from '@rookery/rpc';
 import { CodedError } from '@rookery/core';
 import { CommanderError } from 'commander';
 import { CliErrors, usageError } from '../cli.errors.js';
@@ -39,7 +39,7 @@ function known(error: Error): Error | undefined {
     return CliErrors.CONAT_FORBIDDEN({ what, subject }, options);
   }
   if (error instanceof errors.NoRespondersError) {
-    return ConatErrors.SERVICE_UNAVAILABLE({ subject: error.subject }, options);
+    return RpcErrors.SERVICE_UNAVAILABLE({ subject: error.subject }, options);
   }
   if (error instanceof errors.TimeoutError) return CliErrors.CONAT_NO_ANSWER({}, options);
   if (error instanceof errors.ClosedConnectionError || error instanceof errors.ConnectionError) {

@@ -1,0 +1,1 @@
+export { ProjectTokenAuthenticator } from './project-token.authenticator.js';
