@@ -10,6 +10,7 @@ export default tseslint.config(
           './modules/*/tsconfig.json',
           './hub/tsconfig.json',
           './appliance/tsconfig.json',
+          './cluster/tsconfig.json',
           './harness/tsconfig.json',
           './tsconfig.tests.json',
         ],

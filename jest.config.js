@@ -34,12 +34,12 @@ export default {
     {
       ...common,
       displayName: 'unit',
-      testMatch: ['<rootDir>/{modules/*,hub,appliance,harness}/test/**/*.test.ts'],
+      testMatch: ['<rootDir>/{modules/*,hub,appliance,cluster,harness}/test/**/*.test.ts'],
     },
     {
       ...common,
       displayName: 'integration',
-      testMatch: ['<rootDir>/{modules/*,hub,appliance,harness}/test/**/*.itest.ts'],
+      testMatch: ['<rootDir>/{modules/*,hub,appliance,cluster,harness}/test/**/*.itest.ts'],
     },
     { ...common, displayName: 'e2e', testMatch: ['<rootDir>/e2e/**/*.e2e.ts'] },
   ],

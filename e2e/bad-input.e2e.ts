@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { RookeryClient } from '@rookery/client';
-import type { OperationView, ProjectView } from '@rookery/client/contract';
+import type { OperationView, ProjectView } from '@rookery/api';
 import { ConatClient } from '@rookery/conat';
 import { createServiceClient } from '@rookery/rpc';
 import { joiningIdentityName } from '@rookery/fleet';

@@ -1,6 +1,6 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import type { ProjectView } from '@rookery/client/contract';
+import type { ProjectView } from '@rookery/api';
 import { AckPolicy } from '@nats-io/jetstream';
 import { waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { OperationView, ProjectView } from '@rookery/client/contract';
+import type { OperationView, ProjectView } from '@rookery/api';
 import { SystemExec, waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';
 

@@ -1,7 +1,7 @@
 import { readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { HostView, OperationView, ProjectView } from '@rookery/client/contract';
+import type { HostView, OperationView, ProjectView } from '@rookery/api';
 import { SystemExec, waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';
 

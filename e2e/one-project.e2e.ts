@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { OperationView, ProjectView } from '@rookery/client/contract';
+import type { OperationView, ProjectView } from '@rookery/api';
 import { Cluster, diffManifests, manifestOf, type ManifestEntry } from '@rookery/harness';
 import { hostNetworkNames, SystemExec, waitFor } from '@rookery/core';
 import { readdir, readFile, stat } from 'node:fs/promises';
@@ -317,7 +317,7 @@ describe('one project, end to end', () => {
     const data = join(cluster.folder, 'another-machine');
     const port = String(cluster.port + 60);
     const others = ['--data', data, '--port', port, '--name', 'another', '--volume', '2G'];
-    const main = join(import.meta.dirname, '../modules/client/dist/cli/main.js');
+    const main = join(import.meta.dirname, '../cluster/dist/main.js');
     const key = `e${cluster.port}`;
     const started = exec.spawn([process.execPath, main, ...said, ...others], {
       env: { ROOKERY_HOST_KEY: key, ROOKERY_PROJECT_CIDR: '10.219.7.0/24' },

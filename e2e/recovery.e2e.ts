@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { ProjectView } from '@rookery/client/contract';
+import type { ProjectView } from '@rookery/api';
 import { waitFor } from '@rookery/core';
 import { Cluster } from '@rookery/harness';
 

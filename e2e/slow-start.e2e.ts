@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { OperationView, ProjectView } from '@rookery/client/contract';
+import type { OperationView, ProjectView } from '@rookery/api';
 import { Cluster } from '@rookery/harness';
 import { waitFor } from '@rookery/core';
 import WebSocket from 'ws';

@@ -10,7 +10,9 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const exec = new SystemExec();
 const names = [
   ...['core', 'conat', 'rpc', 'jetstream', 'fleet', 'storage', 'runner', 'proxy', 'backup', 'move'],
+  'api',
   'client',
+  'cli',
 ];
 const installMs = 90_000;
 
@@ -32,7 +34,9 @@ import { wsconnect } from '@nats-io/nats-core';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { RookeryClient } from '@rookery/client';
 import { Reverter, SystemExec, catalogue } from '@rookery/core';
+import { isPublic, routes } from './api/routes.js';
 import { keepBackups } from './backup/keep-backups.js';
+import { rookery } from './cli/in-process.js';
 import { firstProject } from './client/first-project.js';
 import { greet, startExample } from './conat/app.js';
 import { whereIs } from './fleet/network.js';
@@ -74,6 +78,9 @@ said['fleet'] = (await whereIs()).stranger;
 const host = await startHostApp('h', []);
 reverter.add(() => host.app.close());
 said['proxy'] = await (await fetch(host.url + '/healthz')).text();
+
+said['api'] = [routes().length > 50, isPublic('getHealth')];
+said['cli'] = ((await rookery('completion', 'bash')) as { shell: string }).shell;
 
 // These need podman and a hub: that they load and are typed is what there is to see here.
 said['runner'] = typeof hello;
@@ -202,13 +209,18 @@ describe('the packages', () => {
       ...{ core: ['No volume x.', 'hi'], storage: [], backup: 'kept', move: ['hello'] },
       ...{ conat: 'Hello, world.', jetstream: 1, proxy: 'ok' },
       ...{ rpc: 'Hello, world.', fleet: 'SERVICE_FORBIDDEN' },
-      ...{ runner: 'function', client: ['function', 'function'] },
+      ...{ runner: 'function', client: ['function', 'function'], cli: 'bash' },
+      ...{ api: [true, true] },
     });
   });
 
   it('bring the command line', async () => {
-    const help = await run([join(app, 'node_modules/.bin/rookery'), '--help']);
+    const rookery = join(app, 'node_modules/.bin/rookery');
+    const help = await run([rookery, '--help']);
     expect(help.stdout).toContain('Usage: rookery');
+    const up = await run([rookery, 'up', '--detach']);
+    expect([up.exit, up.stdout]).toEqual([1, '']);
+    expect(up.stderr).toContain('./rookery up (REPOSITORY_NEEDED)');
   });
 
   it.each(names)('%s is as publint and attw would have it', async (name) => {

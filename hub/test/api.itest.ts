@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { api, apiPrefix } from '@rookery/client/contract';
+import { api, apiPrefix } from '@rookery/api';
 import { DataSource } from 'typeorm';
 import { FakeHost } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';

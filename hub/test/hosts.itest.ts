@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { HostView } from '@rookery/client/contract';
+import type { HostView } from '@rookery/api';
 import { ConatClient } from '@rookery/conat';
 import { createServiceClient } from '@rookery/rpc';
 import { hostReports, projectStreams } from '@rookery/fleet/contract';

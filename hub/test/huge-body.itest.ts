@@ -1,7 +1,7 @@
 import type { Server } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { apiPrefix } from '@rookery/client/contract';
+import { apiPrefix } from '@rookery/api';
 import { MiB, waitFor } from '@rookery/core';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 import { TestHub } from './support/test-hub.js';

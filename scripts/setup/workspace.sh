@@ -20,7 +20,8 @@ install_npm_packages() {
 sources_are_built() {
   local stamp=$root/node_modules/.rookery-build.stamp
   [ -f "$stamp" ] || return 1
-  [ -z "$(find "$root"/modules/*/src "$root/hub/src" "$root/appliance/src" "$root/harness/src" \
+  [ -z "$(find "$root"/modules/*/src "$root/hub/src" "$root/appliance/src" \
+    "$root/cluster/src" "$root/harness/src" \
     "$root"/modules/*/tsconfig.json "$root/tsconfig.base.json" -newer "$stamp" -print -quit)" ]
 }
 
@@ -32,7 +33,8 @@ build_sources() {
   (cd "$root" && PATH="$(node_bin):$PATH" quietly "$ROOKERY_CACHE/build.log" \
     node node_modules/@typescript/native/bin/tsc -b \
     modules/core modules/conat modules/rpc modules/jetstream modules/fleet modules/storage \
-    modules/runner modules/proxy modules/backup modules/move modules/client hub appliance harness)
+    modules/runner modules/proxy modules/backup modules/move modules/api modules/client modules/cli \
+    hub appliance cluster harness)
   mv "$stamp.next" "$stamp"
 }
 

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ProjectView } from '@rookery/client/contract';
+import type { ProjectView } from '@rookery/api';
 import { MiB, Reverter, SystemExec } from '@rookery/core';
 import { Cluster } from '../cluster/cluster.js';
 import { rowOf, type BenchRow } from './report.js';

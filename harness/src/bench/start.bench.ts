@@ -1,4 +1,4 @@
-import type { ProjectView } from '@rookery/client/contract';
+import type { ProjectView } from '@rookery/api';
 import { waitFor } from '@rookery/core';
 import { Cluster, textOf } from '../cluster/cluster.js';
 import { PodmanPeer } from './podman-peer.js';

@@ -106,7 +106,7 @@ export class Cluster implements AsyncDisposable {
     args: readonly string[],
     options: { timeoutMs?: number; input?: string; env?: Readonly<Record<string, string>> } = {},
   ): Promise<ExecResult> {
-    const main = join(repositoryRoot, 'modules/client/dist/cli/main.js');
+    const main = join(repositoryRoot, 'cluster/dist/main.js');
     return exec.run([process.execPath, main, ...args, '--data', this.folder], {
       timeoutMs: options.timeoutMs ?? 120_000,
       okExits: Array.from({ length: 256 }, (_, n) => n),

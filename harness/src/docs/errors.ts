@@ -11,7 +11,10 @@ const root = join(import.meta.dirname, '..', '..', '..');
 const target = join(root, 'docs', 'ERRORS.md');
 
 /** Where packages keep their catalogues. By source: a build may still hold what was removed. */
-const sources = ['{modules/*,hub,appliance}/src/**/*.errors.ts', 'modules/core/src/errors.ts'];
+const sources = [
+  '{modules/*,hub,appliance,cluster}/src/**/*.errors.ts',
+  'modules/core/src/errors.ts',
+];
 
 const builtPath = (source: string): string =>
   join(root, source.replace('/src/', '/dist/').replace(/\.ts$/, '.js'));
@@ -70,7 +73,7 @@ function render(all: readonly CatalogueDefinitions[]): string {
  */
 async function unusedCodes(all: readonly CatalogueDefinitions[]): Promise<string[]> {
   const lines: string[] = [];
-  for await (const source of glob('{modules/*,hub,appliance}/src/**/*.ts', { cwd: root })) {
+  for await (const source of glob('{modules/*,hub,appliance,cluster}/src/**/*.ts', { cwd: root })) {
     if (source.includes('/contract/')) continue;
     lines.push(...(await readFile(join(root, source), 'utf8')).split('\n'));
   }

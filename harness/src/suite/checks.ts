@@ -1,4 +1,4 @@
-import { glob } from 'node:fs/promises';
+import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toCodedError, type Exec } from '@rookery/core';
 
@@ -47,10 +47,28 @@ async function problemOf(exec: Exec, cwd: string, args: string[]): Promise<strin
   }
 }
 
-/** A cruise that saw fewer files than there are would prove nothing. */
+/** Doors of packages that the cruise takes for a stranger's: it would see no import of them. */
+async function unknownDoors(root: string): Promise<string[]> {
+  const read = async (path: string): Promise<unknown> =>
+    JSON.parse(await readFile(join(root, path), 'utf8'));
+  const { compilerOptions } = (await read('tsconfig.depcruise.json')) as {
+    compilerOptions: { paths: Record<string, unknown> };
+  };
+  const doors: string[] = [];
+  for await (const path of glob('modules/*/package.json', { cwd: root })) {
+    const manifest = (await read(path)) as { name: string; exports: Record<string, unknown> };
+    const further = Object.keys(manifest.exports).filter((door) => door !== '.');
+    doors.push(...further.map((door) => `${manifest.name}${door.slice(1)}`));
+  }
+  return doors.filter((door) => !(door in compilerOptions.paths));
+}
+
+/** A cruise that saw fewer files or doors than there are would prove nothing. */
 async function layers(exec: Exec, root: string): Promise<string | undefined> {
-  const folders = ['modules', 'hub', 'appliance', 'harness', 'e2e'];
+  const folders = ['modules', 'hub', 'appliance', 'cluster', 'harness', 'e2e'];
   try {
+    const unknown = await unknownDoors(root);
+    if (unknown.length > 0) return `not in tsconfig.depcruise.json: ${unknown.join(', ')}`;
     const { stdout, exit } = await exec.run(
       [
         process.execPath,

@@ -1,11 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import {
-  api,
-  apiPrefix,
-  idempotencyHeader,
-  type OperationName,
-  type Route,
-} from '@rookery/client/contract';
+import { api, apiPrefix, idempotencyHeader, type OperationName, type Route } from '@rookery/api';
 import { CodedError, CoreErrors, parseInput, toCodedError } from '@rookery/core';
 import type { Request, Response } from 'express';
 import { z } from 'zod';

@@ -1,5 +1,5 @@
 import { Controller, Req, RequestMapping, RequestMethod, Res } from '@nestjs/common';
-import { api, type OperationName } from '@rookery/client/contract';
+import { api, type OperationName } from '@rookery/api';
 import type { Request, Response } from 'express';
 import { ApiBinder, expressPath } from './api.binder.js';
 

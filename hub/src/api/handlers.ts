@@ -1,4 +1,4 @@
-import type { Api, OperationName, Route } from '@rookery/client/contract';
+import type { Api, OperationName, Route } from '@rookery/api';
 import type { z } from 'zod';
 import type { Caller } from '../accounts/auth.service.js';
 

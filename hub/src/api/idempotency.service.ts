@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
-import { api, type OperationName, type Route } from '@rookery/client/contract';
+import { api, type OperationName, type Route } from '@rookery/api';
 import { CodedError, waitFor } from '@rookery/core';
 import { DataSource } from 'typeorm';
 import { HubErrors } from '../hub.errors.js';

@@ -16,7 +16,7 @@ import {
   SessionView,
   Started,
   type Route,
-} from '@rookery/client/contract';
+} from '@rookery/api';
 import { z } from 'zod';
 import { hubVersion } from './health.api.js';
 

@@ -1,6 +1,6 @@
 import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http';
 import { ArgumentsHost, Catch, HttpException, type ExceptionFilter } from '@nestjs/common';
-import { api, apiPrefix, type Problem } from '@rookery/client/contract';
+import { api, apiPrefix, type Problem } from '@rookery/api';
 import { CodedError, CoreErrors, newId, toCodedError, type Logger } from '@rookery/core';
 import type { Request } from 'express';
 import { QueryFailedError } from 'typeorm';

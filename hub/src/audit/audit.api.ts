@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { AuditView } from '@rookery/client/contract';
+import { AuditView } from '@rookery/api';
 import { DataSource } from 'typeorm';
 import type { z } from 'zod';
 import { requireAdmin } from '../accounts/accounts.api.js';

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import type { HostCopyView } from '@rookery/client/contract';
+import type { HostCopyView } from '@rookery/api';
 import type { ProjectCopy } from '@rookery/fleet/contract';
 import { DataSource, In, type EntityManager } from 'typeorm';
 import type { z } from 'zod';

@@ -1,5 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
-import type { HostView } from '@rookery/client/contract';
+import type { HostView } from '@rookery/api';
 import { newSecret } from '@rookery/core';
 import { DataSource, In, type EntityManager } from 'typeorm';
 import type { z } from 'zod';

@@ -1,5 +1,5 @@
 import { Injectable, OnModuleDestroy } from '@nestjs/common';
-import type { OperationView } from '@rookery/client/contract';
+import type { OperationView } from '@rookery/api';
 import { DataSource, In } from 'typeorm';
 import type { z } from 'zod';
 import { Operation } from '../database/entities/operation.entity.js';

@@ -1,4 +1,4 @@
-import type { OperationView } from '@rookery/client/contract';
+import type { OperationView } from '@rookery/api';
 import type { CodedErrorView } from '@rookery/core/contract';
 import type { z } from 'zod';
 import type { Operation } from '../database/entities/operation.entity.js';

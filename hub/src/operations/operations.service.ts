@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { BackupErrors } from '@rookery/backup';
-import type { Route, Started } from '@rookery/client/contract';
+import type { Route, Started } from '@rookery/api';
 import { CodedError, newId, waitFor } from '@rookery/core';
 import type { CodedErrorView } from '@rookery/core/contract';
 import { MoveErrors, newSagaRecord } from '@rookery/move';

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { nameOfTags } from '@rookery/fleet/contract';
-import type { ProjectBackupsView } from '@rookery/client/contract';
+import type { ProjectBackupsView } from '@rookery/api';
 import { DataSource } from 'typeorm';
 import type { z } from 'zod';
 import { requireAdmin } from '../accounts/accounts.api.js';

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import type { Route } from '@rookery/client/contract';
+import type { Route } from '@rookery/api';
 import { parseImageRef } from '@rookery/runner';
 import type { Caller } from '../accounts/auth.service.js';
 import type { ApiCall, ApiHandlers, ApiPart } from '../api/handlers.js';

@@ -5,7 +5,7 @@ import { MoveErrors } from '@rookery/move';
 import { StorageErrors } from '@rookery/storage';
 import { DataSource, type EntityManager } from 'typeorm';
 import type { z } from 'zod';
-import type { QuotaInput } from '@rookery/client/contract';
+import type { QuotaInput } from '@rookery/api';
 import { type Caller } from '../accounts/auth.service.js';
 import { Operation, ProjectMove } from '../database/entities/operation.entity.js';
 import { Collaborator, Project } from '../database/entities/project.entity.js';

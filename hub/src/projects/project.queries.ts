@@ -1,5 +1,5 @@
 import { Inject, Injectable, Optional } from '@nestjs/common';
-import type { ProjectView } from '@rookery/client/contract';
+import type { ProjectView } from '@rookery/api';
 import { CodedError } from '@rookery/core';
 import type { ProjectRole, ProjectSpec } from '@rookery/core/contract';
 import { ProjectOrigins } from '@rookery/proxy';

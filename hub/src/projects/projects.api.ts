@@ -8,7 +8,7 @@ import { PlacementDecision } from '../database/entities/placement.entity.js';
 import { HostConnections } from '../hosts/host-connections.js';
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
-import type { Api } from '@rookery/client/contract';
+import type { Api } from '@rookery/api';
 import type { ProjectRole } from '@rookery/core/contract';
 import { DataSource, In } from 'typeorm';
 import { ProjectQueries, type ProjectViewInput } from './project.queries.js';

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NestExpressApplication } from '@nestjs/platform-express';
-import type { OperationView, ProjectView, Problem } from '@rookery/client/contract';
+import type { OperationView, ProjectView, Problem } from '@rookery/api';
 import { waitFor } from '@rookery/core';
 import type { z } from 'zod';
 import { configFromEnvironment } from '../../src/config/config.js';

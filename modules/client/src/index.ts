@@ -6,10 +6,10 @@ export {
   type LogsRequest,
   type RookeryClientOptions,
   type WaitOptions,
-} from './sdk/rookery-client.js';
-export type { ApiMethods } from './sdk/api-methods.js';
-export { hasEnded, successOf, type WatchOptions } from './sdk/operations.js';
-export type { ConatAccess, ConatConnection } from './sdk/conat-access.js';
-export type { ConnectConat } from './sdk/project-streams.js';
-export type { RequestOptions, TransportOptions } from './sdk/transport.js';
-export { ClientErrors } from './sdk/client.errors.js';
+} from './rookery-client.js';
+export type { ApiMethods } from './api-methods.js';
+export { hasEnded, successOf, type WatchOptions } from './operations.js';
+export type { ConatAccess, ConatConnection } from './conat-access.js';
+export type { ConnectConat } from './project-streams.js';
+export type { RequestOptions, TransportOptions } from './transport.js';
+export { ClientErrors } from './client.errors.js';

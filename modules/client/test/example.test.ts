@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, expect, it, jest } from '@jest/globals';
 import { serve } from '@rookery/rpc';
 import { startTestBroker, type TestBroker } from '@rookery/conat/testing';
-import { projectStreams } from '@rookery/fleet/contract';
+import { projectStreams } from '@rookery/api';
 import { firstProject } from '../examples/first-project.js';
-import { HubInMemory } from './support/hub-in-memory.js';
+import { HubInMemory } from '../src/testing/hub-in-memory.js';
 
 let broker: TestBroker;
 let hub: HubInMemory;

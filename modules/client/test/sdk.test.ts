@@ -2,11 +2,11 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { CodedError, SystemClock, waitFor } from '@rookery/core';
-import { api, type OperationView } from '@rookery/client/contract';
+import { api, type OperationView } from '@rookery/api';
 import { RookeryClient } from '@rookery/client';
 import { ContractServer } from '@rookery/client/testing';
-import { HubInMemory } from './support/hub-in-memory.js';
-import { operationView } from './support/views.js';
+import { HubInMemory } from '../src/testing/hub-in-memory.js';
+import { operationView } from '../src/testing/views.js';
 
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(

@@ -28,7 +28,7 @@ export interface ServerOptions {
 /** `rookery conat serve`, as a user starts it. */
 export async function startConat(options: ServerOptions, undo: Reverter): Promise<MeasuredServer> {
   const port = await freePort();
-  const cli = join(import.meta.dirname, '../../../../modules/client/dist/cli/main.js');
+  const cli = join(import.meta.dirname, '../../../../modules/cli/dist/main.js');
   const child = exec.spawn([
     ...['taskset', '-c', options.cores, process.execPath, cli],
     ...['conat', 'serve', '--port', String(port), '--store', options.store, '--allow-all'],

@@ -1,5 +1,5 @@
 import type { HostCapabilities, HostCapacity } from '@rookery/fleet/contract';
-import type { HostTrouble } from '@rookery/client/contract';
+import type { HostTrouble } from '@rookery/api';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 
 @Entity('project_hosts')

@@ -1,4 +1,4 @@
-import type { PlacementView } from '@rookery/client/contract';
+import type { PlacementView } from '@rookery/api';
 import { Column, Entity, PrimaryColumn } from 'typeorm';
 import { asNumber } from './columns.js';
 

@@ -1,16 +1,16 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { CodedError, CoreErrors, parseInput, toCodedError } from '@rookery/core';
+import type { z } from 'zod';
 import {
   api,
   apiPrefix,
   idempotencyHeader,
   type Api,
   type OperationName,
-} from '../contract/api.js';
-import type { z } from 'zod';
-import type { Route } from '../contract/route.js';
-import type { Problem } from '../contract/views.js';
+  type Route,
+  type Problem,
+} from '@rookery/api';
 
 type Input<R extends Route> = z.output<R['params']> & z.output<R['query']> & z.output<R['body']>;
 

@@ -1,0 +1,1 @@
+export { cli, TestIo, type CliOptions, type CliOutcome } from './run-cli.js';
