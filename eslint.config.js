@@ -30,6 +30,13 @@ export default tseslint.config(
       '@typescript-eslint/require-await': 'off',
       // Decorator metadata needs the class at run time, so a type-only import would break injection.
       '@typescript-eslint/consistent-type-imports': 'off',
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: 'SpreadElement > :matches(ObjectExpression, ArrayExpression)',
+          message: 'Write the properties or elements of a literal plainly.',
+        },
+      ],
       'max-lines': ['error', { max: 400, skipBlankLines: true, skipComments: true }],
       'no-restricted-imports': [
         'error',

@@ -150,7 +150,8 @@ describe('bad input', () => {
       '--json',
     ]);
     expect({ exit, code: /"code":"(\w+)"/.exec(stderr)?.[1] }).toEqual({
-      ...{ exit: 1, code: 'IMAGE_UNKNOWN' },
+      exit: 1,
+      code: 'IMAGE_UNKNOWN',
     });
     const { items } = await cluster.client.listProjects({ name: 'no-image' });
     const made = items[0] as ProjectView;
@@ -173,17 +174,32 @@ describe('bad input', () => {
     const key = (): string => `ssh-ed25519 ${randomBytes(51).toString('base64')}`;
     const identityKey = (letter: string): string => `U${letter.repeat(55)}`;
     const registration = {
-      ...{ joinToken: join.token, name: silentHost, region: 'default', version: '0.1.0' },
-      ...{ identityKey: identityKey('A'), transferKey: key(), ingressKey: key() },
-      ...{ publicUrl: 'http://127.0.0.1:1', internalUrl: 'http://127.0.0.1:1' },
-      ...{ sshHost: '127.0.0.1', sshPort: 1 },
+      joinToken: join.token,
+      name: silentHost,
+      region: 'default',
+      version: '0.1.0',
+      identityKey: identityKey('A'),
+      transferKey: key(),
+      ingressKey: key(),
+      publicUrl: 'http://127.0.0.1:1',
+      internalUrl: 'http://127.0.0.1:1',
+      sshHost: '127.0.0.1',
+      sshPort: 1,
       capabilities: {
-        ...{ storageDriver: 'btrfs' as const, quota: 'simple' as const, backupDrivers: [] },
-        ...{ snapshots: true, sendReceive: true, sendProtocol: 2 },
+        storageDriver: 'btrfs' as const,
+        quota: 'simple' as const,
+        backupDrivers: [],
+        snapshots: true,
+        sendReceive: true,
+        sendProtocol: 2,
       },
       capacity: {
-        ...{ diskBytes: 1024 * MiB, diskFreeBytes: 0, memoryBytes: 1024 * MiB },
-        ...{ memoryFreeBytes: 1024 * MiB, cpus: 1, projectsRunning: 0 },
+        diskBytes: 1024 * MiB,
+        diskFreeBytes: 0,
+        memoryBytes: 1024 * MiB,
+        memoryFreeBytes: 1024 * MiB,
+        cpus: 1,
+        projectsRunning: 0,
       },
     };
     const register = async (input: typeof registration): Promise<string> => {
@@ -266,7 +282,9 @@ describe('bad input', () => {
     const before = await residentBytes();
     const begun = Date.now();
     const answer = await postHuge(`${cluster.url}/api/v1/projects`, {
-      ...{ ...way, token, bytes: 100 * MiB },
+      ...way,
+      token,
+      bytes: 100 * MiB,
     });
     expect(answer).toMatchObject({ status: 413, code: 'PAYLOAD_TOO_LARGE' });
     expect(Date.now() - begun).toBeLessThan(3000);
@@ -329,7 +347,8 @@ describe('bad input', () => {
     const here = `/projects/${project.id}`;
     const destination = other();
     const { operation } = await cluster.client.moveProject({
-      ...{ projectId: project.id, host: destination },
+      projectId: project.id,
+      host: destination,
     });
     const moving = '409 PROJECT_MOVING';
     const answers = await Promise.all([

@@ -31,7 +31,8 @@ afterAll(async () => {
 
 async function makeProject(): Promise<ProjectView> {
   const { project, operation } = await cluster.client.createProject({
-    ...{ name: 'talkative', start: true },
+    name: 'talkative',
+    start: true,
     quota: { diskBytes: 1024 ** 3, memoryBytes: 256 * 1024 ** 2, cpus: 1 },
   });
   await cluster.client.waitForOperation(operation.id);
@@ -146,7 +147,9 @@ test('a backup has what was kept, and what consumers have read', async () => {
   await cluster.client.waitForOperation(backup.operation.id);
   await manager.streams.purge('log');
   const restore = await cluster.client.restoreBackup({
-    ...{ projectId, backupId: 'latest', replace: true },
+    projectId,
+    backupId: 'latest',
+    replace: true,
   });
   await cluster.client.waitForOperation(restore.operation.id);
   const position = await waitFor(
@@ -213,7 +216,8 @@ test('who cannot dial the host comes through the hub, as long as it may', async 
 
   const { control } = direct;
   const relayed = new RoutedConatClient({
-    ...{ control, credentials: { token } },
+    control,
+    credentials: { token },
     routes: new (class extends RouteSource {
       async resolve(id: string, proof: string | undefined) {
         const routes = createServiceClient(control, projectRoutes, { projectId: id });
@@ -249,7 +253,8 @@ test('who is removed hears no more from the host within two seconds, and is told
   const { items } = await cluster.client.listProjects({ name: 'hello' });
   const projectId = items[0]!.id;
   const { account, token } = await cluster.client.createAccount({
-    ...{ email: 'guest@example.org', name: 'Guest' },
+    email: 'guest@example.org',
+    name: 'Guest',
   });
   const shared = { projectId, accountId: account.id };
   await cluster.client.putCollaborator({ ...shared, role: 'viewer' });

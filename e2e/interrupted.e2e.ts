@@ -79,7 +79,9 @@ describe('work that a restart interrupts', () => {
       const move = await cluster.client.moveProject({ projectId: moving.id, host });
       const backup = await cluster.client.runBackup({ projectId: kept.id });
       const restore = await cluster.client.restoreBackup({
-        ...{ projectId: restored.id, backupId: 'latest', replace: true },
+        projectId: restored.id,
+        backupId: 'latest',
+        replace: true,
       });
       const ids = [move, backup, restore].map(({ operation: { id } }) => id);
       const steps = [['send'], ['survey', 'backup'], ['restore']];

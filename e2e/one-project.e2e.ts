@@ -401,7 +401,10 @@ describe('one project, end to end', () => {
       projectId: string;
     }[];
     expect(found).toMatchObject({
-      ...{ projectId: project.id, name: 'e2e', state: 'deleted', backups: 1 },
+      projectId: project.id,
+      name: 'e2e',
+      state: 'deleted',
+      backups: 1,
     });
     const { quota } = project;
     const argv = ['backup', 'restore', 'e2e', '--from', source, '--as', 'found'];

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RpcErrors } from '@rookery/rpc';
 import { createLogger, newId, waitFor, type Clock } from '@rookery/core';
-import { AccessBook, type AccessNews } from '../src/access/access-book.js';
+import { AccessStore, type AccessDifference } from '../src/access/access-store.js';
 import { AccessSync, type OpenedBy } from '../src/access/access-sync.js';
 import { openDatabase } from '../src/database/database.js';
 import type { HostDatabase } from '../src/database/host-database.js';
@@ -25,15 +25,15 @@ let folder: string;
 let database: HostDatabase;
 let clock: HandClock;
 let hub: FakeAccess;
-let news: AccessNews[];
+let news: AccessDifference[];
 /** What is open; those that were told to end leave it. */
 let opened: OpenedBy[];
 let ended: OpenedBy[];
-let book: AccessBook;
+let book: AccessStore;
 let sync: AccessSync;
 
 async function open(): Promise<void> {
-  book = new AccessBook(database, clock as unknown as Clock, offlineMs);
+  book = new AccessStore(database, clock as unknown as Clock, offlineMs);
   await book.open();
   book.onChange((each) => news.push(each));
   sync = new AccessSync(book, clock as unknown as Clock, createLogger('test', 'silent'));

@@ -2,9 +2,9 @@
 // `node database-storm.mjs FILE SEED OPERATIONS`. Each writer counts what it has written; a line
 // `<writer> <count>` on stdout says that the host's database has confirmed it. `end` says that all
 // have done their share; nothing is closed.
-import { AccessBook } from '../dist/access/access-book.js';
-import { BookedHostProjects, BookedIngressGate } from '../dist/books/move-projects.js';
-import { ProjectBooks } from '../dist/books/project-books.js';
+import { AccessStore } from '../dist/access/access-book.js';
+import { SqliteHostProjects, SqliteIngressGate } from '../dist/books/move-projects.js';
+import { ProjectRepository } from '../dist/books/project-books.js';
 import { SqliteBackupJournal, SqliteMoveJournal } from '../dist/books/sqlite-journals.js';
 import { openDatabase } from '../dist/database/database.js';
 import { SystemClock } from '@rookery/core';
@@ -17,16 +17,16 @@ const spec = ProjectSpec.parse({ image: 'x', quota: {} });
 
 const clock = new SystemClock();
 const database = await openDatabase(file);
-const books = new ProjectBooks(database, clock);
-const access = new AccessBook(database, clock, 60_000);
+const books = new ProjectRepository(database, clock);
+const access = new AccessStore(database, clock, 60_000);
 await access.open();
 const control = {
   stop: async () => undefined,
   ensureRunning: async () => undefined,
   endWriters: async () => undefined,
 };
-const moves = new BookedHostProjects(books, control);
-const gate = new BookedIngressGate(books);
+const moves = new SqliteHostProjects(books, control);
+const gate = new SqliteIngressGate(books);
 const moveJournal = new SqliteMoveJournal(database);
 const backupJournal = new SqliteBackupJournal(database);
 

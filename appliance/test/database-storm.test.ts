@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { SystemClock, SystemExec } from '@rookery/core';
-import { AccessBook } from '../src/access/access-book.js';
-import { ProjectBooks } from '../src/books/project-books.js';
-import { SqliteBackupJournal, SqliteMoveJournal } from '../src/books/sqlite-journals.js';
+import { AccessStore } from '../src/access/access-store.js';
+import { ProjectRepository } from '../src/projects/project.repository.js';
+import { SqliteBackupJournal, SqliteMoveJournal } from '../src/projects/sqlite-journals.js';
 import { openDatabase } from '../src/database/database.js';
 import { accountOf, moveOf, projectOf } from './database-storm.names.mjs';
 
@@ -40,10 +40,10 @@ async function storm(file: string, seed: number, killAfter: number) {
 async function reopened(file: string) {
   const database = await openDatabase(file);
   const clock = new SystemClock();
-  const books = new ProjectBooks(database, clock);
+  const books = new ProjectRepository(database, clock);
   const moves = new SqliteMoveJournal(database);
   const jobs = new SqliteBackupJournal(database);
-  const access = new AccessBook(database, clock, 60_000);
+  const access = new AccessStore(database, clock, 60_000);
   await access.open();
   const found: Record<string, unknown> = { access: accessOf(access) };
   for (let n = 0; n < projects; n += 1) {
@@ -62,7 +62,7 @@ async function reopened(file: string) {
   return found;
 }
 
-const accessOf = (access: AccessBook) => ({
+const accessOf = (access: AccessStore) => ({
   revision: access.revision ?? 0,
   rights: [0, 1, 2].map((n) => access.projectsOf(accountOf(n)).map((each) => each.projectId)),
 });
@@ -119,7 +119,8 @@ describe('a host’s database with many writers', () => {
       const count = confirmed.get(writer) ?? 0;
       const allowed = [expectedAt(writer, count), expectedAt(writer, count + 1)];
       expect({ writer, count, allowed }).toEqual({
-        ...{ writer, count },
+        writer,
+        count,
         allowed: expect.arrayContaining([found[writer]]),
       });
     }

@@ -9,11 +9,11 @@ import { ProjectSpec, type Fence } from '@rookery/core/contract';
 import { MoveDestinationService, MoveOptions, MoveSourceService } from '@rookery/move';
 import { moveDestination, moveSource } from '@rookery/fleet/contract';
 import { MemoryStorageDriver } from '@rookery/storage/testing';
-import { EndedWork } from '../src/books/ended-work.js';
-import { BookedBackupProjects } from '../src/books/backup-projects.js';
-import { BookedHostProjects, BookedIngressGate } from '../src/books/move-projects.js';
-import { ProjectBooks } from '../src/books/project-books.js';
-import { SqliteBackupJournal, SqliteMoveJournal } from '../src/books/sqlite-journals.js';
+import { EndedWork } from '../src/projects/ended-work.js';
+import { SqliteBackupProjects } from '../src/projects/backup-projects.js';
+import { SqliteHostProjects, SqliteIngressGate } from '../src/projects/move-projects.js';
+import { ProjectRepository } from '../src/projects/project.repository.js';
+import { SqliteBackupJournal, SqliteMoveJournal } from '../src/projects/sqlite-journals.js';
 import { openDatabase } from '../src/database/database.js';
 import { IncomingMoveRow, JobRow, OutgoingMoveRow } from '../src/database/entities/work.entity.js';
 import type { HostDatabase } from '../src/database/host-database.js';
@@ -36,7 +36,7 @@ class LateClock extends SystemClock {
 describe('work that is over on a host', () => {
   let folder: string;
   let database: HostDatabase;
-  let books: ProjectBooks;
+  let books: ProjectRepository;
   let journal: SqliteMoveJournal;
   let storage: MemoryStorageDriver;
   let ended: EndedWork;
@@ -50,12 +50,12 @@ describe('work that is over on a host', () => {
   const clock = new LateClock();
 
   const movePorts = () => {
-    const projects = new BookedHostProjects(books, {
+    const projects = new SqliteHostProjects(books, {
       stop: async (id) => void containers.push(`stop ${id}`),
       ensureRunning: async (id) => void containers.push(`start ${id}`),
       endWriters: async () => undefined,
     });
-    const gate = new BookedIngressGate(books);
+    const gate = new SqliteIngressGate(books);
     return { storage, projects, journal, gate, clock };
   };
   const sourceOf = () => {
@@ -76,7 +76,7 @@ describe('work that is over on a host', () => {
     );
   const open = async (): Promise<void> => {
     database = await openDatabase(join(folder, 'host.sqlite'));
-    books = new ProjectBooks(database, clock);
+    books = new ProjectRepository(database, clock);
     journal = new SqliteMoveJournal(database);
     [source, destination] = [sourceOf(), destinationOf()];
     ended = new EndedWork({ database, clock, keepMs, logger: createLogger('test', 'silent') });
@@ -132,8 +132,16 @@ describe('work that is over on a host', () => {
     await source.retire(gone);
     await source.resume({ ...undone, restart: true });
     await journal.saveOutgoing({
-      ...{ moveId: copying.moveId, projectId: copying.fence.projectId, generation: 1, attempt: 1 },
-      ...{ claim: 7, state: 'copying', confirmed: [], pictures: [], rounds: [], updatedAt: 1 },
+      moveId: copying.moveId,
+      projectId: copying.fence.projectId,
+      generation: 1,
+      attempt: 1,
+      claim: 7,
+      state: 'copying',
+      confirmed: [],
+      pictures: [],
+      rounds: [],
+      updatedAt: 1,
     });
     const here = call(8, { projectId: newId() });
     await destination.abandon({ ...here, takenBack: false });
@@ -210,8 +218,14 @@ describe('work that is over on a host', () => {
     database.write((all) => {
       for (let n = 0; n < 5_150; n += 1) {
         const document = {
-          ...{ moveId: newId(), projectId: P, generation: 1, attempt: 1, claim: n + 1 },
-          ...{ needBytes: 0, state: 'abandoned' as const, updatedAt: now + n },
+          moveId: newId(),
+          projectId: P,
+          generation: 1,
+          attempt: 1,
+          claim: n + 1,
+          needBytes: 0,
+          state: 'abandoned' as const,
+          updatedAt: now + n,
         };
         const { moveId, state, updatedAt: endedAt } = document;
         all.put(IncomingMoveRow, { moveId, state, endedAt, document });
@@ -230,8 +244,14 @@ describe('work that is over on a host', () => {
     const [undone, moving] = [call(3), call(4, { projectId: Q })];
     await source.resume({ ...undone, restart: true });
     await journal.saveIncoming({
-      ...{ moveId: moving.moveId, projectId: Q, generation: 1, attempt: 1, claim: 0 },
-      ...{ needBytes: 1, state: 'authorized', updatedAt: 1 },
+      moveId: moving.moveId,
+      projectId: Q,
+      generation: 1,
+      attempt: 1,
+      claim: 0,
+      needBytes: 1,
+      state: 'authorized',
+      updatedAt: 1,
     });
     const job = { fence: undone.fence, kind: 'backup', startedAt: 7, endedAt: 8 } as const;
     await new SqliteBackupJournal(database).put({ ...job, state: 'failed' });
@@ -252,7 +272,7 @@ describe('work that is over on a host', () => {
   it('is forgotten as a job after its time, and not done twice then', async () => {
     const jobs = new SqliteBackupJournal(database);
     const fence = { projectId: P, generation: 1, operationId: newId(), attempt: 1, claim: 4 };
-    const projects = new BookedBackupProjects(books, { settle: async () => undefined });
+    const projects = new SqliteBackupProjects(books, { settle: async () => undefined });
     await books.change(P, (_row, save) => save({ state: 'stopped' }));
     await projects.beginRestore(fence, spec);
     await projects.adoptRestored(fence, spec);

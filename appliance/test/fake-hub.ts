@@ -105,7 +105,10 @@ export class FakeHub {
       endedMoves: async () => ({ over: [] }),
       projectToken: async ({ projectId }: { projectId: string }) => ({
         token: await this.minter.mint({
-          ...{ aud: 'conat', sub: `project:${projectId}`, project: projectId, role: 'project' },
+          aud: 'conat',
+          sub: `project:${projectId}`,
+          project: projectId,
+          role: 'project',
         }),
       }),
     };

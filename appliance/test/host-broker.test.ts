@@ -7,11 +7,11 @@ import { Authenticator, Broker, type ConatIdentity } from '@rookery/conat';
 import { accountPermissions } from '@rookery/fleet';
 import { createLogger, newId, SystemClock, waitFor } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
-import { AccessBook } from '../src/access/access-book.js';
+import { AccessStore } from '../src/access/access-store.js';
 import { AccessSync } from '../src/access/access-sync.js';
 import { HostBroker } from '../src/access/host-broker.js';
 import { ProjectTokens } from '../src/access/project-tokens.js';
-import { ProjectBooks } from '../src/books/project-books.js';
+import { ProjectRepository } from '../src/projects/project.repository.js';
 import { openDatabase } from '../src/database/database.js';
 import { FakeAccess } from './fake-access.js';
 import type { HostDatabase } from '../src/database/host-database.js';
@@ -26,8 +26,8 @@ const clock = new SystemClock();
 
 let folder: string;
 let database: HostDatabase;
-let books: ProjectBooks;
-let access: AccessBook;
+let books: ProjectRepository;
+let access: AccessStore;
 let sync: AccessSync;
 let tokens: ProjectTokens;
 let host: HostBroker;
@@ -50,11 +50,13 @@ class ById extends Authenticator {
 }
 
 async function build(offlineMs = 60_000): Promise<void> {
-  books = new ProjectBooks(database, clock);
-  access = new AccessBook(database, clock, offlineMs);
+  books = new ProjectRepository(database, clock);
+  access = new AccessStore(database, clock, offlineMs);
   await access.open();
   tokens = new ProjectTokens({
-    ...{ folder: join(folder, 'tokens'), conatUrl: 'ws://x', logger: log },
+    folder: join(folder, 'tokens'),
+    conatUrl: 'ws://x',
+    logger: log,
     verifier: { verify: async () => ({ role: 'project', project: P }) } as never,
   });
   tokens.attach(async (projectId) => `token of ${projectId}`);
@@ -85,8 +87,11 @@ async function enter(token: string) {
   let text = '';
   let reason = '';
   const connection = broker.accept({
-    ...{ kind: 'memory' as const, peer: 'test', bufferedBytes: 0 },
-    ...{ pause: () => undefined, resume: () => undefined },
+    kind: 'memory' as const,
+    peer: 'test',
+    bufferedBytes: 0,
+    pause: () => undefined,
+    resume: () => undefined,
     send: (frame) => void (text += frame.toString('latin1')),
     close: (_code, why) => void (reason = why),
   });

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { newId, SystemClock } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
-import { AccessBook } from '../src/access/access-book.js';
-import { ProjectBooks } from '../src/books/project-books.js';
+import { AccessStore } from '../src/access/access-store.js';
+import { ProjectRepository } from '../src/projects/project.repository.js';
 import { openDatabase } from '../src/database/database.js';
 import { KeyRow } from '../src/database/entities/host.entity.js';
 import type { HostDatabase, WritableRows } from '../src/database/host-database.js';
@@ -16,13 +16,13 @@ const clock = new SystemClock();
 describe('the host’s database', () => {
   let folder: string;
   let database: HostDatabase;
-  let books: ProjectBooks;
+  let books: ProjectRepository;
   const told: string[] = [];
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'rookery-database-'));
     database = await openDatabase(join(folder, 'host.sqlite'));
-    books = new ProjectBooks(database, clock);
+    books = new ProjectRepository(database, clock);
     told.length = 0;
     books.onChange((id) => told.push(id));
   });
@@ -80,7 +80,7 @@ describe('the host’s database', () => {
   });
 
   it('keeps no revision of rights that are not on disk, though they hold at once', async () => {
-    const access = new AccessBook(database, clock, 60_000);
+    const access = new AccessStore(database, clock, 60_000);
     await access.open();
     const [account, projectId] = [newId(), newId()] as [string, string];
     const owner = { accountId: account, projects: [{ projectId, role: 'owner' as const }] };

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { newId, SystemClock } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';
-import { BookedHostProjects, BookedIngressGate } from '../src/books/move-projects.js';
-import { ProjectBooks } from '../src/books/project-books.js';
+import { SqliteHostProjects, SqliteIngressGate } from '../src/projects/move-projects.js';
+import { ProjectRepository } from '../src/projects/project.repository.js';
 import { openDatabase } from '../src/database/database.js';
 import type { HostDatabase } from '../src/database/host-database.js';
 
@@ -16,9 +16,9 @@ describe('a host’s projects, as a move sees them', () => {
   const move = newId();
   let folder: string;
   let database: HostDatabase;
-  let books: ProjectBooks;
-  let moves: BookedHostProjects;
-  let gate: BookedIngressGate;
+  let books: ProjectRepository;
+  let moves: SqliteHostProjects;
+  let gate: SqliteIngressGate;
   /** What was asked of the containers, in order. */
   let asked: string[];
   /** Resolves when the writers that are under way have ended. */
@@ -27,10 +27,10 @@ describe('a host’s projects, as a move sees them', () => {
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'rookery-move-projects-'));
     database = await openDatabase(join(folder, 'host.sqlite'));
-    books = new ProjectBooks(database, new SystemClock());
+    books = new ProjectRepository(database, new SystemClock());
     asked = [];
     writersEnd = async () => undefined;
-    moves = new BookedHostProjects(books, {
+    moves = new SqliteHostProjects(books, {
       stop: async (projectId) => void asked.push(`stop ${projectId}`),
       ensureRunning: async (projectId) => void asked.push(`start ${projectId}`),
       endWriters: async (projectId) => {
@@ -39,7 +39,7 @@ describe('a host’s projects, as a move sees them', () => {
         await writersEnd();
       },
     });
-    gate = new BookedIngressGate(books);
+    gate = new SqliteIngressGate(books);
     await books.change(id, (_row, save) => save({ spec, generation: 1, state: 'running' }));
   });
   afterEach(async () => {
@@ -161,7 +161,7 @@ describe('a host’s projects, as a move sees them', () => {
   it('are left only after their container has ended', async () => {
     let end!: () => void;
     const ended = new Promise<void>((resolve) => (end = resolve));
-    const slow = new BookedHostProjects(books, {
+    const slow = new SqliteHostProjects(books, {
       stop: () => ended,
       ensureRunning: async () => undefined,
       endWriters: async () => undefined,

@@ -123,8 +123,12 @@ describe('two hosts', () => {
     expect(heard).toBe(treeDigest);
     const prepare = (imageTree?: string) =>
       to.prepare({
-        ...{ ...call, spec: pinned, needBytes: usedBytes, ...(imageTree && { imageTree }) },
-        ...{ sourceHostId: host(0).hostId, sourceTransferKey: host(0).transferKey },
+        ...call,
+        spec: pinned,
+        needBytes: usedBytes,
+        ...(imageTree && { imageTree }),
+        sourceHostId: host(0).hostId,
+        sourceTransferKey: host(0).transferKey,
       });
     expect(await prepare()).toEqual({ hasImage: false, checksImages: true });
     const unknown = from.copy({ ...call, target, sendImage: true });

@@ -31,15 +31,20 @@ describe('a host’s own storage', () => {
   const open = async () =>
     openOwnStorage(
       {
-        ...{ paths: { volume: volume() }, volumeBytes: 0 },
-        ...{ storageDriver: 'directory', btrfsProgram: 'btrfs' },
+        paths: { volume: volume() },
+        volumeBytes: 0,
+        storageDriver: 'directory',
+        btrfsProgram: 'btrfs',
       } as unknown as HostConfig,
       database,
       clock,
     );
   const joined = (): Promise<void> =>
     new HostRecord(database, () => undefined).save({
-      ...{ hostId: newId(), hubUrl: 'http://x', verificationKeys: [], heartbeatEveryMs: 1 },
+      hostId: newId(),
+      hubUrl: 'http://x',
+      verificationKeys: [],
+      heartbeatEveryMs: 1,
     });
 
   it('is made by a new host alone, and no other is served from then on', async () => {

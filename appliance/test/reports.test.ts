@@ -7,17 +7,17 @@ import { ProjectSpec } from '@rookery/core/contract';
 import { MemoryDriver } from '@rookery/runner';
 import { StorageErrors } from '@rookery/storage';
 import { MemoryStorageDriver } from '@rookery/storage/testing';
-import { AccessBook } from '../src/access/access-book.js';
+import { AccessStore } from '../src/access/access-store.js';
 import { AccessSync } from '../src/access/access-sync.js';
-import { ProjectBooks } from '../src/books/project-books.js';
-import { SqliteMoveJournal } from '../src/books/sqlite-journals.js';
+import { ProjectRepository } from '../src/projects/project.repository.js';
+import { SqliteMoveJournal } from '../src/projects/sqlite-journals.js';
 import { openDatabase } from '../src/database/database.js';
 import { ProjectRow } from '../src/database/entities/project.entity.js';
 import type { HostDatabase } from '../src/database/host-database.js';
 import { HostRecord } from '../src/hub/host-record.js';
 import { HostStatus, type ReportedPage } from '../src/hub/host-status.js';
 import { ImageReports } from '../src/hub/image-reports.js';
-import { HubLink, type HubLinkParts } from '../src/hub/hub-link.js';
+import { HubLink, type HubLinkDependencies } from '../src/hub/hub-link.js';
 import { Ownership } from '../src/hub/ownership.js';
 import { loadIdentity } from '../src/identity/identity.js';
 import { FakeHub } from './fake-hub.js';
@@ -49,7 +49,7 @@ class AskedStorage extends MemoryStorageDriver {
 describe('a host’s reports', () => {
   let folder: string;
   let database: HostDatabase;
-  let books: ProjectBooks;
+  let books: ProjectRepository;
   let storage: AskedStorage;
   let hub: FakeHub;
   let link: HubLink;
@@ -58,7 +58,7 @@ describe('a host’s reports', () => {
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'rookery-reports-'));
     database = await openDatabase(join(folder, 'host.sqlite'));
-    books = new ProjectBooks(database, clock);
+    books = new ProjectRepository(database, clock);
     storage = new AskedStorage();
     await storage.open();
     hub = new FakeHub();
@@ -76,11 +76,12 @@ describe('a host’s reports', () => {
   const copies = { count: async () => 0 };
 
   async function linkTo(): Promise<HubLink> {
-    const access = new AccessSync(new AccessBook(database, clock, 60_000), clock, logger);
+    const access = new AccessSync(new AccessStore(database, clock, 60_000), clock, logger);
     const containers = new MemoryDriver();
     const control = {
       stop: async (projectId: string) => void stopped.push(projectId),
-      ...{ ensureRunning: async () => undefined, endWriters: async () => undefined },
+      ensureRunning: async () => undefined,
+      endWriters: async () => undefined,
     };
     const parts = {
       config: { hubUrl: hub.url, joinToken: hub.joinToken, hostName: 'h', region: 'r' },
@@ -91,12 +92,17 @@ describe('a host’s reports', () => {
       tokens: { attach: () => undefined, fillMissing: async () => undefined },
       ended: { attach: () => undefined },
       images: new ImageReports(storage, logger),
-      ...{ access, serve: async () => undefined, clock, logger },
+      access,
+      serve: async () => undefined,
+      clock,
+      logger,
     };
     Object.assign(parts.config, {
-      ...{ publicUrl: 'http://127.0.0.1:1', internalUrl: 'http://127.0.0.1:1', sshPort: 22 },
+      publicUrl: 'http://127.0.0.1:1',
+      internalUrl: 'http://127.0.0.1:1',
+      sshPort: 22,
     });
-    return new HubLink(parts as unknown as HubLinkParts);
+    return new HubLink(parts as unknown as HubLinkDependencies);
   }
 
   /** Rows in one transaction: a commit each would take seconds. */

@@ -26,7 +26,10 @@ it('tells its hub what keeps it from serving', async () => {
   const hostId = newId();
   const record = new HostRecord(database, () => undefined);
   await record.save({
-    ...{ hostId, hubUrl: hub.url, verificationKeys: [], heartbeatEveryMs: 1000 },
+    hostId,
+    hubUrl: hub.url,
+    verificationKeys: [],
+    heartbeatEveryMs: 1000,
   });
   await database.close();
   hub.hosts.push({ hostId, identityKey } as (typeof hub.hosts)[number]);

@@ -21,12 +21,12 @@ export const ClusterHost = z.object({
 export type ClusterHost = z.infer<typeof ClusterHost>;
 
 /** Settings of the hub that `up` takes; the hub checks what they say. */
-const HubWish = z.object({
+const HubOptions = z.object({
   appsUrl: z.string().optional(),
   pathOrigin: z.enum(['own', 'shared']).optional(),
   trustedProxies: z.string().optional(),
 });
-export type HubWish = z.infer<typeof HubWish>;
+export type HubOptions = z.infer<typeof HubOptions>;
 
 /** `cluster.json`: what this folder is. All that `up`, `down` and `status` need to begin with. */
 export const ClusterFile = z.object({
@@ -37,7 +37,7 @@ export const ClusterFile = z.object({
   port: Port,
   publicUrl: z.url(),
   /** What the operator said of the hub’s settings beyond the addresses; absent: the hub’s defaults. */
-  hub: HubWish.default({}),
+  hub: HubOptions.default({}),
   volumeBytes: z.int().min(0),
   hosts: z.array(ClusterHost).min(1),
   /** The project of the first start, once it was made. */

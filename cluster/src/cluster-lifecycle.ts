@@ -19,9 +19,14 @@ import {
   writeCluster,
   type ClusterFile,
   type ClusterPaths,
-  type HubWish,
+  type HubOptions,
 } from './cluster-file.js';
-import { growCluster, planCluster, type ClusterWish, type TakenNetworks } from './cluster-plan.js';
+import {
+  growCluster,
+  planCluster,
+  type ClusterLayoutOptions,
+  type TakenNetworks,
+} from './cluster-plan.js';
 import { signal } from './cluster-processes.js';
 import { clearMachine } from './cluster-supervisor.js';
 import { clusterMounts, leftoverText, type Leftovers } from './machine-sweep.js';
@@ -39,7 +44,7 @@ const supervisorStopMs = 150_000;
  */
 export async function openCluster(
   dataDir: string,
-  wish: ClusterWish,
+  wish: ClusterLayoutOptions,
   exec: Exec = new SystemExec(),
 ): Promise<{ paths: ClusterPaths; cluster: ClusterFile }> {
   await prepareDataDir(clusterPaths(await realDataDir(dataDir)));
@@ -86,7 +91,7 @@ const claimedNetworks = async (locked: LockedClaims): Promise<TakenNetworks> =>
 async function withHubSettings(
   paths: ClusterPaths,
   found: ClusterFile,
-  wish: HubWish,
+  wish: HubOptions,
 ): Promise<ClusterFile> {
   if (Object.keys(wish).length === 0) return found;
   const changed = { ...found, hub: { ...found.hub, ...wish } };
@@ -95,7 +100,7 @@ async function withHubSettings(
 }
 
 /** Hosts and browsers know the old addresses, so these stay as they were made. */
-function refuseChanges(dataDir: string, present: ClusterFile, wish: ClusterWish): void {
+function refuseChanges(dataDir: string, present: ClusterFile, wish: ClusterLayoutOptions): void {
   const refuse = (what: string, now: string | number, wanted: string | number): void => {
     if (now !== wanted) {
       throw ClusterErrors.CLUSTER_FIXED({ dataDir, what, present: now, wanted });

@@ -11,7 +11,7 @@ import { ClusterErrors } from './cluster.errors.js';
 import type { ClusterFile, ClusterHost, ClusterPaths } from './cluster-file.js';
 
 /** Programs and archives that a cluster runs on. */
-export interface ClusterParts {
+export interface ClusterDependencies {
   readonly hubMain: string;
   readonly applianceMain: string;
   /** Archive of `localhost/rookery/debian:13`. */
@@ -33,9 +33,9 @@ const baseImageRef = 'localhost/rookery/debian:13';
  */
 export async function findParts(
   cacheDir: string,
-  overrides: Partial<ClusterParts> = {},
-): Promise<ClusterParts> {
-  const parts: ClusterParts = {
+  overrides: Partial<ClusterDependencies> = {},
+): Promise<ClusterDependencies> {
+  const parts: ClusterDependencies = {
     hubMain:
       overrides.hubMain ??
       programOf('@rookery/hub', () => import.meta.resolve('@rookery/hub/main')),
@@ -75,7 +75,7 @@ export class ClusterCommands {
   private readonly withoutOurs: Readonly<Record<string, undefined>>;
 
   constructor(
-    private readonly parts: ClusterParts,
+    private readonly parts: ClusterDependencies,
     private readonly paths: ClusterPaths,
     environment: NodeJS.ProcessEnv,
   ) {

@@ -2,15 +2,15 @@ import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
 import { GiB, ipRange, ipText, rangesOverlap } from '@rookery/core';
 import { ClusterErrors } from './cluster.errors.js';
-import type { ClusterFile, ClusterHost, HubWish } from './cluster-file.js';
+import type { ClusterFile, ClusterHost, HubOptions } from './cluster-file.js';
 
-export interface ClusterWish {
+export interface ClusterLayoutOptions {
   readonly hosts?: number;
   readonly port?: number;
   readonly listen?: string;
   readonly publicUrl?: string;
   readonly volumeBytes?: number;
-  readonly hub?: HubWish;
+  readonly hub?: HubOptions;
 }
 
 const clusterDefaults = { hosts: 2, port: 7700, listen: '127.0.0.1' } as const;
@@ -32,7 +32,7 @@ export type TakenNetworks = readonly string[];
  */
 export function planCluster(
   dataDir: string,
-  wish: ClusterWish,
+  wish: ClusterLayoutOptions,
   facts: { readonly taken: TakenNetworks; readonly freeBytes: number; readonly now: Date },
 ): ClusterFile {
   const { port = clusterDefaults.port, listen = clusterDefaults.listen } = wish;

@@ -12,7 +12,7 @@ export const defaultHostDataDir = '/var/lib/rookery-host';
 const defaultPort = 7710;
 const stopMs = 60_000;
 
-export interface JoinWish {
+export interface JoiningHostOptions {
   readonly hubUrl: string;
   readonly joinToken?: string;
   readonly dataDir: string;
@@ -30,7 +30,7 @@ export interface JoinWish {
  * @throws LISTEN_ADDRESS_NEEDED
  */
 export async function joinSettings(
-  wish: JoinWish,
+  wish: JoiningHostOptions,
   environment: NodeJS.ProcessEnv,
   exec: Exec,
 ): Promise<Record<string, string>> {

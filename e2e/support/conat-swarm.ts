@@ -31,11 +31,16 @@ export async function routedClient(
   const { url, inboxPrefix } = await hub.createConatToken();
   const logger = createLogger('swarm', 'silent');
   const control = await ConatClient.connect({
-    ...{ servers: url, identity: inboxPrefix.replace('_INBOX.', ''), credentials: { token } },
-    ...{ logger, connectTimeoutMs: 30_000 },
+    servers: url,
+    identity: inboxPrefix.replace('_INBOX.', ''),
+    credentials: { token },
+    logger,
+    connectTimeoutMs: 30_000,
   });
   const routed = new RoutedConatClient({
-    ...{ control, credentials: { token }, logger },
+    control,
+    credentials: { token },
+    logger,
     limits: { connectTimeoutMs: 60_000 },
   });
   const end = async (): Promise<void> => {
@@ -112,7 +117,8 @@ export class Worker {
     const subject = `project.${this.projectId}.log.${this.name}`;
     await this.tried(async () => {
       const reply = await this.client.request(subject, String(next), {
-        ...{ headers: hdrs, timeoutMs: askTimeoutMs },
+        headers: hdrs,
+        timeoutMs: askTimeoutMs,
       });
       const ack = reply.json<{ seq?: number; duplicate?: boolean; error?: object }>();
       // A refusal names a sequence, too: 0.
@@ -126,7 +132,8 @@ export class Worker {
     const question = `${this.name} ${this.answered}`;
     await this.tried(async () => {
       const reply = await this.client.request(`project.${this.projectId}.echo`, question, {
-        ...{ idempotent: true, timeoutMs: askTimeoutMs },
+        idempotent: true,
+        timeoutMs: askTimeoutMs,
       });
       if (reply.string() !== question) this.wrong.push(`${question}: ${reply.string()}`);
       this.answered += 1;

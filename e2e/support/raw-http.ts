@@ -50,7 +50,8 @@ export async function postHuge(
     method: 'POST',
     agent: false,
     headers: {
-      ...{ authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      authorization: `Bearer ${token}`,
+      'content-type': 'application/json',
       connection: options.connection,
       ...(announced && { 'content-length': bytes }),
     },

@@ -9,7 +9,16 @@ import { SystemExec } from '@rookery/core';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const exec = new SystemExec();
 const names = [
-  ...['core', 'conat', 'rpc', 'jetstream', 'fleet', 'storage', 'runner', 'proxy', 'backup', 'move'],
+  'core',
+  'conat',
+  'rpc',
+  'jetstream',
+  'fleet',
+  'storage',
+  'runner',
+  'proxy',
+  'backup',
+  'move',
   'api',
   'client',
   'cli',
@@ -191,9 +200,16 @@ describe('the packages', () => {
     await writeFile(join(app, 'src/doors.ts'), doors.join('\n'));
     await writeFile(join(app, 'src/main.ts'), main);
     const compilerOptions = {
-      ...{ target: 'es2024', lib: ['es2024', 'esnext.disposable'], module: 'nodenext' },
-      ...{ strict: true, skipLibCheck: false, types: ['node'], rootDir: 'src', outDir: 'out' },
-      ...{ experimentalDecorators: true, emitDecoratorMetadata: true },
+      target: 'es2024',
+      lib: ['es2024', 'esnext.disposable'],
+      module: 'nodenext',
+      strict: true,
+      skipLibCheck: false,
+      types: ['node'],
+      rootDir: 'src',
+      outDir: 'out',
+      experimentalDecorators: true,
+      emitDecoratorMetadata: true,
     };
     const config = JSON.stringify({ compilerOptions, include: ['src'] });
     await writeFile(join(app, 'tsconfig.json'), config);
@@ -206,11 +222,19 @@ describe('the packages', () => {
     const ran = await run([process.execPath, 'out/main.js']);
     expect(ran.stderr).toBe('');
     expect(JSON.parse(ran.stdout)).toEqual({
-      ...{ core: ['No volume x.', 'hi'], storage: [], backup: 'kept', move: ['hello'] },
-      ...{ conat: 'Hello, world.', jetstream: 1, proxy: 'ok' },
-      ...{ rpc: 'Hello, world.', fleet: 'SERVICE_FORBIDDEN' },
-      ...{ runner: 'function', client: ['function', 'function'], cli: 'bash' },
-      ...{ api: [true, true] },
+      core: ['No volume x.', 'hi'],
+      storage: [],
+      backup: 'kept',
+      move: ['hello'],
+      conat: 'Hello, world.',
+      jetstream: 1,
+      proxy: 'ok',
+      rpc: 'Hello, world.',
+      fleet: 'SERVICE_FORBIDDEN',
+      runner: 'function',
+      client: ['function', 'function'],
+      cli: 'bash',
+      api: [true, true],
     });
   });
 

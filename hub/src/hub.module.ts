@@ -14,7 +14,7 @@ import {
 } from '@rookery/proxy';
 import { DataSource } from 'typeorm';
 import { AccessChanges } from './access/access-changes.js';
-import { AccessFeed } from './access/access-feed.js';
+import { AccessLogReader } from './access/access-log-reader.js';
 import { OpenAccess } from './access/open-access.js';
 import { AccountsApi } from './accounts/accounts.api.js';
 import { AccountsService } from './accounts/accounts.service.js';
@@ -24,7 +24,7 @@ import { SessionCookie } from './accounts/session-cookie.js';
 import { SessionsApi } from './accounts/sessions.api.js';
 import { SessionsService } from './accounts/sessions.service.js';
 import { ApiBinder } from './api/api.binder.js';
-import { ApiParts } from './api/api.parts.js';
+import { ApiDependencies } from './api/api.parts.js';
 import { ApiController } from './api/api.controller.js';
 import { HealthApi } from './api/health.api.js';
 import { IdempotencyService } from './api/idempotency.service.js';
@@ -33,7 +33,7 @@ import { AuditApi } from './audit/audit.api.js';
 import { AuditService } from './audit/audit.service.js';
 import { BrokerAccess } from './conat/broker-access.js';
 import { HostRelay } from './conat/host-relay.js';
-import { HostAccessNews } from './conat/host-access-news.js';
+import { HostAccessNotifier } from './conat/host-access-notifier.js';
 import { HubAuthenticator } from './conat/hub-authenticator.js';
 import { HubConat } from './conat/hub-conat.js';
 import { HUB_SECRET } from './conat/hub-secret.js';
@@ -72,28 +72,56 @@ import { HostBackupsApi } from './projects/host-backups.api.js';
 import { BackupAdoption } from './projects/backup-adoption.service.js';
 import { CollaboratorsApi } from './projects/collaborators.api.js';
 import { ProjectQueries } from './projects/project.queries.js';
-import { ProjectRecords } from './projects/project.records.js';
-import { ProjectWorkApi } from './projects/project-work.api.js';
-import { ProjectWork } from './projects/project-work.service.js';
+import { ProjectRepository } from './projects/project.repository.js';
+import { ProjectOperationsApi } from './projects/project-operations.api.js';
+import { ProjectOperations } from './projects/project-operations.service.js';
 import { ProjectsApi } from './projects/projects.api.js';
-import { RestoreWork } from './projects/restore-work.service.js';
+import { RestoreOperations } from './projects/restore-operations.service.js';
 import { SnapshotsApi } from './projects/snapshots.api.js';
 import { HubOriginSessions } from './proxy/hub-origin-sessions.js';
 import { HubRequestAuthenticator, HubRouteResolver } from './proxy/hub-routes.js';
 import { ProxyAccess } from './proxy/proxy-access.js';
 
 const api = [
-  ...[AccountsApi, AuditApi, BackupsApi, CollaboratorsApi, HealthApi, HostsApi, OperationsApi],
-  ...[HostBackupsApi, BackupAdoption],
+  AccountsApi,
+  AuditApi,
+  BackupsApi,
+  CollaboratorsApi,
+  HealthApi,
+  HostsApi,
+  OperationsApi,
+  HostBackupsApi,
+  BackupAdoption,
   HostCopiesApi,
-  ...[ProjectsApi, ProjectWorkApi, SessionsApi, SnapshotsApi, ApiParts, IdempotencyService],
+  ProjectsApi,
+  ProjectOperationsApi,
+  SessionsApi,
+  SnapshotsApi,
+  ApiDependencies,
+  IdempotencyService,
 ];
 const services = [
-  ...[AccountsService, LoginService, SessionCookie, SessionsService],
-  ...[AccessChanges, OpenAccess, PlacementService, LostHosts],
-  ...[OperationsService, OperationStore, OperationWatcher, OperationResolver, WorkSignal],
-  ...[PostgresChildOperations, PostgresPlacementAuthority, PostgresMoveDebts],
-  ...[BackupIndex, ProjectQueries, ProjectRecords, ProjectWork, RestoreWork],
+  AccountsService,
+  LoginService,
+  SessionCookie,
+  SessionsService,
+  AccessChanges,
+  OpenAccess,
+  PlacementService,
+  LostHosts,
+  OperationsService,
+  OperationStore,
+  OperationWatcher,
+  OperationResolver,
+  WorkSignal,
+  PostgresChildOperations,
+  PostgresPlacementAuthority,
+  PostgresMoveDebts,
+  BackupIndex,
+  ProjectQueries,
+  ProjectRepository,
+  ProjectOperations,
+  RestoreOperations,
 ];
 
 /** One hub process; its roles say which parts do something. */
@@ -116,7 +144,7 @@ export class HubModule {
         ...composed(settings),
         ...(hasApi ? [HubServices, ProjectRoutes] : []),
         HostRelay,
-        ...(config.conatUrl === undefined ? [BrokerAccess, HostAccessNews] : []),
+        ...(config.conatUrl === undefined ? [BrokerAccess, HostAccessNotifier] : []),
       ],
     };
   }
@@ -134,7 +162,9 @@ const brokerModule = ({ config: { dataDir, conatFabric }, log }: HubSettings): D
     imports: [IdentityModule],
     inject: [HubAuthenticator],
     useFactory: (authenticator: HubAuthenticator) => ({
-      ...{ authenticator, name: 'rookery-hub', spaceRoot: projectSpaceRoot },
+      authenticator,
+      name: 'rookery-hub',
+      spaceRoot: projectSpaceRoot,
       // The control network's own account; with a fabric it is the cluster's.
       ...(conatFabric
         ? { fabric: new NatsFabric(conatFabric, { name: 'rookery-hub', logger: log }) }
@@ -149,12 +179,12 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     { provide: APP_FILTER, useFactory: () => new ProblemFilter(log) },
     {
       provide: ApiBinder,
-      inject: [AuthService, IdempotencyService, OpenAccess, ApiParts],
+      inject: [AuthService, IdempotencyService, OpenAccess, ApiDependencies],
       useFactory: (
         auth: AuthService,
         idempotency: IdempotencyService,
         open: OpenAccess,
-        parts: ApiParts,
+        parts: ApiDependencies,
       ) => {
         const { checkResponses } = tuning;
         return new ApiBinder(auth, idempotency, open, { checkResponses }, parts);
@@ -165,7 +195,9 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
       inject: [HUB_SECRET, ...(config.conatUrl === undefined ? [Broker] : [])],
       useFactory: (hubSecret: string, broker?: Broker) =>
         new HubConat({
-          ...{ servers: config.conatUrl ?? broker!, hubSecret, log },
+          servers: config.conatUrl ?? broker!,
+          hubSecret,
+          log,
           patienceMs: config.hostOfflineAfterMs,
         }),
     },
@@ -173,8 +205,14 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     {
       provide: OperationWorker,
       inject: [
-        ...[DataSource, OperationStore, HostConnections, ProjectRecords, WorkSignal],
-        ...[PostgresPlacementAuthority, PostgresChildOperations, PostgresMoveDebts],
+        DataSource,
+        OperationStore,
+        HostConnections,
+        ProjectRepository,
+        WorkSignal,
+        PostgresPlacementAuthority,
+        PostgresChildOperations,
+        PostgresMoveDebts,
         PostgresImageTrees,
       ],
       useFactory: (
@@ -182,7 +220,7 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
           DataSource,
           OperationStore,
           HostConnections,
-          ProjectRecords,
+          ProjectRepository,
           WorkSignal,
           PostgresPlacementAuthority,
           PostgresChildOperations,
@@ -205,11 +243,11 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     },
     {
       provide: Maintenance,
-      inject: [AuditService, IdempotencyService, AccessFeed, SessionsService, Retention],
+      inject: [AuditService, IdempotencyService, AccessLogReader, SessionsService, Retention],
       useFactory: (
         audit: AuditService,
         idempotency: IdempotencyService,
-        access: AccessFeed,
+        access: AccessLogReader,
         sessions: SessionsService,
         retention: Retention,
       ) => new Maintenance(audit, idempotency, access, sessions, retention, works, log),
@@ -228,7 +266,9 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
       inject: [DataSource, BackupIndex],
       useFactory: (dataSource: DataSource, index: BackupIndex) =>
         new BackupSweep(dataSource, index, {
-          ...{ enabled: works, everyMs: tuning.backupSweepMs, log },
+          enabled: works,
+          everyMs: tuning.backupSweepMs,
+          log,
           hostOfflineAfterMs: config.hostOfflineAfterMs,
         }),
     },
@@ -237,15 +277,17 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
       inject: [DataSource, HostConnections],
       useFactory: (dataSource: DataSource, hosts: HostConnections) =>
         new DebtCollector(dataSource, hosts, {
-          ...{ enabled: works, everyMs: tuning.debtsMs, log },
+          enabled: works,
+          everyMs: tuning.debtsMs,
+          log,
           hostOfflineAfterMs: config.hostOfflineAfterMs,
         }),
     },
     {
-      provide: AccessFeed,
+      provide: AccessLogReader,
       inject: [DataSource, AccessChanges],
       useFactory: (dataSource: DataSource, changes: AccessChanges) =>
-        new AccessFeed(dataSource, changes, { staleMs: tuning.accessStaleMs, log }),
+        new AccessLogReader(dataSource, changes, { staleMs: tuning.accessStaleMs, log }),
     },
     HubRequestAuthenticator,
     HubOriginSessions,
@@ -259,8 +301,12 @@ function composed({ config, tuning, log }: HubSettings): Provider[] {
     {
       provide: HubProxy,
       inject: [
-        ...[HubRequestAuthenticator, HubRouteResolver, TokenSource, TrustedProxies],
-        ...[HubOriginSessions, { token: ProjectOrigins, optional: true }],
+        HubRequestAuthenticator,
+        HubRouteResolver,
+        TokenSource,
+        TrustedProxies,
+        HubOriginSessions,
+        { token: ProjectOrigins, optional: true },
       ],
       useFactory: (
         authenticator: HubRequestAuthenticator,

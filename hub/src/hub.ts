@@ -63,7 +63,8 @@ export async function createHub(
   if (config.roles.includes('api')) {
     const document = openApiDocument(config.publicUrl) as unknown as OpenAPIObject;
     SwaggerModule.setup('api/docs', app, document, {
-      ...{ jsonDocumentUrl: 'api/openapi.json', customSiteTitle: 'Rookery API' },
+      jsonDocumentUrl: 'api/openapi.json',
+      customSiteTitle: 'Rookery API',
     });
     await app.get(AccountsService).bootstrap();
   }

@@ -30,8 +30,14 @@ import { SigningKeys } from './keys/signing-keys.service.js';
     },
   ],
   exports: [
-    ...[DatabaseModule, AuditService, AuthService, SigningKeys],
-    ...[HostRegistry, PostgresImageTrees, HubAuthenticator, HUB_SECRET],
+    DatabaseModule,
+    AuditService,
+    AuthService,
+    SigningKeys,
+    HostRegistry,
+    PostgresImageTrees,
+    HubAuthenticator,
+    HUB_SECRET,
   ],
 })
 export class IdentityModule {}

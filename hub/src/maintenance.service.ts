@@ -1,6 +1,6 @@
 import { Injectable, OnApplicationBootstrap, OnModuleDestroy } from '@nestjs/common';
 import type { Logger } from '@rookery/core';
-import { AccessFeed } from './access/access-feed.js';
+import { AccessLogReader } from './access/access-log-reader.js';
 import { SessionsService } from './accounts/sessions.service.js';
 import { IdempotencyService } from './api/idempotency.service.js';
 import { AuditService } from './audit/audit.service.js';
@@ -20,7 +20,7 @@ export class Maintenance implements OnApplicationBootstrap, OnModuleDestroy {
   constructor(
     private readonly audit: AuditService,
     private readonly idempotency: IdempotencyService,
-    private readonly access: AccessFeed,
+    private readonly access: AccessLogReader,
     private readonly sessions: SessionsService,
     private readonly retention: Retention,
     private readonly enabled: boolean,

@@ -140,7 +140,8 @@ describe('what one hub process changes, another hears of', () => {
     const guest = await someone();
     await share(id, guest, 'editor');
     const { key, token } = await one.ok<{ key: { id: string }; token: string }>(
-      ...(['POST', '/api-keys'] as const),
+      'POST',
+      '/api-keys',
       { token: guest.token, body: { name: 'second' } },
     );
     const conat = await one.ok<{ token: string }>('POST', '/conat-tokens', { token, body: {} });
@@ -180,7 +181,8 @@ describe('what one hub process changes, another hears of', () => {
   it('a session that was signed out opens nothing', async () => {
     const { id } = await one.createProject();
     const login = await fetch(`${one.url}/login`, {
-      ...{ method: 'POST', redirect: 'manual' as const },
+      method: 'POST',
+      redirect: 'manual' as const,
       headers: { origin: one.url },
       body: new URLSearchParams({ token: one.admin.token }),
     });
@@ -191,7 +193,9 @@ describe('what one hub process changes, another hears of', () => {
     };
     expect(await page()).toBe(open);
     await fetch(`${one.url}/logout`, {
-      ...{ method: 'POST', redirect: 'manual' as const, headers: { origin: one.url, cookie } },
+      method: 'POST',
+      redirect: 'manual' as const,
+      headers: { origin: one.url, cookie },
     });
     await waitFor('it is refused', async () => (await page()) === 401, soon);
   });
@@ -249,7 +253,8 @@ describe('what a hub process missed', () => {
     // The deletions and the cut are one statement after another: some fall into the gap.
     await cutFeeds();
     await sql('DELETE FROM collaborators WHERE project_id = $1 AND account_id = $2', [
-      ...[id, guests[0].accountId],
+      id,
+      guests[0].accountId,
     ]);
     await cutFeeds();
     for (const guest of guests.slice(1)) await share(id, guest, null);
@@ -265,7 +270,8 @@ describe('what a hub process missed', () => {
     const [guest, other] = [await someone(), await someone()];
     for (const each of [guest, other]) await share(id, each, 'viewer');
     const { key, token } = await one.ok<{ key: { id: string }; token: string }>(
-      ...(['POST', '/api-keys'] as const),
+      'POST',
+      '/api-keys',
       { token: other.token, body: { name: 'second' } },
     );
     const minted = await one.ok<{ token: string }>('POST', '/conat-tokens', { token, body: {} });

@@ -59,7 +59,8 @@ describe('who may ask', () => {
         hub.problem('GET', `/projects/${id}/snapshots`, { token }),
         hub.problem('GET', `/projects/${id}/backups`, { token }),
         hub.problem('PUT', `/projects/${id}/collaborators/${accountId}`, {
-          ...{ token, body: { role: 'owner' } },
+          token,
+          body: { role: 'owner' },
         }),
       ]);
     expect(new Set(await tries())).toEqual(new Set(['PROJECT_UNKNOWN']));
@@ -182,7 +183,9 @@ describe('signing in with a browser', () => {
     };
     const signIn = (url: string, headers: Record<string, string>) =>
       fetch(`${url}/login`, {
-        ...{ method: 'POST', redirect: 'manual' as const, headers },
+        method: 'POST',
+        redirect: 'manual' as const,
+        headers,
         body: new URLSearchParams({ token: hub.admin.token }),
       }).then((answer) => answer.headers.get('set-cookie'));
     try {
@@ -315,7 +318,9 @@ describe('an idempotency key', () => {
   const key = { 'idempotency-key': 'k1' };
   const create = (name: string, headers: Record<string, string> = key, token?: string) =>
     hub.call<{ project: Project; code?: string }>('POST', '/projects', {
-      ...{ body: { name }, headers, ...(token !== undefined && { token }) },
+      body: { name },
+      headers,
+      ...(token !== undefined && { token }),
     });
 
   it('gives the first answer again, and refuses another request', async () => {
@@ -357,7 +362,8 @@ describe('lists', () => {
     const made: string[] = [];
     const make = async () => {
       const { project } = await hub.ok<{ project: Project }>('POST', '/projects', {
-        ...{ token, body: { name: 'listed' } },
+        token,
+        body: { name: 'listed' },
       });
       made.push(project.id);
     };
@@ -367,7 +373,8 @@ describe('lists', () => {
     while (cursor !== null) {
       const after: string = cursor === '' ? '' : `&cursor=${cursor}`;
       const page: { items: Project[]; nextCursor: string | null } = await hub.ok(
-        ...(['GET', `/projects?limit=2${after}`] as const),
+        'GET',
+        `/projects?limit=2${after}`,
         { token },
       );
       seen.push(...page.items.map((item) => item.id));

@@ -28,7 +28,10 @@ beforeAll(async () => {
   hub = await TestHub.start(postgres.url, {}, { backupSweepMs: sweepMs });
   const join = async (name: string) =>
     FakeHost.join({
-      ...{ name, hubUrl: hub.url, joinToken: await hub.joinToken(), repository },
+      name,
+      hubUrl: hub.url,
+      joinToken: await hub.joinToken(),
+      repository,
       repositoryId: 'feedc0de',
     });
   a = await join('a');
@@ -140,27 +143,40 @@ describe('a hub that has lost its database', () => {
     expect(await indexed(id)).toEqual([older, newest].sort());
     const found = (await groups(true)).find(({ projectId }) => projectId === id);
     expect(found).toMatchObject({
-      ...{ name: 'Größe, 50 %', state: 'unknown', backups: 2, latestId: newest },
+      name: 'Größe, 50 %',
+      state: 'unknown',
+      backups: 2,
+      latestId: newest,
     });
     const { accountId, token } = await hub.createAccount('ann@example.org');
     const started = await adopt(id, { owner: 'ann@example.org', name: 'found', start: true });
     await hub.succeeded(started);
     const project = await hub.ok<Project>('GET', `/projects/${id}`, { token });
     expect(project).toMatchObject({
-      ...{ id, name: 'found', state: 'running', host: 'a', role: 'owner', publicPorts: [8080] },
-      ...{ quota: { diskBytes: 3 * 1024 ** 3 }, egress: { mode: 'none' } },
+      id,
+      name: 'found',
+      state: 'running',
+      host: 'a',
+      role: 'owner',
+      publicPorts: [8080],
+      quota: { diskBytes: 3 * 1024 ** 3 },
+      egress: { mode: 'none' },
     });
     expect(a.projects.get(id)).toMatchObject({ content });
     expect((await groups(true)).map(({ projectId }) => projectId)).not.toContain(id);
     const audit = await hub.ok<{ items: { action: string; details: object }[] }>(
-      ...(['GET', `/audit?subject=project:${id}`] as const),
+      'GET',
+      `/audit?subject=project:${id}`,
     );
     expect(audit.items.find(({ action }) => action === 'backup.adopt')?.details).toMatchObject({
-      ...{ fromProjectId: id, backupId: newest, ownerId: accountId },
+      fromProjectId: id,
+      backupId: newest,
+      ownerId: accountId,
     });
     // Its other backups are its own again.
     const restore = await hub.call<{ operation: Operation }>(
-      ...(['POST', `/projects/${id}/backups/${older}/restore`] as const),
+      'POST',
+      `/projects/${id}/backups/${older}/restore`,
       { token, body: { path: 'f' } },
     );
     expect((await hub.ended(restore.body.operation.id, 20_000, token)).state).toBe('succeeded');

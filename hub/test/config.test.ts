@@ -4,8 +4,11 @@ import { configFromEnvironment } from '../src/config/config.js';
 describe('the hub’s settings', () => {
   it('have defaults', () => {
     expect(configFromEnvironment({ ROOKERY_DATA: '/d', PATH: '/bin' })).toMatchObject({
-      ...{ port: 7700, listen: '127.0.0.1', publicUrl: 'http://127.0.0.1:7700' },
-      ...{ roles: ['api', 'worker', 'proxy'], databaseUrl: undefined },
+      port: 7700,
+      listen: '127.0.0.1',
+      publicUrl: 'http://127.0.0.1:7700',
+      roles: ['api', 'worker', 'proxy'],
+      databaseUrl: undefined,
     });
   });
 
@@ -18,7 +21,9 @@ describe('the hub’s settings', () => {
     const of = (list: string) =>
       configFromEnvironment({ ROOKERY_DATA: '/d', ROOKERY_TRUSTED_PROXIES: list }).trustedProxies;
     expect(of('127.0.0.1, 10.0.0.0/8,2001:db8::/32')).toEqual([
-      ...['127.0.0.1', '10.0.0.0/8', '2001:db8::/32'],
+      '127.0.0.1',
+      '10.0.0.0/8',
+      '2001:db8::/32',
     ]);
     expect(() => of('proxy.example')).toThrow(
       /ROOKERY_TRUSTED_PROXIES: proxy.example is no address/,

@@ -36,7 +36,8 @@ tests(`hub processes with brokers of their own${missing ? ` — ${missing}` : ''
 
   const create = (hub: TestHub, name: string) =>
     hub.ok<{ operation: Operation; project: Project }>('POST', '/projects', {
-      ...{ token: one.admin.token, body: { name, start: true } },
+      token: one.admin.token,
+      body: { name, start: true },
     });
 
   it('reach a host that is connected to one of them, whichever is asked', async () => {

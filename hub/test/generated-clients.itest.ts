@@ -58,9 +58,15 @@ async function linesOf(argv: readonly string[]): Promise<string[]> {
 /** Strict, and with the generated sources and everything of theirs checked. */
 const tsconfig = {
   compilerOptions: {
-    ...{ module: 'nodenext', target: 'es2023', lib: ['es2023', 'dom', 'dom.iterable'] },
-    ...{ strict: true, skipLibCheck: false, rootDir: 'src', outDir: 'dist' },
-    ...{ types: ['node'], typeRoots: [join(root, 'node_modules', '@types')] },
+    module: 'nodenext',
+    target: 'es2023',
+    lib: ['es2023', 'dom', 'dom.iterable'],
+    strict: true,
+    skipLibCheck: false,
+    rootDir: 'src',
+    outDir: 'dist',
+    types: ['node'],
+    typeRoots: [join(root, 'node_modules', '@types')],
   },
   include: ['src'],
 };
@@ -90,8 +96,19 @@ describe('the OpenAPI document', () => {
       await writeFile(config, 'post_hooks: []\n');
       const said = await exec.run(
         [
-          ...[python, '-m', 'openapi_python_client', 'generate', '--meta', 'none'],
-          ...['--path', document, '--output-path', at, '--config', config, '--fail-on-warning'],
+          python,
+          '-m',
+          'openapi_python_client',
+          'generate',
+          '--meta',
+          'none',
+          '--path',
+          document,
+          '--output-path',
+          at,
+          '--config',
+          config,
+          '--fail-on-warning',
         ],
         { timeoutMs },
       );

@@ -40,7 +40,8 @@ const access = async (host: FakeHost | undefined, since?: number) =>
   (await reports(host)).access(since === undefined ? {} : { since });
 const share = (accountId: string, role: string) =>
   other.ok('PUT', `/projects/${project.id}/collaborators/${accountId}`, {
-    ...{ token: hub.admin.token, body: { role } },
+    token: hub.admin.token,
+    body: { role },
   });
 const unshare = (accountId: string) =>
   other.ok('DELETE', `/projects/${project.id}/collaborators/${accountId}`, {
@@ -85,7 +86,10 @@ describe('rights that a host keeps', () => {
     });
     const { revision } = await access(here);
     expect(await access(here, revision)).toEqual({
-      ...{ revision, whole: false, accounts: [], revoked: [] },
+      revision,
+      whole: false,
+      accounts: [],
+      revoked: [],
     });
   });
 
@@ -124,7 +128,8 @@ describe('rights that a host keeps', () => {
     const [ended, good] = [(await make()).key.id, (await make()).key.id];
     await sql('DELETE FROM api_keys WHERE id = $1', [ended]);
     expect((await access(here)).revoked).toContainEqual({
-      ...{ accountId: guest.accountId, credentialId: ended },
+      accountId: guest.accountId,
+      credentialId: ended,
     });
     await sql(`UPDATE access_changes SET at = now() - interval '11 min'`);
     expect((await access(here)).revoked).toEqual([]);
@@ -205,10 +210,12 @@ describe('rights that a host keeps', () => {
     );
     const { accountId } = hub.admin;
     expect((await access(here, since[0].revision)).accounts).toContainEqual({
-      ...{ accountId, projects: [] },
+      accountId,
+      projects: [],
     });
     expect((await access(there, since[1].revision)).accounts).toContainEqual({
-      ...{ accountId, projects: [{ projectId: project.id, role: 'owner' }] },
+      accountId,
+      projects: [{ projectId: project.id, role: 'owner' }],
     });
     expect((await access(here)).accounts).toEqual([]);
   });
@@ -241,7 +248,8 @@ describe('moves that a host may forget', () => {
       expect(await ask(there, [moveId])).toEqual([done]);
       await client.query('DELETE FROM host_debts');
       await client.query('UPDATE operations SET ended_at = NULL, run_at = $2 WHERE id = $1', [
-        ...[operation, 'infinity'],
+        operation,
+        'infinity',
       ]);
       expect(await ask(here, [moveId])).toEqual([]);
       await client.query('UPDATE operations SET ended_at = now(), run_at = now() WHERE id = $1', [
@@ -266,7 +274,9 @@ describe('a token for a project’s programs', () => {
     const { token } = await ask(there);
     const keys = hub.app.get(SigningKeys);
     expect(await keys.verify(token, 'conat')).toMatchObject({
-      ...{ sub: `project:${project.id}`, project: project.id, role: 'project' },
+      sub: `project:${project.id}`,
+      project: project.id,
+      role: 'project',
     });
     await expect(ask(here)).rejects.toMatchObject({ status: 404 });
     await expect(ask(there, 1)).rejects.toMatchObject({ code: 'STALE_GENERATION' });

@@ -100,17 +100,27 @@ describe('a project’s page in a browser', () => {
     const cookies = await context.cookies();
     expect(
       cookies.map(({ name, domain, path, httpOnly, secure }) => ({
-        ...{ name, domain, path, httpOnly, secure },
+        name,
+        domain,
+        path,
+        httpOnly,
+        secure,
       })),
     ).toEqual(
       expect.arrayContaining([
         {
-          ...{ name: '__Host-rookery_session', domain: 'rookery.localhost', path: '/' },
-          ...{ httpOnly: true, secure: true },
+          name: '__Host-rookery_session',
+          domain: 'rookery.localhost',
+          path: '/',
+          httpOnly: true,
+          secure: true,
         },
         {
-          ...{ name: '__Host-rookery_app', domain: new URL(originOf(bank)).hostname, path: '/' },
-          ...{ httpOnly: true, secure: true },
+          name: '__Host-rookery_app',
+          domain: new URL(originOf(bank)).hostname,
+          path: '/',
+          httpOnly: true,
+          secure: true,
         },
       ]),
     );
@@ -214,7 +224,8 @@ describe('a project’s page in a browser', () => {
     const asked = await fetch(
       `${hub.url}/open?${new URLSearchParams({ ...query, state }).toString()}`,
       {
-        ...{ redirect: 'manual', headers: { cookie: `__Host-rookery_session=${session}`, accept } },
+        redirect: 'manual',
+        headers: { cookie: `__Host-rookery_session=${session}`, accept },
       },
     );
     const link = asked.headers.get('location')!;

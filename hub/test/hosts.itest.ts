@@ -45,7 +45,9 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
 describe('a host that cannot serve', () => {
   it('is shown with its own reason, until it serves again', async () => {
     const silent = new FakeHost({
-      ...{ name: 'silent', hubUrl: hub.url, joinToken: await hub.joinToken() },
+      name: 'silent',
+      hubUrl: hub.url,
+      joinToken: await hub.joinToken(),
     });
     await silent.register();
     const error = { code: 'VOLUME_ABSENT', message: 'mount it', status: 503, retryable: false };
@@ -82,7 +84,9 @@ describe('joining', () => {
 
   it('is refused with an unknown or expired token, at the door', async () => {
     const unknown = new FakeHost({
-      ...{ name: 'x', hubUrl: hub.url, joinToken: `join_${'A'.repeat(43)}` },
+      name: 'x',
+      hubUrl: hub.url,
+      joinToken: `join_${'A'.repeat(43)}`,
     });
     expect(await codeOf(unknown.register())).toBe('CONAT_UNAUTHORIZED');
     const joinToken = await hub.joinToken();
@@ -121,7 +125,9 @@ describe('joining', () => {
 
   it('gives two hosts of one name different ones', async () => {
     const again = await FakeHost.join({
-      ...{ name: 'h1', hubUrl: hub.url, joinToken: await hub.joinToken() },
+      name: 'h1',
+      hubUrl: hub.url,
+      joinToken: await hub.joinToken(),
     });
     closing.push(() => again.disconnect());
     expect(await hub.ok('GET', `/hosts/${again.hostId}`)).toMatchObject({ name: 'h1-2' });
@@ -133,7 +139,9 @@ describe('joining', () => {
 describe('reports', () => {
   it('are taken over from the owner at its generation, and from nobody else', async () => {
     const other = await FakeHost.join({
-      ...{ name: 'other', hubUrl: hub.url, joinToken: await hub.joinToken() },
+      name: 'other',
+      hubUrl: hub.url,
+      joinToken: await hub.joinToken(),
     });
     closing.push(() => other.disconnect());
     const { id } = await hub.createProject({ host: 'h1', start: true });
@@ -263,12 +271,12 @@ describe('reports', () => {
   it('are refused to a generation that a host has left behind', async () => {
     const { id } = await hub.createProject({ host: 'h1' });
     host.projects.get(id)!.generation = 9;
-    const { operation } = await hub.ok<{ operation: Operation }>(
-      ...(['POST', `/projects/${id}/start`] as const),
-      { body: {} },
-    );
+    const { operation } = await hub.ok<{ operation: Operation }>('POST', `/projects/${id}/start`, {
+      body: {},
+    });
     expect(await hub.ended(operation.id)).toMatchObject({
-      ...{ state: 'failed', error: { code: 'STALE_GENERATION' } },
+      state: 'failed',
+      error: { code: 'STALE_GENERATION' },
     });
     host.projects.get(id)!.generation = 1;
   });
@@ -312,7 +320,8 @@ describe('what a host lacks, and what it holds beside its own', () => {
         body: {},
       });
     expect(await hub.ended((await adopt()).operation.id)).toMatchObject({
-      ...{ state: 'failed', error: { code: 'NOTHING_TO_ADOPT' } },
+      state: 'failed',
+      error: { code: 'NOTHING_TO_ADOPT' },
     });
     host.copies.set(id, content);
     await hub.succeeded(await adopt());
@@ -322,7 +331,9 @@ describe('what a host lacks, and what it holds beside its own', () => {
 
   it('shows copies, keeps them, and removes them in the project’s turn', async () => {
     const other = await FakeHost.join({
-      ...{ name: 'second', hubUrl: hub.url, joinToken: await hub.joinToken() },
+      name: 'second',
+      hubUrl: hub.url,
+      joinToken: await hub.joinToken(),
     });
     closing.push(() => other.disconnect());
     const { id } = await hub.createProject({ host: 'h1' });
@@ -367,7 +378,10 @@ describe('placement', () => {
     for (let n = 0; n < 3; n += 1) {
       const joinToken = await hub.joinToken();
       const each = await FakeHost.join({
-        ...{ name: `small-${n}`, hubUrl: hub.url, joinToken, diskFreeBytes: 10 * GiB },
+        name: `small-${n}`,
+        hubUrl: hub.url,
+        joinToken,
+        diskFreeBytes: 10 * GiB,
       });
       small.push(each);
       closing.push(() => each.disconnect());
@@ -389,7 +403,10 @@ describe('placement', () => {
       counts.set(key, (counts.get(key) ?? 0) + 1);
     }
     expect(Object.fromEntries(counts)).toEqual({
-      ...{ 'small-0': 20, 'small-1': 20, 'small-2': 20, NO_HOST: 40 },
+      'small-0': 20,
+      'small-1': 20,
+      'small-2': 20,
+      NO_HOST: 40,
     });
     await hub.ok('PATCH', `/hosts/${host.hostId}`, { body: { schedulable: true } });
   });
@@ -400,7 +417,8 @@ describe('streams', () => {
 
   async function as(token: string) {
     const access = await hub.ok<{ url: string; token: string; inboxPrefix: string }>(
-      ...(['POST', '/conat-tokens'] as const),
+      'POST',
+      '/conat-tokens',
       { token, body: {} },
     );
     const client = await ConatClient.connect({
@@ -464,7 +482,8 @@ describe('the way to a project', () => {
     await hub.app
       .get(DataSource)
       .query('UPDATE project_hosts SET internal_url = $1 WHERE id = $2', [
-        ...[`http://127.0.0.1:${port}`, host.hostId],
+        `http://127.0.0.1:${port}`,
+        host.hostId,
       ]);
     const get = (token?: string) =>
       fetch(`${hub.url}/${id}/port/8080/x?y=1`, {
@@ -491,7 +510,9 @@ describe('what images hold', () => {
     const hosts: FakeHost[] = [];
     for (const name of ['honest', 'other', 'agreeing']) {
       const joined = await FakeHost.join({
-        ...{ name, hubUrl: hub.url, joinToken: await hub.joinToken() },
+        name,
+        hubUrl: hub.url,
+        joinToken: await hub.joinToken(),
       });
       closing.push(() => joined.disconnect());
       hosts.push(joined);

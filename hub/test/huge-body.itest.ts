@@ -41,8 +41,10 @@ function upload(options: Upload): Promise<Outcome> {
   const { connection, announced, bytes, sends, token = hub.admin.token } = options;
   const socket = connect({ port: hub.port, host: '127.0.0.1', allowHalfOpen: true });
   const head = [
-    ...[`POST ${apiPrefix}/projects HTTP/1.1`, `Host: 127.0.0.1:${hub.port}`],
-    ...[`Authorization: Bearer ${token}`, `Connection: ${connection}`],
+    `POST ${apiPrefix}/projects HTTP/1.1`,
+    `Host: 127.0.0.1:${hub.port}`,
+    `Authorization: Bearer ${token}`,
+    `Connection: ${connection}`,
     announced ? `Content-Length: ${bytes}` : 'Transfer-Encoding: chunked',
   ];
   return new Promise((resolve) => {
@@ -106,7 +108,9 @@ describe('a body that is too large', () => {
 
   it.each(ways)('is refused to a stranger as to any: %j', async (way) => {
     const outcome = await upload({
-      ...{ ...way, bytes: 4 * MiB, sends: 'first' },
+      ...way,
+      bytes: 4 * MiB,
+      sends: 'first',
       token: 'rookery_wrong',
     });
     expectRefusal(outcome, 401, 'UNAUTHENTICATED');

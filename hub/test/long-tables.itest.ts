@@ -74,7 +74,9 @@ async function rowsRead(sql: string, parameters: unknown[]): Promise<number> {
 describe('a list', () => {
   const operations: PageSql = {
     select: `SELECT id, created_at FROM operations WHERE $1::uuid IS NULL OR project_id = $1`,
-    ...{ parameters: [project], by: ['created_at', 'id'], newestFirst: true },
+    parameters: [project],
+    by: ['created_at', 'id'],
+    newestFirst: true,
   };
 
   it('reads its page and no more, wherever the page begins', async () => {
@@ -104,7 +106,10 @@ describe('a list', () => {
         dataSource.manager,
         {
           select: `SELECT id, at FROM audit_log WHERE subject = 'same'`,
-          ...{ parameters: [], by: ['at', 'id'], newestFirst: true, idType: 'bigint' },
+          parameters: [],
+          by: ['at', 'id'],
+          newestFirst: true,
+          idType: 'bigint',
         },
         { limit: 10, cursor },
       );

@@ -118,10 +118,12 @@ describe('a destination that is lost', () => {
     await isOffline(d);
     expect(await hub.problem('DELETE', `/hosts/${d.hostId}`)).toBe('HOST_BUSY');
     expect(await hub.ok('DELETE', `/hosts/${d.hostId}?lost=true`)).toEqual({
-      ...{ projectsTakenBack: 0, projectsLost: 0 },
+      projectsTakenBack: 0,
+      projectsLost: 0,
     });
     expect(await hub.ended(operation.id)).toMatchObject({
-      ...{ state: 'failed', error: { code: 'OPERATION_RESOLVED' } },
+      state: 'failed',
+      error: { code: 'OPERATION_RESOLVED' },
     });
     await runsOnA(id, 1);
   });
@@ -138,15 +140,20 @@ describe('a destination that is lost', () => {
     await e.disconnect();
     await isOffline(e);
     expect(await hub.ok('DELETE', `/hosts/${e.hostId}?lost=true`)).toEqual({
-      ...{ projectsTakenBack: 1, projectsLost: 2 },
+      projectsTakenBack: 1,
+      projectsLost: 2,
     });
     expect((await hub.ended(operation.id)).state).toBe('failed');
     await runsOnA(id, 3);
     expect(await hub.project(kept.id)).toMatchObject({
-      ...{ state: 'archived', hostId: null, error: { code: 'HOST_LOST' } },
+      state: 'archived',
+      hostId: null,
+      error: { code: 'HOST_LOST' },
     });
     expect(await hub.project(gone.id)).toMatchObject({
-      ...{ state: 'error', hostId: null, error: { code: 'PROJECT_LOST' } },
+      state: 'error',
+      hostId: null,
+      error: { code: 'PROJECT_LOST' },
     });
     expect(await hub.problem('POST', `/projects/${gone.id}/start`, { body: {} })).toBe(
       'PROJECT_LOST',
@@ -180,7 +187,8 @@ describe('an operation that does not end', () => {
   const shown = ({ id }: Operation) => hub.ok<Operation>('GET', `/operations/${id}`);
   const resolve = (operation: Operation, as: string, token = hub.admin.token) =>
     hub.call<Operation & { code?: string }>('POST', `/operations/${operation.id}/resolve`, {
-      ...{ token, body: { as } },
+      token,
+      body: { as },
     });
 
   it('shows its step, its last error, its tries, who it waits for and since when', async () => {
@@ -188,7 +196,9 @@ describe('an operation that does not end', () => {
     const { operation } = await stuckMove();
     const view = await shown(operation);
     expect(view).toMatchObject({
-      ...{ step: 'activating', attempt: 1, lastError: { code: 'INTERNAL' } },
+      step: 'activating',
+      attempt: 1,
+      lastError: { code: 'INTERNAL' },
       waitsFor: { kind: 'host', id: b.hostId, name: 'b' },
     });
     expect(Date.parse(view.waitsFor?.since ?? '')).toBeGreaterThanOrEqual(before - 1000);
@@ -248,7 +258,8 @@ describe('an operation that does not end', () => {
       timeoutMs: 5000,
     });
     expect((await resolve(operation, 'failed')).body).toMatchObject({
-      ...{ state: 'failed', leaves: [expect.stringMatching('host a')] },
+      state: 'failed',
+      leaves: [expect.stringMatching('host a')],
     });
     expect(await hub.project(id)).toMatchObject({ state: 'created' });
     release();

@@ -42,7 +42,10 @@ const onA = (start = true) => hub.createProject({ host: 'a', start });
 async function ownedOnlyBy(owner: FakeHost, id: string, generation: number): Promise<void> {
   const other = owner === a ? b : a;
   expect(await hub.project(id)).toMatchObject({
-    ...{ hostId: owner.hostId, host: owner.name, placementGeneration: generation, move: null },
+    hostId: owner.hostId,
+    host: owner.name,
+    placementGeneration: generation,
+    move: null,
   });
   expect(owner.projects.get(id)).toMatchObject({ generation, fenced: false });
   expect(other.projects.has(id)).toBe(false);
@@ -280,7 +283,9 @@ describe('a backup', () => {
     const target = name === 'a' ? a : b;
     target.fail('backup.restore', when, 1, new Error('refused'));
     const { operation } = await post(`/projects/${id}/backups/latest/restore`, {
-      ...{ replace: true, host: name, discard: true },
+      replace: true,
+      host: name,
+      discard: true,
     });
     expect((await hub.ended(operation.id)).state).toBe('failed');
     await ownedOnlyBy(a, id, generation);
@@ -435,7 +440,10 @@ describe('the archive', () => {
       if (when !== 'none') a.fail('projects.delete', when);
       await hub.succeeded(await post(`/projects/${id}/archive`));
       expect(await hub.project(id)).toMatchObject({
-        ...{ state: 'archived', hostId: null, host: null, placementGeneration: 2 },
+        state: 'archived',
+        hostId: null,
+        host: null,
+        placementGeneration: 2,
       });
       expect(a.projects.has(id)).toBe(false);
       expect(await hub.problem('POST', `/projects/${id}/start`, { body: {} })).toBe(
@@ -482,7 +490,10 @@ describe('draining', () => {
       await hub.succeeded(await hub.ok('DELETE', `/projects/${id}?force=true`));
     }
     const c = await FakeHost.join({
-      ...{ name: 'c', hubUrl: hub.url, joinToken: await hub.joinToken(), repository },
+      name: 'c',
+      hubUrl: hub.url,
+      joinToken: await hub.joinToken(),
+      repository,
     });
     try {
       c.peers = a.peers = b.peers = () => [a, b, c];

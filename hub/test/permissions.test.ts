@@ -81,11 +81,13 @@ const rules: Record<string, Rule> = {
   'host.{hostId}.move.destination': { ask: [], serve: ['host'] },
   // A host may ask about any project; whether it is its own, the hub looks up.
   'routes.{projectId}': {
-    ...{ ask: ['owner', 'editor', 'viewer', 'host'], serve: [] },
+    ask: ['owner', 'editor', 'viewer', 'host'],
+    serve: [],
     askOthers: ['host'],
   },
   'project.{projectId}.streams': {
-    ...{ ask: members, serve: [] },
+    ask: members,
+    serve: [],
     methods: { logs: { ask: readers } },
   },
 };
@@ -107,16 +109,35 @@ const others: readonly (readonly [string, readonly Who[], readonly Who[]])[] = [
     (name) => [`project.${P1}.${name}`, members, []] as const,
   ),
   ...[
-    ...['INFO', 'STREAM.NAMES', 'STREAM.LIST', 'STREAM.INFO.S', 'STREAM.MSG.GET.S'],
-    ...['DIRECT.GET.S', 'DIRECT.GET.S.$KV.b.k', 'CONSUMER.NAMES.S', 'CONSUMER.LIST.S'],
-    ...['CONSUMER.INFO.S.C', 'CONSUMER.CREATE.S', 'CONSUMER.CREATE.S.C.$KV.b.>'],
-    ...['CONSUMER.MSG.NEXT.S.C'],
+    'INFO',
+    'STREAM.NAMES',
+    'STREAM.LIST',
+    'STREAM.INFO.S',
+    'STREAM.MSG.GET.S',
+    'DIRECT.GET.S',
+    'DIRECT.GET.S.$KV.b.k',
+    'CONSUMER.NAMES.S',
+    'CONSUMER.LIST.S',
+    'CONSUMER.INFO.S.C',
+    'CONSUMER.CREATE.S',
+    'CONSUMER.CREATE.S.C.$KV.b.>',
+    'CONSUMER.MSG.NEXT.S.C',
   ].map((name) => [`project.${P1}.js.api.${name}`, readers, ['project']] as const),
   ...[
-    ...['STREAM.CREATE.S', 'STREAM.UPDATE.S', 'STREAM.DELETE.S', 'STREAM.PURGE.S'],
-    ...['STREAM.MSG.DELETE.S', 'STREAM.SNAPSHOT.S', 'STREAM.RESTORE.S'],
-    ...['CONSUMER.DELETE.S.C', 'CONSUMER.PAUSE.S.C', 'CONSUMER.DURABLE.CREATE.S.C'],
-    ...['CONSUMER.RESET.S.C', 'CONSUMER.UNPIN.S.C', 'ACCOUNT.PURGE.x', 'SERVER.REMOVE'],
+    'STREAM.CREATE.S',
+    'STREAM.UPDATE.S',
+    'STREAM.DELETE.S',
+    'STREAM.PURGE.S',
+    'STREAM.MSG.DELETE.S',
+    'STREAM.SNAPSHOT.S',
+    'STREAM.RESTORE.S',
+    'CONSUMER.DELETE.S.C',
+    'CONSUMER.PAUSE.S.C',
+    'CONSUMER.DURABLE.CREATE.S.C',
+    'CONSUMER.RESET.S.C',
+    'CONSUMER.UNPIN.S.C',
+    'ACCOUNT.PURGE.x',
+    'SERVER.REMOVE',
   ].map((name) => [`project.${P1}.js.api.${name}`, members, ['project']] as const),
   [`project.${P1}.$KV.b.k`, members, readers],
   [`$JS.ACK._.${P1}.S.C.1.2.3.4.5`, members, ['project']],
@@ -187,8 +208,12 @@ class Client {
 
   constructor(broker: Broker, token: string) {
     this.connection = broker.accept({
-      ...{ kind: 'memory', peer: 'test', bufferedBytes: 0 },
-      ...{ close: () => undefined, pause: () => undefined, resume: () => undefined },
+      kind: 'memory',
+      peer: 'test',
+      bufferedBytes: 0,
+      close: () => undefined,
+      pause: () => undefined,
+      resume: () => undefined,
       send: (frame) => {
         this.output += frame.toString('latin1');
         this.onOutput();
@@ -284,7 +309,10 @@ describe('who may say and hear what', () => {
         const may = who === 'hub' || ask.includes(who);
         const mayHear = who === 'hub' || hear.includes(who);
         expected[subject] = {
-          ...{ publish: may, request: may, subscribe: mayHear, astray: who === 'hub' },
+          publish: may,
+          request: may,
+          subscribe: mayHear,
+          astray: who === 'hub',
         };
       }
       expect(table).toEqual(expected);

@@ -20,7 +20,7 @@ import {
 import { Project } from '../src/database/entities/project.entity.js';
 import { AuditRow } from '../src/database/entities/record.entity.js';
 import { PostgresPlacementAuthority } from '../src/operations/postgres-placement-authority.js';
-import { ProjectRecords } from '../src/projects/project.records.js';
+import { ProjectRepository } from '../src/projects/project.repository.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 
 let postgres: TestPostgres;
@@ -414,7 +414,7 @@ describe('the plan of a move', () => {
 });
 
 describe('giving a project into the archive', () => {
-  const records = () => new ProjectRecords(dataSource, new AuditService(dataSource));
+  const records = () => new ProjectRepository(dataSource, new AuditService(dataSource));
   const writer = () => ({ operationId: rows.operationId, attempt: 2 });
   const archive = () =>
     records().change(

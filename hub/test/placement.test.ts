@@ -3,10 +3,19 @@ import { GiB } from '@rookery/core';
 import { countReasons, rankHosts, type HostFigures } from '../src/hosts/placement.js';
 
 const host = (name: string, change: Partial<HostFigures> = {}): HostFigures => ({
-  ...{ hostId: name, host: name, region: 'default', online: true, schedulable: true },
-  ...{ projects: 0, images: [], diskBytes: 100 * GiB, diskFreeBytes: 50 * GiB },
-  ...{ memoryBytes: 64 * GiB, memoryFreeBytes: 32 * GiB },
-  ...{ promised: { diskBytes: 0, memoryBytes: 0 }, ...change },
+  hostId: name,
+  host: name,
+  region: 'default',
+  online: true,
+  schedulable: true,
+  projects: 0,
+  images: [],
+  diskBytes: 100 * GiB,
+  diskFreeBytes: 50 * GiB,
+  memoryBytes: 64 * GiB,
+  memoryFreeBytes: 32 * GiB,
+  promised: { diskBytes: 0, memoryBytes: 0 },
+  ...change,
 });
 const quota = { diskBytes: 10 * GiB, memoryBytes: 2 * GiB };
 const need = { diskBytes: GiB, memoryBytes: GiB, image: 'sha256:a', region: undefined, quota };
@@ -55,7 +64,8 @@ describe('placement', () => {
       'too much disk promised': 1,
       'too much memory promised': 1,
       'too small for the quota': 1,
-      ...{ offline: 1, cordoned: 1 },
+      offline: 1,
+      cordoned: 1,
     });
   });
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { CodedError, CoreErrors, GiB, waitFor } from '@rookery/core';
 import { DataSource } from 'typeorm';
 import { OperationsService, type NewOperation } from '../src/operations/operations.service.js';
-import { ProjectWork } from '../src/projects/project-work.service.js';
+import { ProjectOperations } from '../src/projects/project-operations.service.js';
 import { FakeHost } from './support/fake-host.js';
 import { startPostgres, type TestPostgres } from './support/postgres.js';
 import { TestHub, type Operation, type Project } from './support/test-hub.js';
@@ -30,8 +30,14 @@ describe('a project', () => {
   it('is placed, created and started', async () => {
     const project = await hub.createProject({ start: true });
     expect(project).toMatchObject({
-      ...{ state: 'running', hostId: host.hostId, host: 'h1', role: 'owner' },
-      ...{ placementGeneration: 1, desiredState: 'running', move: null, error: null },
+      state: 'running',
+      hostId: host.hostId,
+      host: 'h1',
+      role: 'owner',
+      placementGeneration: 1,
+      desiredState: 'running',
+      move: null,
+      error: null,
       image: 'localhost/rookery/debian:13',
     });
     expect(project.url).toBe(`${hub.url}/${project.id}/port/`);
@@ -73,7 +79,9 @@ describe('a project', () => {
     const { id: projectId } = await hub.createProject();
     const [operations, source] = [hub.app.get(OperationsService), hub.app.get(DataSource)];
     const wanted: NewOperation<'project.start'> = {
-      ...{ kind: 'project.start', lane: 'lifecycle', projectId },
+      kind: 'project.start',
+      lane: 'lifecycle',
+      projectId,
       input: { projectId, before: 'stopped' },
     };
     let late: Promise<unknown> | undefined;
@@ -81,7 +89,7 @@ describe('a project', () => {
     const first = await source.transaction(async (manager) => {
       const begun = await operations.insert(manager, wanted);
       // It sees nothing of the first, and waits at the index until that is committed.
-      late = hub.app.get(ProjectWork).begin((other) => operations.insert(other, wanted));
+      late = hub.app.get(ProjectOperations).begin((other) => operations.insert(other, wanted));
       late.catch(() => undefined);
       const waits = `SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'
         AND datname = current_database() AND query LIKE '%operations%'`;
@@ -91,7 +99,8 @@ describe('a project', () => {
       return begun;
     });
     await expect(late).rejects.toMatchObject({
-      ...{ code: 'PROJECT_BUSY', details: { kind: 'project.start', operationId: first.id } },
+      code: 'PROJECT_BUSY',
+      details: { kind: 'project.start', operationId: first.id },
       message: `The project is busy with project.start. Wait for operation ${first.id}.`,
     });
     release();
@@ -117,7 +126,8 @@ describe('a project', () => {
       body: { name: 'renamed', quota: { diskBytes: 2 ** 31 }, publicPorts: [8080] },
     });
     expect(changed).toMatchObject({
-      ...{ name: 'renamed', publicPorts: [8080] },
+      name: 'renamed',
+      publicPorts: [8080],
       quota: { ...quota, diskBytes: 2 ** 31 },
     });
     expect(host.projects.get(id)?.spec.quota.diskBytes).toBe(2 ** 31);
@@ -167,7 +177,8 @@ describe('a project', () => {
     const refused = { body: { egress: { mode: 'open' } } };
     expect(await hub.problem('PATCH', `/projects/${id}`, refused)).toBe('EGRESS_NOT_ALLOWED');
     const copied = await hub.ok<{ operation: Operation; project: Project }>(
-      ...(['POST', `/projects/${id}/clone`] as const),
+      'POST',
+      `/projects/${id}/clone`,
       { body: { name: 'copy' } },
     );
     await hub.succeeded(copied);
@@ -178,12 +189,14 @@ describe('a project', () => {
 
   it('keeps and shows why its image could not be had, and can be started again', async () => {
     const { operation, project } = await hub.ok<{ operation: Operation; project: Project }>(
-      ...(['POST', '/projects'] as const),
+      'POST',
+      '/projects',
       { body: { name: 'n', image: 'denied/image', start: true } },
     );
     expect(await hub.ended(operation.id)).toMatchObject({ state: 'failed' });
     expect(await hub.project(project.id)).toMatchObject({
-      ...{ state: 'error', error: { code: 'INVALID_INPUT' } },
+      state: 'error',
+      error: { code: 'INVALID_INPUT' },
     });
     const again = await hub.ended((await act(project.id, 'start')).operation.id);
     expect(again).toMatchObject({ state: 'failed', error: { code: 'INVALID_INPUT' } });
@@ -454,7 +467,8 @@ describe('snapshots', () => {
       body: {},
     });
     expect(await hub.ended(operation.id)).toMatchObject({
-      ...{ state: 'failed', error: { code: 'NOT_FOUND' } },
+      state: 'failed',
+      error: { code: 'NOT_FOUND' },
     });
     expect(host.calls).toContain('projects.stop');
     expect(host.projects.get(id)?.state).toBe('running');

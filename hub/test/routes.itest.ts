@@ -29,7 +29,8 @@ describe('routes to projects’ networks', () => {
     database = new pg.Client({ connectionString: postgres.url });
     await database.connect();
     await database.query('UPDATE project_hosts SET internal_url = $1 WHERE id = $2', [
-      ...[`http://127.0.0.1:${broker.port}`, host.hostId],
+      `http://127.0.0.1:${broker.port}`,
+      host.hostId,
     ]);
   });
   afterAll(async () => {
@@ -43,8 +44,10 @@ describe('routes to projects’ networks', () => {
 
   const connect = async (token: string, accountId: string): Promise<ConatClient> => {
     const client = await ConatClient.connect({
-      ...{ servers: `${hub.url}/conat`, identity: identityNames.account(accountId) },
-      ...{ credentials: { token }, connectTimeoutMs: 10_000 },
+      servers: `${hub.url}/conat`,
+      identity: identityNames.account(accountId),
+      credentials: { token },
+      connectTimeoutMs: 10_000,
       logger: createLogger('test', 'silent'),
     });
     clients.push(client);
@@ -63,8 +66,11 @@ describe('routes to projects’ networks', () => {
       const asked = request(`${hub.url}/hosts/${hostId}/conat`, {
         agent: false,
         headers: {
-          ...{ authorization: `Bearer ${token}`, connection: 'Upgrade', upgrade: 'websocket' },
-          ...{ 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' },
+          authorization: `Bearer ${token}`,
+          connection: 'Upgrade',
+          upgrade: 'websocket',
+          'sec-websocket-version': '13',
+          'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
         },
       });
       asked.once('response', (response) => {
@@ -100,7 +106,9 @@ describe('routes to projects’ networks', () => {
     expect(route).toMatchObject({ projectId: id, hostId: host.hostId, generation: 1 });
     expect(route.relayUrl).toMatch(new RegExp(`/hosts/${host.hostId}/conat$`));
     expect(claimsOf(route.token)).toMatchObject({
-      ...{ aud: `conat:${host.hostId}`, sub: `account:${member.accountId}`, project: id },
+      aud: `conat:${host.hostId}`,
+      sub: `account:${member.accountId}`,
+      project: id,
       credential: expect.any(String),
     });
     expect((await routes.resolve({})).token).toBeUndefined();

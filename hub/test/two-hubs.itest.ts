@@ -13,7 +13,8 @@ let host: FakeHost;
 
 const second = () =>
   TestHub.start(postgres.url, {
-    ...{ ...secret, ROOKERY_CONAT_URL: `${one.url.replace('http', 'ws')}/conat` },
+    ...secret,
+    ROOKERY_CONAT_URL: `${one.url.replace('http', 'ws')}/conat`,
   });
 
 beforeAll(async () => {
@@ -44,7 +45,8 @@ describe('two hub processes on one Postgres', () => {
     const started = await Promise.all(
       Array.from({ length: 30 }, (_, n) =>
         (n % 2 ? one : two).ok<{ operation: Operation; project: Project }>('POST', '/projects', {
-          ...{ ...asOnOne(), body: { name: `p${n}`, start: true } },
+          ...asOnOne(),
+          body: { name: `p${n}`, start: true },
         }),
       ),
     );
@@ -59,7 +61,9 @@ describe('two hub processes on one Postgres', () => {
     const headers = { 'idempotency-key': 'both' };
     const create = (hub: TestHub) =>
       hub.ok<{ project: Project }>('POST', '/projects', {
-        ...{ ...asOnOne(), headers, body: { name: 'both' } },
+        ...asOnOne(),
+        headers,
+        body: { name: 'both' },
       });
     const [a, b] = await Promise.all([create(one), create(two)]);
     expect(a.project.id).toBe(b.project.id);
@@ -67,14 +71,17 @@ describe('two hub processes on one Postgres', () => {
 
   it('let only one of two moves at once begin', async () => {
     const third = await FakeHost.join({
-      ...{ name: 'h2', hubUrl: one.url, joinToken: await one.joinToken() },
+      name: 'h2',
+      hubUrl: one.url,
+      joinToken: await one.joinToken(),
     });
     third.peers = host.peers = () => [host, third];
     try {
       const { id } = await one.createProject({ host: 'h1' });
       const move = (hub: TestHub) =>
         hub.call<{ operation?: Operation; code?: string }>('POST', `/projects/${id}/move`, {
-          ...{ ...asOnOne(), body: { host: 'h2' } },
+          ...asOnOne(),
+          body: { host: 'h2' },
         });
       const answers = await Promise.all([move(one), move(two), move(one), move(two)]);
       const begun = answers.filter((each) => each.status === 202);
@@ -96,7 +103,8 @@ describe('two hub processes on one Postgres', () => {
     for (let n = 0; n < 12; n += 1) {
       started.push(
         await third.ok('POST', '/projects', {
-          ...{ ...asOnOne(), body: { name: `q${n}`, host: 'h1' } },
+          ...asOnOne(),
+          body: { name: `q${n}`, host: 'h1' },
         }),
       );
     }
@@ -119,10 +127,9 @@ describe('two hub processes on one Postgres', () => {
   it('a worker whose lease ran out changes nothing any more', async () => {
     const { id } = await one.createProject({ host: 'h1' });
     const release = host.hold('projects.start');
-    const { operation } = await one.ok<{ operation: Operation }>(
-      ...(['POST', `/projects/${id}/start`] as const),
-      { body: {} },
-    );
+    const { operation } = await one.ok<{ operation: Operation }>('POST', `/projects/${id}/start`, {
+      body: {},
+    });
     const source = one.app.get(DataSource);
     const row = async () => {
       const sql = 'SELECT attempt, state FROM operations WHERE id = $1';

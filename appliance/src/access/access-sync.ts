@@ -1,7 +1,7 @@
 import { credentialsMax, type hostReports } from '@rookery/fleet/contract';
 import { CodedError, type Clock, type Logger } from '@rookery/core';
 import type { ServiceClient } from '@rookery/rpc/contract';
-import type { AccessBook, AccountAccess } from './access-book.js';
+import type { AccessStore, AccountAccess } from './access-store.js';
 
 type Reports = ServiceClient<typeof hostReports>;
 
@@ -29,7 +29,7 @@ export class AccessSync {
   private opened: () => readonly OpenedBy[] = () => [];
 
   constructor(
-    private readonly book: AccessBook,
+    private readonly book: AccessStore,
     private readonly clock: Clock,
     private readonly logger: Logger,
   ) {}

@@ -1,9 +1,9 @@
 import { connectionPermissions, type ProjectAccess } from '@rookery/fleet';
 import type { Broker, ConatIdentity } from '@rookery/conat';
 import { accountOfIdentity, identityNames } from '@rookery/fleet/contract';
-import type { ProjectBooks } from '../books/project-books.js';
+import type { ProjectRepository } from '../projects/project.repository.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
-import type { AccessBook, AccessNews } from './access-book.js';
+import type { AccessStore, AccessDifference } from './access-store.js';
 import type { AccessSync, OpenedBy } from './access-sync.js';
 import type { ProjectTokens } from './project-tokens.js';
 
@@ -16,9 +16,9 @@ function openedBy({ name, credential: credentialId }: ConatIdentity): OpenedBy[]
 /** States in which a project's container may run. */
 const withContainer: readonly ProjectRow['state'][] = ['starting', 'running', 'stopping'];
 
-export interface HostBrokerParts {
-  readonly books: ProjectBooks;
-  readonly access: AccessBook;
+export interface HostBrokerDependencies {
+  readonly books: ProjectRepository;
+  readonly access: AccessStore;
   readonly sync: AccessSync;
   readonly tokens: ProjectTokens;
 }
@@ -32,7 +32,7 @@ export class HostBroker {
   private readonly here = new Map<string, ProjectRow['state']>();
   private broker: Broker | undefined;
 
-  constructor(private readonly parts: HostBrokerParts) {}
+  constructor(private readonly parts: HostBrokerDependencies) {}
 
   async open(): Promise<void> {
     const { books, access, sync, tokens } = this.parts;
@@ -104,7 +104,7 @@ export class HostBroker {
     return (this.broker?.identities() ?? []).flatMap(openedBy);
   }
 
-  private follow(news: AccessNews): void {
+  private follow(news: AccessDifference): void {
     const { broker } = this;
     if (!broker) return;
     for (const name of broker.identityNames()) {

@@ -10,8 +10,8 @@ import { Clock, type Logger } from '@rookery/core';
 import { moveClaims, MoveJournal, MoveSourceService } from '@rookery/move';
 import { ContainerReconciler, ImageStore } from '@rookery/runner';
 import { StorageDriver } from '@rookery/storage';
-import { EndedWork } from '../books/ended-work.js';
-import { ProjectBooks } from '../books/project-books.js';
+import { EndedWork } from '../projects/ended-work.js';
+import { ProjectRepository } from '../projects/project.repository.js';
 import { HostDatabase } from '../database/host-database.js';
 import { HubLink } from '../hub/hub-link.js';
 import { Reconciler } from '../reconcile/reconciler.js';
@@ -44,7 +44,7 @@ export class AgentLifecycle
     @Inject(ImageStore) private readonly images: ImageStore,
     @Inject(StorageDriver) private readonly storage: StorageDriver,
     @Inject(MoveJournal) private readonly moves: MoveJournal,
-    @Inject(ProjectBooks) private readonly books: ProjectBooks,
+    @Inject(ProjectRepository) private readonly books: ProjectRepository,
     @Inject(EndedWork) ended: EndedWork,
     @Inject(HostDatabase) private readonly database: HostDatabase,
     @Inject(Clock) clock: Clock,
@@ -54,11 +54,16 @@ export class AgentLifecycle
     const storageReconciler = () => this.reconcileStorage();
     this.reconcilers = [
       new Reconciler({
-        ...{ ...shared, name: 'containers', everyMs: containersEveryMs },
+        ...shared,
+        name: 'containers',
+        everyMs: containersEveryMs,
         reconcile: async () => void (await containers.run()),
       }),
       new Reconciler({
-        ...{ ...shared, name: 'storage', everyMs: storageEveryMs, reconcile: storageReconciler },
+        ...shared,
+        name: 'storage',
+        everyMs: storageEveryMs,
+        reconcile: storageReconciler,
       }),
       new Reconciler({
         ...shared,
@@ -67,24 +72,34 @@ export class AgentLifecycle
         reconcile: () => this.storage.keepReserve(),
       }),
       new Reconciler({
-        ...{ ...shared, name: 'images', everyMs: imagesEveryMs },
+        ...shared,
+        name: 'images',
+        everyMs: imagesEveryMs,
         reconcile: () => this.collectImages(),
       }),
       new Reconciler({
-        ...{ ...shared, name: 'jobs', everyMs: jobsEveryMs },
+        ...shared,
+        name: 'jobs',
+        everyMs: jobsEveryMs,
         reconcile: async () => this.backups?.recover(),
       }),
       new Reconciler({
-        ...{ ...shared, name: 'repository', everyMs: repositoryEveryMs },
+        ...shared,
+        name: 'repository',
+        everyMs: repositoryEveryMs,
         // Only looks: what it finds goes to the hub with the next heartbeat.
         reconcile: async () => void (await this.backups?.repository()),
       }),
       new Reconciler({
-        ...{ ...shared, name: 'moves', everyMs: movesEveryMs },
+        ...shared,
+        name: 'moves',
+        everyMs: movesEveryMs,
         reconcile: (signal) => source.converge(signal),
       }),
       new Reconciler({
-        ...{ ...shared, name: 'ended work', everyMs: endedEveryMs },
+        ...shared,
+        name: 'ended work',
+        everyMs: endedEveryMs,
         reconcile: (signal) => ended.run(signal),
       }),
     ];

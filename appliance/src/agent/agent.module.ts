@@ -25,12 +25,12 @@ import { ContainerDriver, createRunnerHandlers, RunnerService } from '@rookery/r
 import { StorageDriver } from '@rookery/storage';
 import { AccessSync } from '../access/access-sync.js';
 import { HostBroker } from '../access/host-broker.js';
-import { ProjectDoor } from '../access/project-door.js';
+import { ProjectBrokerListener } from '../access/project-broker-listener.js';
 import { ProjectTokens } from '../access/project-tokens.js';
-import { HostCopies } from '../books/host-copies.js';
-import { EndedWork } from '../books/ended-work.js';
-import { ProjectAccounts } from '../books/project-accounts.js';
-import { ProjectBooks } from '../books/project-books.js';
+import { HostCopies } from '../projects/host-copies.js';
+import { EndedWork } from '../projects/ended-work.js';
+import { ProjectAccounts } from '../projects/project-accounts.js';
+import { ProjectRepository } from '../projects/project.repository.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
 import { HostDatabase } from '../database/host-database.js';
 import { HostRecord } from '../hub/host-record.js';
@@ -40,7 +40,7 @@ import { ImageReports } from '../hub/image-reports.js';
 import { Ownership } from '../hub/ownership.js';
 import type { HostIdentity } from '../identity/identity.js';
 import { AgentLifecycle } from './agent.lifecycle.js';
-import { BooksModule } from './books.module.js';
+import { DatabaseModule } from './database.module.js';
 import { HealthController } from './health.controller.js';
 import { HostWriters } from './host-writers.js';
 import { MetricsController } from './metrics.controller.js';
@@ -80,15 +80,28 @@ const providers: Provider[] = [
     ) =>
       driver &&
       new BackupService({
-        ...{ driver, storage, journal, projects, workFolder: paths.backupWork },
+        driver,
+        storage,
+        journal,
+        projects,
+        workFolder: paths.backupWork,
         jobMsMax: backupMsMax,
       }),
   },
   {
     provide: Services,
     inject: [
-      ...[RunnerService, StorageDriver, BACKUPS, MoveSourceService, MoveDestinationService],
-      ...[ProjectBooks, ProjectAccounts, HostWriters, AccessSync, RunnerControl, HostCopies],
+      RunnerService,
+      StorageDriver,
+      BACKUPS,
+      MoveSourceService,
+      MoveDestinationService,
+      ProjectRepository,
+      ProjectAccounts,
+      HostWriters,
+      AccessSync,
+      RunnerControl,
+      HostCopies,
     ],
     useFactory: (
       runner: RunnerService,
@@ -96,7 +109,7 @@ const providers: Provider[] = [
       backups: BackupService | undefined,
       source: MoveSourceService,
       destination: MoveDestinationService,
-      books: ProjectBooks,
+      books: ProjectRepository,
       accounts: ProjectAccounts,
       writers: HostWriters,
       access: AccessSync,
@@ -131,13 +144,18 @@ const providers: Provider[] = [
   {
     provide: HostStatus,
     inject: [
-      ...[StorageDriver, ContainerDriver, ProjectBooks, BACKUP_DRIVER, BACKUPS],
-      ...[HostCopies, Clock],
+      StorageDriver,
+      ContainerDriver,
+      ProjectRepository,
+      BACKUP_DRIVER,
+      BACKUPS,
+      HostCopies,
+      Clock,
     ],
     useFactory: (
       storage: StorageDriver,
       containers: ContainerDriver,
-      books: ProjectBooks,
+      books: ProjectRepository,
       driver: BackupDriver | undefined,
       backups: BackupService | undefined,
       copies: HostCopies,
@@ -150,11 +168,17 @@ const providers: Provider[] = [
   {
     provide: HostCopies,
     inject: [
-      ...[ProjectBooks, HostDatabase, StorageDriver, MoveJournal, RunnerControl],
-      ...[BACKUPS, Ownership, Clock],
+      ProjectRepository,
+      HostDatabase,
+      StorageDriver,
+      MoveJournal,
+      RunnerControl,
+      BACKUPS,
+      Ownership,
+      Clock,
     ],
     useFactory: (
-      books: ProjectBooks,
+      books: ProjectRepository,
       database: HostDatabase,
       storage: StorageDriver,
       moves: MoveJournal,
@@ -166,22 +190,38 @@ const providers: Provider[] = [
       const restoring = async () => (await backups?.claims())?.volumes ?? [];
       const owned = () => ownership.owned;
       return new HostCopies({
-        ...{ books, database, storage, moves, containers, restoring, owned, clock },
+        books,
+        database,
+        storage,
+        moves,
+        containers,
+        restoring,
+        owned,
+        clock,
       });
     },
   },
   {
     provide: Ownership,
-    inject: [ProjectBooks, MoveJournal, RunnerControl, LOGGER],
-    useFactory: (books: ProjectBooks, moves: MoveJournal, control: RunnerControl, log: Logger) =>
-      new Ownership(books, moves, control, log),
+    inject: [ProjectRepository, MoveJournal, RunnerControl, LOGGER],
+    useFactory: (
+      books: ProjectRepository,
+      moves: MoveJournal,
+      control: RunnerControl,
+      log: Logger,
+    ) => new Ownership(books, moves, control, log),
   },
   {
-    provide: ProjectDoor,
+    provide: ProjectBrokerListener,
     inject: [
-      ...[UpgradeDispatcher, HostBroker, Broker, ProjectAccounts],
+      UpgradeDispatcher,
+      HostBroker,
+      Broker,
+      ProjectAccounts,
       // The broker's persistence is that JetStream, once it is started.
-      ...[JetStream, LOGGER, Persistence],
+      JetStream,
+      LOGGER,
+      Persistence,
     ],
     useFactory: async (
       dispatcher: UpgradeDispatcher,
@@ -193,14 +233,24 @@ const providers: Provider[] = [
     ) => {
       host.attach(broker);
       await accounts.attach(jetStream);
-      return new ProjectDoor(dispatcher, log);
+      return new ProjectBrokerListener(dispatcher, log);
     },
   },
   {
     provide: HubLink,
     inject: [
-      ...[CONFIG, IDENTITY, HostRecord, HostStatus, Ownership, Services, AccessSync],
-      ...[ProjectTokens, EndedWork, StorageDriver, Clock, LOGGER],
+      CONFIG,
+      IDENTITY,
+      HostRecord,
+      HostStatus,
+      Ownership,
+      Services,
+      AccessSync,
+      ProjectTokens,
+      EndedWork,
+      StorageDriver,
+      Clock,
+      LOGGER,
     ],
     useFactory: (
       config: HostConfig,
@@ -237,13 +287,13 @@ const tellBackups = (driver: BackupDriver, backups: BackupService | undefined) =
 /** Composes the host's control from the modules. */
 @Module({
   imports: [
-    BooksModule,
+    DatabaseModule,
     runnerModule,
     PortsModule,
     moveModule,
     // The projects' own network.
     ConatModule.forRootAsync({
-      imports: [BooksModule],
+      imports: [DatabaseModule],
       inject: [NetworkAuthenticator, JetStream],
       useFactory: (authenticator: NetworkAuthenticator, persistence: JetStream) => ({
         authenticator,

@@ -10,7 +10,7 @@ import {
   toCodedError,
 } from '@rookery/core';
 import { gatewayOf } from '@rookery/runner';
-import { ProjectDoor } from '../access/project-door.js';
+import { ProjectBrokerListener } from '../access/project-broker-listener.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
 import { AgentModule } from './agent.module.js';
 import { endUnready } from './unready.js';
@@ -26,7 +26,7 @@ try {
   onSupervisorGone(() => void app.close().finally(() => process.exit(0)));
   const { agentPort, listen, projectCidr } = app.get<HostConfig>(CONFIG);
   await app.listen(agentPort, listen);
-  await app.get(ProjectDoor).open(gatewayOf(projectCidr), agentPort, listen);
+  await app.get(ProjectBrokerListener).open(gatewayOf(projectCidr), agentPort, listen);
 } catch (error) {
   const coded = toCodedError(error);
   createLogger('agent').fatal({ err: error, code: coded.code }, coded.message);

@@ -5,14 +5,14 @@ import { MoveJournal } from '@rookery/move';
 import { ImageStore, RunnerModule, RunnerService, type RunnerModuleOptions } from '@rookery/runner';
 import { StorageDriver } from '@rookery/storage';
 import { ProjectTokens } from '../access/project-tokens.js';
-import { BookedHostProjects, BookedIngressGate } from '../books/move-projects.js';
-import { ProjectAccounts } from '../books/project-accounts.js';
-import { ProjectBooks } from '../books/project-books.js';
+import { SqliteHostProjects, SqliteIngressGate } from '../projects/move-projects.js';
+import { ProjectAccounts } from '../projects/project-accounts.js';
+import { ProjectRepository } from '../projects/project.repository.js';
 import { CONFIG, type HostConfig } from '../config/config.js';
 import { HostErrors } from '../host.errors.js';
 import { HostRecord } from '../hub/host-record.js';
 import type { HostIdentity } from '../identity/identity.js';
-import { BooksModule } from './books.module.js';
+import { DatabaseModule } from './database.module.js';
 import { HostWriters } from './host-writers.js';
 import { FetchedImages } from './image-source.js';
 import { RunnerControl } from './runner-control.js';
@@ -21,12 +21,12 @@ import { SshTransferSender } from './transfer-sender.js';
 
 /** Containers, over the host's own books and storage. */
 export const runnerModule = RunnerModule.forRootAsync({
-  imports: [BooksModule],
-  inject: [CONFIG, StorageDriver, ProjectBooks, LOGGER, ProjectTokens],
+  imports: [DatabaseModule],
+  inject: [CONFIG, StorageDriver, ProjectRepository, LOGGER, ProjectTokens],
   useFactory: (
     config: HostConfig,
     storage: StorageDriver,
-    store: ProjectBooks,
+    store: ProjectRepository,
     log: Logger,
     extras: ProjectTokens,
   ): RunnerModuleOptions => {
@@ -64,7 +64,7 @@ export const runnerModule = RunnerModule.forRootAsync({
 
 /** The ports of moves, wired to books, containers and keys. */
 @Module({
-  imports: [BooksModule, runnerModule],
+  imports: [DatabaseModule, runnerModule],
   providers: [
     {
       provide: RunnerControl,
@@ -74,14 +74,14 @@ export const runnerModule = RunnerModule.forRootAsync({
     },
     {
       provide: HostProjects,
-      inject: [ProjectBooks, RunnerControl],
-      useFactory: (books: ProjectBooks, control: RunnerControl) =>
-        new BookedHostProjects(books, control),
+      inject: [ProjectRepository, RunnerControl],
+      useFactory: (books: ProjectRepository, control: RunnerControl) =>
+        new SqliteHostProjects(books, control),
     },
     {
       provide: IngressGate,
-      inject: [ProjectBooks],
-      useFactory: (books: ProjectBooks) => new BookedIngressGate(books),
+      inject: [ProjectRepository],
+      useFactory: (books: ProjectRepository) => new SqliteIngressGate(books),
     },
     {
       provide: ImageSource,
@@ -105,7 +105,7 @@ export class PortsModule {}
 
 /** The host's side of moves. */
 export const moveModule = MoveModule.forRootAsync({
-  imports: [BooksModule, PortsModule],
+  imports: [DatabaseModule, PortsModule],
   inject: [StorageDriver, HostProjects, TransferSender, MoveJournal, IngressGate, ImageSource],
   useFactory: (
     storage: StorageDriver,

@@ -1,8 +1,8 @@
 import type { CodedError } from '@rookery/core';
 import { RunnerErrors, type RunnerService } from '@rookery/runner';
 import type { ProjectId } from '@rookery/core/contract';
-import type { ProjectStores } from '../books/backup-projects.js';
-import type { ContainerControl } from '../books/move-projects.js';
+import type { ProjectStores } from '../projects/backup-projects.js';
+import type { ContainerControl } from '../projects/move-projects.js';
 import type { HostWriters } from './host-writers.js';
 
 /** The runner as moves and the hub's books need it. */

@@ -4,9 +4,9 @@ import type { CallContext, Handlers, JobContext } from '@rookery/rpc/contract';
 import type { Fence } from '@rookery/core/contract';
 import type { hostBackups, hostCopies, hostProjects, hostSnapshots } from '@rookery/fleet/contract';
 import { HostErrors } from '../host.errors.js';
-import type { HostCopies } from '../books/host-copies.js';
-import type { ProjectAccounts } from '../books/project-accounts.js';
-import type { ProjectBooks } from '../books/project-books.js';
+import type { HostCopies } from '../projects/host-copies.js';
+import type { ProjectAccounts } from '../projects/project-accounts.js';
+import type { ProjectRepository } from '../projects/project.repository.js';
 import { RunnerErrors } from '@rookery/runner';
 import type { HostWriters } from './host-writers.js';
 import type { RunnerControl } from './runner-control.js';
@@ -52,7 +52,7 @@ type AnyHandler = (input: unknown, context: CallContext) => Promise<unknown>;
 export function fenced<H extends Handlers<typeof hostSnapshots> | Handlers<typeof hostBackups>>(
   handlers: H,
   methods: readonly (keyof H & string)[],
-  { books, writers }: { books: ProjectBooks; writers: HostWriters },
+  { books, writers }: { books: ProjectRepository; writers: HostWriters },
 ): H {
   const guarded: Record<string, AnyHandler> = {};
   for (const [name, handler] of Object.entries(handlers as unknown as Record<string, AnyHandler>)) {
@@ -140,7 +140,7 @@ export function cloningClosed(
 /** A project that was taken back is reached here again, whatever its last move said. */
 export function adoptingOpen(
   handlers: Handlers<typeof hostProjects>,
-  books: ProjectBooks,
+  books: ProjectRepository,
 ): Handlers<typeof hostProjects> {
   const adopt: (typeof handlers)['adopt'] = async (input, context) => {
     const view = await handlers.adopt(input, context);

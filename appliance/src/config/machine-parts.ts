@@ -4,7 +4,7 @@ import { join } from 'node:path';
 /** The hub's default image; the entry script builds an archive of it. */
 const baseImage = 'localhost/rookery/debian:13';
 
-export interface MachineParts {
+export interface MachineDependencies {
   readonly toolsDir: string;
   readonly btrfsProgram: string;
   readonly localImages: Readonly<Record<string, string>>;
@@ -14,7 +14,7 @@ export interface MachineParts {
  * What a host runs on where its settings say nothing: the machine's own, else what the entry script
  * has brought into its cache.
  */
-export function machineParts(cacheDir: string): MachineParts {
+export function machineParts(cacheDir: string): MachineDependencies {
   const firstOf = (wanted: readonly string[], otherwise: string): string =>
     wanted.find((path) => existsSync(path)) ?? otherwise;
   const archive = join(cacheDir, 'images/debian-13.tar');

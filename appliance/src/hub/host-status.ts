@@ -9,8 +9,8 @@ import {
 import { protectFromOom, type Clock } from '@rookery/core';
 import type { ContainerDriver } from '@rookery/runner';
 import type { StorageDriver } from '@rookery/storage/contract';
-import type { HostCopies } from '../books/host-copies.js';
-import type { ProjectBooks } from '../books/project-books.js';
+import type { HostCopies } from '../projects/host-copies.js';
+import type { ProjectRepository } from '../projects/project.repository.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
 import { version } from '../version.js';
 
@@ -46,7 +46,7 @@ export class HostStatus {
   constructor(
     private readonly storage: StorageDriver,
     private readonly containers: ContainerDriver,
-    private readonly books: ProjectBooks,
+    private readonly books: ProjectRepository,
     private readonly backups: HostBackups | undefined,
     private readonly copies: Pick<HostCopies, 'count'>,
     private readonly clock: Clock,

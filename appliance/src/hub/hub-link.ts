@@ -4,7 +4,7 @@ import { createServiceClient } from '@rookery/rpc';
 import { joiningIdentityName } from '@rookery/fleet';
 import { hostRegistration, hostReports, identityNames } from '@rookery/fleet/contract';
 import type { ServiceClient } from '@rookery/rpc/contract';
-import type { EndedWork } from '../books/ended-work.js';
+import type { EndedWork } from '../projects/ended-work.js';
 import type { AccessSync } from '../access/access-sync.js';
 import type { ProjectTokens } from '../access/project-tokens.js';
 import type { HostConfig } from '../config/config.js';
@@ -25,7 +25,7 @@ const reportDelayMs = 50;
 /** A hub that does not say otherwise. */
 const heartbeatDefaultMs = 5_000;
 
-export interface HubLinkParts {
+export interface HubLinkDependencies {
   readonly config: HostConfig;
   readonly identity: HostIdentity;
   readonly record: HostRecord;
@@ -55,7 +55,7 @@ export class HubLink {
   private wake: (() => void) | undefined;
   private reportDue = false;
 
-  constructor(private readonly parts: HubLinkParts) {}
+  constructor(private readonly parts: HubLinkDependencies) {}
 
   start(): void {
     this.running = this.run().catch((error: unknown) => {

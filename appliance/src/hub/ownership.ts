@@ -1,7 +1,7 @@
 import type { Logger } from '@rookery/core';
 import type { MoveJournal } from '@rookery/move';
-import type { ContainerControl } from '../books/move-projects.js';
-import type { ProjectBooks } from '../books/project-books.js';
+import type { ContainerControl } from '../projects/move-projects.js';
+import type { ProjectRepository } from '../projects/project.repository.js';
 import type { ProjectRow } from '../database/entities/project.entity.js';
 import { HostErrors } from '../host.errors.js';
 
@@ -17,7 +17,7 @@ export class Ownership {
   private readonly lastOwned = new Map<string, number>();
 
   constructor(
-    private readonly books: ProjectBooks,
+    private readonly books: ProjectRepository,
     private readonly moves: MoveJournal,
     private readonly containers: ContainerControl,
     private readonly logger: Logger,

@@ -5,7 +5,7 @@ import { StorageDriver } from '@rookery/storage/contract';
 import { CONFIG, configFromEnvironment, type HostConfig } from '../config/config.js';
 import { readIngressKey } from '../identity/identity.js';
 import { openStorage } from '../storage.js';
-import { IngressBooks, ReadOnlyMoveJournal } from './ingress-books.js';
+import { RouteCache, ReadOnlyMoveJournal } from './route-cache.js';
 import { IngressServers } from './ingress.servers.js';
 
 const moveRecheckMs = 1000;
@@ -14,21 +14,21 @@ const moveRecheckMs = 1000;
   providers: [
     { provide: CONFIG, useFactory: () => configFromEnvironment() },
     {
-      provide: IngressBooks,
+      provide: RouteCache,
       inject: [CONFIG],
       useFactory: ({ paths }: HostConfig) =>
-        IngressBooks.open(paths.database, new AbortController().signal),
+        RouteCache.open(paths.database, new AbortController().signal),
     },
     {
       provide: StorageDriver,
-      inject: [CONFIG, IngressBooks],
-      useFactory: (config: HostConfig, books: IngressBooks) =>
+      inject: [CONFIG, RouteCache],
+      useFactory: (config: HostConfig, books: RouteCache) =>
         openStorage(config, { create: false, identity: books.volume() }),
     },
     {
       provide: IngressServers,
-      inject: [CONFIG, IngressBooks, StorageDriver],
-      useFactory: async (config: HostConfig, books: IngressBooks, storage: StorageDriver) =>
+      inject: [CONFIG, RouteCache, StorageDriver],
+      useFactory: async (config: HostConfig, books: RouteCache, storage: StorageDriver) =>
         new IngressServers({
           config,
           books,

@@ -11,13 +11,13 @@ import {
   TrustedProxies,
 } from '@rookery/proxy';
 import type { HostConfig } from '../config/config.js';
-import { IngressBooks, SqliteRouteTable } from './ingress-books.js';
+import { RouteCache, SqliteRouteTable } from './route-cache.js';
 
 const drainMs = 10_000;
 
-export interface IngressParts {
+export interface IngressDependencies {
   readonly config: HostConfig;
-  readonly books: IngressBooks;
+  readonly books: RouteCache;
   /** Private key of the SSH port. */
   readonly hostKey: string;
   readonly receiver: MoveReceiver;
@@ -30,9 +30,9 @@ export class IngressServers implements OnApplicationBootstrap, BeforeApplication
   private readonly ssh: SshIngress;
   private readonly server: Server;
   private readonly verifier: AccessTokenVerifier;
-  private keys: ReturnType<IngressBooks['host']>['verificationKeys'];
+  private keys: ReturnType<RouteCache['host']>['verificationKeys'];
 
-  constructor(private readonly parts: IngressParts) {
+  constructor(private readonly parts: IngressDependencies) {
     const { books } = parts;
     const { hostId, verificationKeys } = books.host();
     this.keys = verificationKeys;

@@ -17,8 +17,8 @@ import {
 } from '@rookery/cli';
 import { clusterPaths, readCluster, realDataDir, requireCluster } from '../cluster-file.js';
 import { deleteData, isAbsent, openCluster, stopCluster } from '../cluster-lifecycle.js';
-import { ClusterCommands, findParts, type ClusterParts } from '../cluster-parts.js';
-import { hostsMax, type ClusterWish } from '../cluster-plan.js';
+import { ClusterCommands, findParts, type ClusterDependencies } from '../cluster-parts.js';
+import { hostsMax, type ClusterLayoutOptions } from '../cluster-plan.js';
 import { clusterStatus, type ClusterStatus } from '../cluster-status.js';
 import { ClusterSupervisor } from '../cluster-supervisor.js';
 import type { ClusterSummary } from '../cluster-summary.js';
@@ -58,7 +58,8 @@ export const clusterCommands: CommandModule = (program, cli) => {
     .option('--apps-url <url>', 'where browsers see projects, as https://*.apps.example.com')
     .addOption(
       new Option('--path-origin <which>', 'shared: projects on the hub’s own origin, too').choices([
-        ...['own', 'shared'],
+        'own',
+        'shared',
       ]),
     )
     .option('--trusted-proxies <list>', 'addresses of TLS terminators before the hub')
@@ -176,7 +177,7 @@ async function dataDirToStart(run: CommandRun): Promise<string> {
   return dataDir;
 }
 
-const wishOf = (options: UpOptions): ClusterWish => ({
+const wishOf = (options: UpOptions): ClusterLayoutOptions => ({
   ...(options.hosts !== undefined && { hosts: options.hosts }),
   ...(options.port !== undefined && { port: options.port }),
   ...(options.listen !== undefined && { listen: options.listen }),
@@ -190,7 +191,7 @@ const wishOf = (options: UpOptions): ClusterWish => ({
 });
 
 /** @throws PART_MISSING */
-function partsOf(run: CommandRun): Promise<ClusterParts> {
+function partsOf(run: CommandRun): Promise<ClusterDependencies> {
   const { cacheDir, parts } = clusterEnvironment(run.io.env);
   return findParts(cacheDir, parts);
 }

@@ -165,8 +165,19 @@ async function requestsPerSecond(url: string, header: string): Promise<number> {
   if (!check.ok) throw new Error(`${url} answered ${check.status}`);
   await check.arrayBuffer();
   const { stdout } = await exec.run([
-    ...['taskset', '-c', '0', 'wrk', '-t', '1', '-c', String(connections), '-d', `${seconds}s`],
-    ...['-H', header, url],
+    'taskset',
+    '-c',
+    '0',
+    'wrk',
+    '-t',
+    '1',
+    '-c',
+    String(connections),
+    '-d',
+    `${seconds}s`,
+    '-H',
+    header,
+    url,
   ]);
   const rate = /Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1];
   if (!rate || /Non-2xx/.test(stdout)) throw new Error(`wrk against ${url}: ${stdout}`);

@@ -54,9 +54,20 @@ export class PodmanPeer implements AsyncDisposable {
     const name = `peer-${process.pid}-${this.count}`;
     this.undo.add(() => this.call(['rm', '-f', '-t', '0', name]));
     await this.call([
-      ...['run', '-d', '--name', name, '--init=false', '--network', 'host'],
-      ...['--uidmap', '0:100000:65536', '--gidmap', '0:100000:65536'],
-      ...['--rootfs', merged, ...command],
+      'run',
+      '-d',
+      '--name',
+      name,
+      '--init=false',
+      '--network',
+      'host',
+      '--uidmap',
+      '0:100000:65536',
+      '--gidmap',
+      '0:100000:65536',
+      '--rootfs',
+      merged,
+      ...command,
     ]);
     return name;
   }

@@ -59,7 +59,9 @@ const saga: Place = {
         { was: 'true', text: 'false', on: 'once: true', why: 'a signal aborts once' },
         { was: 'keeper', on: 'await keeper', why: 'what it waits for has been told to end' },
         {
-          ...{ was: 'failure', text: 'false', on: 'new Stuck(failure)' },
+          was: 'failure',
+          text: 'false',
+          on: 'new Stuck(failure)',
           why: 'forward only, no failure is returned but thrown',
         },
       ],
@@ -79,7 +81,9 @@ const fence: Place = {
       tests: ['modules/move/test/move-source.test.ts', 'modules/move/test/move-hosts.test.ts'],
       equivalent: [
         {
-          ...{ was: "move.state === 'retired'", text: 'false', on: 'return;' },
+          was: "move.state === 'retired'",
+          text: 'false',
+          on: 'return;',
           why: 'who retires has looked before, and nothing is left to be removed',
         },
       ],
@@ -98,8 +102,10 @@ const fence: Place = {
       ],
     },
     {
-      file: 'appliance/src/books/move-projects.ts',
-      tests: ['move-projects', 'books'].map((test) => `appliance/test/${test}.test.ts`),
+      file: 'appliance/src/projects/move-projects.ts',
+      tests: ['move-projects', 'project-repository'].map(
+        (test) => `appliance/test/${test}.test.ts`,
+      ),
     },
   ],
 };
@@ -144,13 +150,13 @@ const reconcilers: Place = {
   ],
 };
 
-const tail: Place = {
-  name: 'tail',
+const writeAheadLog: Place = {
+  name: 'write-ahead-log',
   what: "JetStream's write-ahead log: what was acknowledged is there after a crash",
   files: [
     {
-      file: 'modules/jetstream/src/store/tail.ts',
-      tests: ['tail', 'account-store-crash'].map(
+      file: 'modules/jetstream/src/store/write-ahead-log.ts',
+      tests: ['write-ahead-log', 'account-store-crash'].map(
         (test) => `modules/jetstream/test/${test}.test.ts`,
       ),
       equivalent: [
@@ -227,7 +233,8 @@ const permissions: Place = {
       equivalent: [
         ...onlyQuicker,
         {
-          ...{ was: 'this.grants.get(reply)?.until ?? 0', why: 'nothing is no later than a time' },
+          was: 'this.grants.get(reply)?.until ?? 0',
+          why: 'nothing is no later than a time',
           text: '(this.grants.get(reply)?.until)',
         },
       ],
@@ -245,7 +252,7 @@ export const places: readonly Place[] = [
   fence,
   placement,
   reconcilers,
-  tail,
+  writeAheadLog,
   permissions,
   edge,
 ];

@@ -21,7 +21,7 @@ type Listener = (change: AccessChange) => void;
 
 /**
  * Tells this hub process of every change of access, whichever process on the same Postgres (or
- * whoever with psql) made it, within two seconds of its commit: `AccessFeed` brings them. Changes come
+ * whoever with psql) made it, within two seconds of its commit: `AccessLogReader` brings them. Changes come
  * in the order of their commits, each at least once.
  *
  * Writers do nothing: triggers on the tables record a change in the transaction that makes it.

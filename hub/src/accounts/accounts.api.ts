@@ -34,7 +34,10 @@ export function requireAdmin(caller: Caller): void {
 export class AccountsApi implements ApiPart<Names> {
   readonly handlers: ApiHandlers<Names> = {
     getAccount: async ({ caller }) => ({
-      ...{ id: caller.accountId, email: caller.email, name: caller.name, admin: caller.admin },
+      id: caller.accountId,
+      email: caller.email,
+      name: caller.name,
+      admin: caller.admin,
       blocked: false,
       createdAt: caller.createdAt.toISOString(),
     }),
@@ -77,7 +80,9 @@ export class AccountsApi implements ApiPart<Names> {
         this.dataSource.manager,
         {
           select: 'SELECT id, created_at FROM api_keys WHERE account_id = $1',
-          ...{ parameters: [caller.accountId], by: ['created_at', 'id'], newestFirst: false },
+          parameters: [caller.accountId],
+          by: ['created_at', 'id'],
+          newestFirst: false,
         },
         query,
       );
@@ -96,11 +101,14 @@ export class AccountsApi implements ApiPart<Names> {
       await this.dataSource.transaction(async (manager) => {
         const { keyId } = params;
         const { affected } = await manager.delete(ApiKey, {
-          ...{ id: keyId, accountId: caller.accountId },
+          id: keyId,
+          accountId: caller.accountId,
         });
         if (affected === 0) throw CoreErrors.NOT_FOUND({ what: 'API key', id: keyId });
         await this.audit.record(manager, {
-          ...{ actor: actorOf(caller), action: 'api-key.delete', subject: actorOf(caller) },
+          actor: actorOf(caller),
+          action: 'api-key.delete',
+          subject: actorOf(caller),
           details: { keyId },
         });
       });
@@ -114,7 +122,9 @@ export class AccountsApi implements ApiPart<Names> {
     createConatToken: async ({ caller }) => ({
       url: `${this.config.publicUrl.replace(/^http/, 'ws')}/conat`,
       token: await this.keys.mint({
-        ...{ aud: 'conat', sub: actorOf(caller), credential: caller.credentialId },
+        aud: 'conat',
+        sub: actorOf(caller),
+        credential: caller.credentialId,
       }),
       inboxPrefix: `_INBOX.${identityNames.account(caller.accountId)}`,
       expiresAt: new Date(Date.now() + accessTokenSecondsMax * 1000).toISOString(),
@@ -132,12 +142,18 @@ export class AccountsApi implements ApiPart<Names> {
 }
 
 const accountView = ({ id, email, name, admin, blockedAt, createdAt }: Account) => ({
-  ...{ id, email, name, admin, blocked: blockedAt !== null },
+  id,
+  email,
+  name,
+  admin,
+  blocked: blockedAt !== null,
   createdAt: createdAt.toISOString(),
 });
 
 const keyView = ({ id, name, createdAt, lastUsedAt, expiresAt }: ApiKey) => ({
-  ...{ id, name, createdAt: createdAt.toISOString() },
+  id,
+  name,
+  createdAt: createdAt.toISOString(),
   lastUsedAt: lastUsedAt?.toISOString() ?? null,
   expiresAt: expiresAt?.toISOString() ?? null,
 });

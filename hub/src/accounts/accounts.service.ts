@@ -39,7 +39,9 @@ export class AccountsService {
     );
     if (rows.length === 0) throw HubErrors.ACCOUNT_EXISTS({ email });
     await this.audit.record(manager, {
-      ...{ actor, action: 'account.create', subject: `account:${id}` },
+      actor,
+      action: 'account.create',
+      subject: `account:${id}`,
       details: { email, admin: fresh.admin },
     });
     const { token } = await this.createKey(manager, actor, id, { name: 'first key' });
@@ -66,7 +68,8 @@ export class AccountsService {
     });
     if (affected === 0) throw HubErrors.ACCOUNT_UNKNOWN({ id });
     await this.audit.record(manager, {
-      ...{ actor, action: blocked ? 'account.block' : 'account.unblock' },
+      actor,
+      action: blocked ? 'account.block' : 'account.unblock',
       subject: `account:${id}`,
     });
     return manager.findOneByOrFail(Account, { id });
@@ -86,7 +89,9 @@ export class AccountsService {
       [id, accountId, choice.name, hashOf(token), choice.expiresInDays ?? null],
     );
     await this.audit.record(manager, {
-      ...{ actor, action: 'api-key.create', subject: `account:${accountId}` },
+      actor,
+      action: 'api-key.create',
+      subject: `account:${accountId}`,
       details: { keyId: id, name: choice.name },
     });
     return { key: await manager.findOneByOrFail(ApiKey, { id }), token };

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { OpenAccess } from '../access/open-access.js';
 import { AuthService, type Caller } from '../accounts/auth.service.js';
 import { HubErrors } from '../hub.errors.js';
-import { ApiParts } from './api.parts.js';
+import { ApiDependencies } from './api.parts.js';
 import { readJson } from './body.js';
 import type { ApiCall, ApiHandlers, EventHandler } from './handlers.js';
 import { IdempotencyService } from './idempotency.service.js';
@@ -31,7 +31,7 @@ export class ApiBinder {
     private readonly idempotency: IdempotencyService,
     private readonly open: OpenAccess,
     private readonly options: ApiBinderOptions,
-    parts: ApiParts,
+    parts: ApiDependencies,
   ) {
     this.handlers = {
       ...parts.accounts.handlers,

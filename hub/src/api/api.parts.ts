@@ -8,14 +8,14 @@ import { HostCopiesApi } from '../hosts/copies.api.js';
 import { HostsApi } from '../hosts/hosts.api.js';
 import { OperationsApi } from '../operations/operations.api.js';
 import { ProjectsApi } from '../projects/projects.api.js';
-import { ProjectWorkApi } from '../projects/project-work.api.js';
+import { ProjectOperationsApi } from '../projects/project-operations.api.js';
 import { SessionsApi } from '../accounts/sessions.api.js';
 import { SnapshotsApi } from '../projects/snapshots.api.js';
 import { HealthApi } from './health.api.js';
 
 /** Every folder's part, gathered so that the compiler sees that none is missing. */
 @Injectable()
-export class ApiParts {
+export class ApiDependencies {
   constructor(
     readonly accounts: AccountsApi,
     readonly audit: AuditApi,
@@ -29,6 +29,6 @@ export class ApiParts {
     readonly projects: ProjectsApi,
     readonly sessions: SessionsApi,
     readonly snapshots: SnapshotsApi,
-    readonly work: ProjectWorkApi,
+    readonly work: ProjectOperationsApi,
   ) {}
 }

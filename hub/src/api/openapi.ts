@@ -51,7 +51,9 @@ export function openApiDocument(serverUrl: string): Json {
   return {
     openapi: '3.1.0',
     info: {
-      ...{ title: 'Rookery', version: hubVersion, license },
+      title: 'Rookery',
+      version: hubVersion,
+      license,
       description: 'Projects, the hosts that they live on, and the work done for them.',
     },
     servers: [{ url: serverUrl }],
@@ -67,14 +69,18 @@ export function openApiDocument(serverUrl: string): Json {
 
 function operationOf(operationId: string, route: Route, schemas: SchemaWriter): Json {
   const idempotency = {
-    ...{ name: idempotencyHeader, in: 'header', required: false },
+    name: idempotencyHeader,
+    in: 'header',
+    required: false,
     description: 'Repeated with the same key, a request gives the first answer again.',
     schema: { type: 'string', maxLength: 200 },
   };
   const hasBody = route.method !== 'GET' && route.method !== 'DELETE';
   const media = route.kind === 'events' ? 'text/event-stream' : 'application/json';
   return {
-    ...{ operationId, summary: route.summary, tags: [route.tag] },
+    operationId,
+    summary: route.summary,
+    tags: [route.tag],
     security: route.authenticated ? [{ apiKey: [] }] : [],
     parameters: [
       ...schemas.parameters(route.params, 'path'),
@@ -145,14 +151,19 @@ class SchemaWriter {
       required?: string[];
     };
     return Object.entries(json.properties ?? {}).map(([name, property]) => ({
-      ...{ name, in: where, schema: property },
+      name,
+      in: where,
+      schema: property,
       required: where === 'path' || (json.required ?? []).includes(name),
     }));
   }
 
   private convert(schema: z.ZodType, io: 'input' | 'output'): Json {
     const json = z.toJSONSchema(schema, {
-      ...{ target: 'draft-2020-12', io, metadata: this.registry, reused: 'inline' },
+      target: 'draft-2020-12',
+      io,
+      metadata: this.registry,
+      reused: 'inline',
       unrepresentable: 'any',
     });
     const text = JSON.stringify(json).replaceAll('"#/$defs/', '"#/components/schemas/');

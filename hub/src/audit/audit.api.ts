@@ -25,14 +25,21 @@ export class AuditApi implements ApiPart<'listAudit'> {
         {
           select: `SELECT id, at, actor, action, subject, details FROM audit_log
             WHERE $1::text IS NULL OR subject = $1`,
-          ...{ parameters: [query.subject ?? null], by: ['at', 'id'], newestFirst: true },
+          parameters: [query.subject ?? null],
+          by: ['at', 'id'],
+          newestFirst: true,
           idType: 'bigint',
         },
         query,
       );
       return {
         items: page.items.map(({ id, at, actor, action, subject, details }) => ({
-          ...{ id, actor, action, subject, details, at: at.toISOString() },
+          id,
+          actor,
+          action,
+          subject,
+          details,
+          at: at.toISOString(),
         })),
         nextCursor: page.nextCursor,
       };

@@ -29,8 +29,10 @@ export class HubServices implements OnApplicationBootstrap, OnModuleDestroy {
     exec: async (input, context) => {
       const { host, projectId, accountId } = await this.enter(context, 'editor');
       await this.audit.record(this.dataSource.manager, {
-        ...{ actor: `account:${accountId}`, action: 'project.exec' },
-        ...{ subject: `project:${projectId}`, details: { command: input.command[0] ?? '' } },
+        actor: `account:${accountId}`,
+        action: 'project.exec',
+        subject: `project:${projectId}`,
+        details: { command: input.command[0] ?? '' },
       });
       return this.held(context, 'editor', async (served) =>
         relayDuplex(served, await host.exec({ ...input, projectId })),

@@ -116,7 +116,9 @@ export class ProjectRoutes implements OnModuleInit {
     }
     const { credentialId: credential } = shown;
     return this.keys.mint({
-      ...{ aud: `conat:${hostId}`, sub: `account:${accountId}`, project: projectId },
+      aud: `conat:${hostId}`,
+      sub: `account:${accountId}`,
+      project: projectId,
       ...(credential !== undefined && { credential }),
     });
   }

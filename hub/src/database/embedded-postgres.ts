@@ -98,8 +98,13 @@ export class EmbeddedPostgres {
       (await this.exec.run(['getent', 'passwd', user], { okExits: [0, 2] })).stdout;
     if ((await entry()) === '') {
       await this.exec.run([
-        ...['useradd', '--system', '--user-group', '--no-create-home'],
-        ...['--shell', '/usr/sbin/nologin', user],
+        'useradd',
+        '--system',
+        '--user-group',
+        '--no-create-home',
+        '--shell',
+        '/usr/sbin/nologin',
+        user,
       ]);
     }
     const [, , uid, gid] = (await entry()).split(':');
@@ -234,9 +239,20 @@ export class EmbeddedPostgres {
     try {
       await this.exec.run(
         this.asUser([
-          ...[join(bin, 'initdb'), '--pgdata', this.dataDir, '--username', user],
-          ...['--auth', 'scram-sha-256', '--pwfile', passwordFile],
-          ...['--encoding', 'UTF8', '--locale', 'C', '--no-instructions'],
+          join(bin, 'initdb'),
+          '--pgdata',
+          this.dataDir,
+          '--username',
+          user,
+          '--auth',
+          'scram-sha-256',
+          '--pwfile',
+          passwordFile,
+          '--encoding',
+          'UTF8',
+          '--locale',
+          'C',
+          '--no-instructions',
           ...(this.options.durable === false ? ['--no-sync'] : []),
         ]),
         { timeoutMs: startTimeoutMs, cwd: '/' },
@@ -252,9 +268,21 @@ export class EmbeddedPostgres {
   private async spawn(bin: string, socketDir: string): Promise<void> {
     const child = this.exec.spawn(
       this.asUser([
-        ...[join(bin, 'postgres'), '-D', this.dataDir, '-k', socketDir],
-        ...['-c', 'listen_addresses=', '-c', 'max_connections=200', '-c', 'timezone=UTC'],
-        ...['-c', 'shared_buffers=64MB', '-c', 'log_checkpoints=off'],
+        join(bin, 'postgres'),
+        '-D',
+        this.dataDir,
+        '-k',
+        socketDir,
+        '-c',
+        'listen_addresses=',
+        '-c',
+        'max_connections=200',
+        '-c',
+        'timezone=UTC',
+        '-c',
+        'shared_buffers=64MB',
+        '-c',
+        'log_checkpoints=off',
         ...(this.options.durable === false ? ['-c', 'fsync=off'] : []),
       ]),
       { cwd: '/', oomScoreAdj: oomScore.service },

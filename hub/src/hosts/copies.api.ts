@@ -35,7 +35,9 @@ export class HostCopiesApi implements ApiPart<Names> {
       const copy = await this.copy(host, projectId);
       await this.hosts.copies(host.id).keep({ projectId, kept });
       await this.audit.record(this.dataSource.manager, {
-        ...{ actor: actorOf(caller), action: 'host.keep-copy', subject: `host:${host.id}` },
+        actor: actorOf(caller),
+        action: 'host.keep-copy',
+        subject: `host:${host.id}`,
         details: { projectId, kept },
       });
       const [view] = await this.views(host, [{ ...copy, kept }]);
@@ -54,7 +56,10 @@ export class HostCopiesApi implements ApiPart<Names> {
         // Of a project that the hub does not know, the copy that was shown is the one that goes.
         const generation = project?.placementGeneration ?? copy.generation ?? 0;
         return this.operations.insert(manager, {
-          ...{ kind: 'host.delete-copy', caller, idempotencyKey, hostId: host.id },
+          kind: 'host.delete-copy',
+          caller,
+          idempotencyKey,
+          hostId: host.id,
           ...(project && { projectId, lane: 'lifecycle' as const }),
           input: { hostId: host.id, projectId, generation },
         });
@@ -75,8 +80,13 @@ export class HostCopiesApi implements ApiPart<Names> {
         }
         const start = project.desiredState === 'running';
         return this.operations.insert(manager, {
-          ...{ kind: 'project.adopt', lane: 'lifecycle', caller, idempotencyKey },
-          ...{ projectId, hostId: host.id, input: { projectId, before: project.state, start } },
+          kind: 'project.adopt',
+          lane: 'lifecycle',
+          caller,
+          idempotencyKey,
+          projectId,
+          hostId: host.id,
+          input: { projectId, before: project.state, start },
         });
       });
       this.operations.nudge();
@@ -106,8 +116,11 @@ export class HostCopiesApi implements ApiPart<Names> {
     return copies.map((copy) => {
       const project = byId.get(copy.projectId);
       return {
-        ...{ projectId: copy.projectId, name: project?.title ?? null, kept: copy.kept },
-        ...{ generation: copy.generation ?? null, usedBytes: copy.usedBytes ?? null },
+        projectId: copy.projectId,
+        name: project?.title ?? null,
+        kept: copy.kept,
+        generation: copy.generation ?? null,
+        usedBytes: copy.usedBytes ?? null,
         belongs: belonging(project, host),
         owner: project?.deletedAt === null ? (project.host?.name ?? null) : null,
       };

@@ -120,7 +120,10 @@ export class HostAccess {
     const accounts = row.accounts ?? [];
     const next = accounts.length === accountsMax ? accounts.at(-1)?.accountId : undefined;
     return {
-      ...{ revision: Number(row.revision), whole: false, accounts, revoked: row.revoked ?? [] },
+      revision: Number(row.revision),
+      whole: false,
+      accounts,
+      revoked: row.revoked ?? [],
       ...(next !== undefined && { next }),
     };
   }

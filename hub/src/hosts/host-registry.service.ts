@@ -62,7 +62,8 @@ export class HostRegistry {
       refuseOthers(context, identityNames.host(hostId), hostId);
       const trouble = { ...error, at: new Date().toISOString() };
       await this.dataSource.query('UPDATE project_hosts SET trouble = $2 WHERE id = $1', [
-        ...[hostId, JSON.stringify(trouble)],
+        hostId,
+        JSON.stringify(trouble),
       ]);
       return {};
     },
@@ -95,7 +96,9 @@ export class HostRegistry {
   /** The registered host of an identity key, or null. */
   async hostOf(identityKey: string): Promise<string | null> {
     const key = await this.dataSource.manager.findOneBy(HostKey, {
-      ...{ purpose: 'identity', publicKey: identityKey, retiredAt: IsNull() },
+      purpose: 'identity',
+      publicKey: identityKey,
+      retiredAt: IsNull(),
     });
     return key?.hostId ?? null;
   }
@@ -131,7 +134,9 @@ export class HostRegistry {
         [token.tokenHash, hostId],
       );
       await this.audit.record(manager, {
-        ...{ actor: `host:${hostId}`, action: 'host.register', subject: `host:${hostId}` },
+        actor: `host:${hostId}`,
+        action: 'host.register',
+        subject: `host:${hostId}`,
         details: { name: input.name, region: input.region, version: input.version },
       });
       return hostId;
@@ -144,7 +149,10 @@ export class HostRegistry {
     input: Registration,
   ): Promise<string> {
     const known = await manager.findOneBy(HostKey, {
-      ...{ hostId, purpose: 'identity', publicKey: input.identityKey, retiredAt: IsNull() },
+      hostId,
+      purpose: 'identity',
+      publicKey: input.identityKey,
+      retiredAt: IsNull(),
     });
     if (!known) throw HubErrors.JOIN_TOKEN_INVALID();
     return hostId;
@@ -155,11 +163,20 @@ export class HostRegistry {
     // One join at a time, until its commit: two of one name would both find it free.
     await manager.query('SELECT pg_advisory_xact_lock($1)', [joinLock]);
     await manager.insert(ProjectHost, {
-      ...{ id, name: await freeName(manager, input.name), region: input.region, status: 'active' },
-      ...{ publicUrl: input.publicUrl, internalUrl: input.internalUrl, version: input.version },
+      id,
+      name: await freeName(manager, input.name),
+      region: input.region,
+      status: 'active',
+      publicUrl: input.publicUrl,
+      internalUrl: input.internalUrl,
+      version: input.version,
       sshEndpoint: { host: input.sshHost, port: input.sshPort },
-      ...{ capabilities: input.capabilities, capacity: input.capacity, images: [] },
-      ...{ lastSeen: () => 'now()', schedulable: true, trust: 'trusted' },
+      capabilities: input.capabilities,
+      capacity: input.capacity,
+      images: [],
+      lastSeen: () => 'now()',
+      schedulable: true,
+      trust: 'trusted',
     });
     const keys = [
       ['identity', input.identityKey],
@@ -184,7 +201,8 @@ export class HostRegistry {
            capacity = $4, images = $5, copies = $6, trouble = NULL
          WHERE id = $1 AND status = 'active' RETURNING id`,
         [
-          ...[hostId, version],
+          hostId,
+          version,
           ...[capabilities, capacity, images].map((each) => JSON.stringify(each)),
           copies,
         ],

@@ -35,7 +35,9 @@ export class HostsApi implements ApiPart<Names> {
         this.dataSource.manager,
         {
           select: `SELECT id, created_at FROM project_hosts WHERE status = 'active'`,
-          ...{ parameters: [], by: ['created_at', 'id'], newestFirst: false },
+          parameters: [],
+          by: ['created_at', 'id'],
+          newestFirst: false,
         },
         query,
       );
@@ -76,7 +78,10 @@ export class HostsApi implements ApiPart<Names> {
         const host = await lockHost(manager, hostId);
         await manager.update(ProjectHost, host.id, { schedulable: false });
         return this.operations.insert(manager, {
-          ...{ kind: 'host.drain', caller, idempotencyKey, hostId },
+          kind: 'host.drain',
+          caller,
+          idempotencyKey,
+          hostId,
           input: { hostId, parallel: body.parallel },
         });
       });
@@ -204,11 +209,21 @@ interface Figures {
 function toView(row: ProjectHost, figure: Figures): z.input<typeof HostView> {
   const { id, name, region, schedulable, publicUrl, version, capabilities, capacity } = row;
   return {
-    ...{ id, name, region, schedulable, publicUrl, version, capabilities, capacity },
+    id,
+    name,
+    region,
+    schedulable,
+    publicUrl,
+    version,
+    capabilities,
+    capacity,
     status: figure.online ? 'online' : 'offline',
     trouble: row.trouble,
-    ...{ projects: figure.projects, missing: figure.missing, copies: row.copies },
-    ...{ owed: figure.owed, imagesDiffering: figure.differing },
+    projects: figure.projects,
+    missing: figure.missing,
+    copies: row.copies,
+    owed: figure.owed,
+    imagesDiffering: figure.differing,
     lastSeenAt: row.lastSeen?.toISOString() ?? null,
     createdAt: row.createdAt.toISOString(),
   };

@@ -74,7 +74,9 @@ export class PostgresImageTrees extends ImageTrees {
     const differs = known !== undefined && known !== treeDigest;
     if (differs && said?.is_new === true) {
       await this.audit.record(manager, {
-        ...{ actor: `host:${hostId}`, action: 'host.image-differs', subject: `host:${hostId}` },
+        actor: `host:${hostId}`,
+        action: 'host.image-differs',
+        subject: `host:${hostId}`,
         details: { imageDigest, treeDigest, known },
       });
     }

@@ -64,12 +64,18 @@ export class LostHosts {
       ? HubErrors.HOST_LOST({ host: host.name })
       : HubErrors.PROJECT_LOST({ host: host.name });
     await manager.update(Project, project.id, {
-      ...{ hostId: null, host: null, moveStatus: null, provisioned: false },
-      ...{ error: { code, message, status, retryable }, stateSetAt: () => 'now()' },
+      hostId: null,
+      host: null,
+      moveStatus: null,
+      provisioned: false,
+      error: { code, message, status, retryable },
+      stateSetAt: () => 'now()',
       ...(hasBackup ? { state: 'archived', desiredState: 'archived' } : { state: 'error' }),
     });
     await this.audit.record(manager, {
-      ...{ actor, action: 'project.host-lost', subject: `project:${project.id}` },
+      actor,
+      action: 'project.host-lost',
+      subject: `project:${project.id}`,
       details: { hostId: host.id, lastBackupAt: project.lastBackupAt },
     });
   }

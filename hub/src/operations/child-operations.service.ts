@@ -3,8 +3,8 @@ import { DataSource, IsNull } from 'typeorm';
 import { Operation } from '../database/entities/operation.entity.js';
 import { Project } from '../database/entities/project.entity.js';
 import { HubErrors } from '../hub.errors.js';
-import { ProjectRecords } from '../projects/project.records.js';
-import { ProjectWork } from '../projects/project-work.service.js';
+import { ProjectRepository } from '../projects/project.repository.js';
+import { ProjectOperations } from '../projects/project-operations.service.js';
 import { OperationStore } from './operation.store.js';
 import { isLaneTaken } from './operations.service.js';
 import { ChildOperations, type ChildView } from './sagas/children.js';
@@ -14,8 +14,8 @@ import { ChildOperations, type ChildView } from './sagas/children.js';
 export class PostgresChildOperations extends ChildOperations {
   constructor(
     private readonly dataSource: DataSource,
-    private readonly work: ProjectWork,
-    private readonly records: ProjectRecords,
+    private readonly work: ProjectOperations,
+    private readonly records: ProjectRepository,
     private readonly store: OperationStore,
   ) {
     super();
@@ -68,7 +68,9 @@ export class PostgresChildOperations extends ChildOperations {
         id: operationId,
       });
       const [other] = await this.dataSource.manager.findBy(Operation, {
-        ...{ projectId: projectId ?? '', lane, endedAt: IsNull() },
+        projectId: projectId ?? '',
+        lane,
+        endedAt: IsNull(),
       });
       if (!other) throw error;
       throw HubErrors.PROJECT_BUSY({ kind: other.kind, operationId: other.id });

@@ -75,7 +75,8 @@ export class DebtCollector implements OnApplicationBootstrap, OnModuleDestroy {
     } catch (error) {
       const coded = toCodedError(error).toJSON();
       await this.dataSource.query('UPDATE host_debts SET last_error = $2 WHERE id = $1', [
-        ...[id, JSON.stringify(coded)],
+        id,
+        JSON.stringify(coded),
       ]);
     }
   }

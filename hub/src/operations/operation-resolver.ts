@@ -13,7 +13,11 @@ const ownerChanges = ['project.move', 'backup.replace', 'backup.replace-here'];
 /** Nothing but a person can say that these were done; of all others a result is expected. */
 const canBeDone = [
   ...ownerChanges,
-  ...['project.delete', 'project.start', 'project.stop', 'project.update', 'host.drain'],
+  'project.delete',
+  'project.start',
+  'project.stop',
+  'project.update',
+  'host.drain',
 ];
 
 /** Who ends an operation, and why, for its error and the audit. */
@@ -37,7 +41,9 @@ export class OperationResolver {
       await lockOperation(manager, operationId);
       await manager.query('UPDATE operations SET run_at = now() WHERE id = $1', [operationId]);
       await this.audit.record(manager, {
-        ...{ actor, action: 'operation.retry', subject: `operation:${operationId}` },
+        actor,
+        action: 'operation.retry',
+        subject: `operation:${operationId}`,
       });
     });
   }
@@ -86,12 +92,16 @@ export class OperationResolver {
       );
     }
     await this.audit.record(manager, {
-      ...{ actor, action: 'operation.resolve', subject: `operation:${operationId}` },
+      actor,
+      action: 'operation.resolve',
+      subject: `operation:${operationId}`,
       details: { as, kind, projectId, reason, ...settled },
     });
     if (settled.takenBackTo && projectId !== null) {
       await this.audit.record(manager, {
-        ...{ actor, action: 'project.owner-changed', subject: `project:${projectId}` },
+        actor,
+        action: 'project.owner-changed',
+        subject: `project:${projectId}`,
         details: { reason: 'taken back', operationId, ...settled.takenBackTo },
       });
     }
@@ -126,7 +136,10 @@ async function settleOther(
       : await manager.findOneByOrFail(ProjectHost, { id: project.hostId });
   if (kind === 'project.delete' && as === 'done') {
     await manager.update(Project, projectId, {
-      ...{ deletedAt: () => 'now()', hostId: null, desiredState: 'deleted', error: null },
+      deletedAt: () => 'now()',
+      hostId: null,
+      desiredState: 'deleted',
+      error: null,
     });
     return { leaves: host ? [`host ${host.name} may still hold the project's files`] : [] };
   }

@@ -20,7 +20,14 @@ function present(
 export function toOperationView(row: Operation): z.input<typeof OperationView> {
   const { id, kind, projectId, hostId, state, step, progress, attempt, cancelRequested } = row;
   return {
-    ...{ id, kind, projectId, hostId, state, progress, attempt, cancelRequested },
+    id,
+    kind,
+    projectId,
+    hostId,
+    state,
+    progress,
+    attempt,
+    cancelRequested,
     step: state === 'pending' ? null : step,
     error: row.error,
     ...present(row),

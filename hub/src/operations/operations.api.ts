@@ -41,9 +41,13 @@ export class OperationsApi implements ApiPart<Names> {
                 WHERE p.id = o.project_id AND p.deleted_at IS NULL)))
             AND ($3::uuid IS NULL OR o.project_id = $3) AND ($4::text IS NULL OR o.state = $4)`,
           parameters: [
-            ...[caller.admin, caller.accountId, query.projectId ?? null, query.state ?? null],
+            caller.admin,
+            caller.accountId,
+            query.projectId ?? null,
+            query.state ?? null,
           ],
-          ...{ by: ['created_at', 'id'], newestFirst: true },
+          by: ['created_at', 'id'],
+          newestFirst: true,
         },
         query,
       );
@@ -66,7 +70,8 @@ export class OperationsApi implements ApiPart<Names> {
       await this.refuseViewer(caller, operation);
       await this.store.requestCancel(operation.id);
       await this.audit.record(this.dataSource.manager, {
-        ...{ actor: actorOf(caller), action: 'operation.cancel' },
+        actor: actorOf(caller),
+        action: 'operation.cancel',
         subject: `operation:${operation.id}`,
       });
       this.signal.ring();

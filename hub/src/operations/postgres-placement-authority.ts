@@ -119,8 +119,12 @@ export class PostgresPlacementAuthority extends PlacementAuthority {
         action: 'project.owner-changed',
         subject: `project:${projectId}`,
         details: {
-          ...{ moveId, reason: move.reason, generation: newGeneration },
-          ...{ fromHostId: move.fromHostId, toHostId, operationId: move.operationId },
+          moveId,
+          reason: move.reason,
+          generation: newGeneration,
+          fromHostId: move.fromHostId,
+          toHostId,
+          operationId: move.operationId,
         },
       });
       return newGeneration;

@@ -53,7 +53,9 @@ export async function settleMove(
     throw HubErrors.RESOLVE_REFUSED({ as, reason, other: 'failed' });
   }
   await manager.update(ProjectMove, row.id, {
-    ...{ state: as === 'done' ? 'done' : 'failed', stuck: false, endedAt: () => 'now()' },
+    state: as === 'done' ? 'done' : 'failed',
+    stuck: false,
+    endedAt: () => 'now()',
   });
   await manager.update(Project, row.projectId, { moveStatus: null });
   if (isRestore) return { leaves: leftByRestore(move, committed) };
@@ -74,8 +76,11 @@ async function lockMove(manager: EntityManager, operation: Operation): Promise<M
     from: row.fromHostId === null ? null : await hostOf(row.fromHostId),
     to: await hostOf(row.toHostId),
     fence: {
-      ...{ projectId: row.projectId, generation: row.fromGeneration },
-      ...{ operationId: operation.id, attempt: operation.attempt + 1, claim },
+      projectId: row.projectId,
+      generation: row.fromGeneration,
+      operationId: operation.id,
+      attempt: operation.attempt + 1,
+      claim,
     },
   };
 }
@@ -126,7 +131,9 @@ async function takenBack(manager: EntityManager, move: Move): Promise<Settlement
     throw HubErrors.RESOLVE_REFUSED({ as: 'failed', reason, other: 'done' });
   }
   await manager.update(Project, project.id, {
-    ...{ hostId: from.id, placementGeneration: generation, stateSetAt: () => 'now()' },
+    hostId: from.id,
+    placementGeneration: generation,
+    stateSetAt: () => 'now()',
     host: { name: from.name, publicUrl: from.publicUrl },
     state: project.desiredState === 'running' ? 'starting' : 'stopped',
   });

@@ -14,7 +14,8 @@ import { HostConnections } from '../hosts/host-connections.js';
 import { HubErrors } from '../hub.errors.js';
 import { isUnique, OperationsService } from '../operations/operations.service.js';
 import { BackupIndex } from './backup-index.service.js';
-import { ProjectWork, type Asking, type NewProject } from './project-work.service.js';
+import { ProjectOperations } from './project-operations.service.js';
+import { type RequestContext, type NewProject } from './project-request.js';
 
 export interface AdoptionChoice {
   readonly backupId: string;
@@ -38,7 +39,7 @@ export class BackupAdoption {
     private readonly operations: OperationsService,
     private readonly accounts: AccountsService,
     private readonly audit: AuditService,
-    private readonly work: ProjectWork,
+    private readonly work: ProjectOperations,
     private readonly index: BackupIndex,
   ) {}
 
@@ -48,7 +49,7 @@ export class BackupAdoption {
    * @throws BACKUP_NOT_FOUND, PROJECT_KNOWN, PROJECT_COPY_FOUND and what placement throws
    */
   async adopt(
-    asking: Asking,
+    asking: RequestContext,
     hostId: string,
     projectId: ProjectId,
     choice: AdoptionChoice,
@@ -70,7 +71,10 @@ export class BackupAdoption {
     await this.index.add(this.dataSource.manager, hostId, backups);
     const id = await this.idFor(projectId, choice.newId);
     const fresh = freshOf(spec, {
-      ...{ id, host: choice.host ?? hostId, usedBytes: backup.bytes, start: choice.start },
+      id,
+      host: choice.host ?? hostId,
+      usedBytes: backup.bytes,
+      start: choice.start,
       name: choice.name ?? name ?? `restored ${projectId.slice(0, 8)}`,
     });
     const from = { fromProjectId: projectId, backupId, latest: choice.backupId === 'latest' };
@@ -85,7 +89,7 @@ export class BackupAdoption {
 
   private async insert(
     manager: EntityManager,
-    asking: Asking,
+    asking: RequestContext,
     fresh: NewProject,
     choice: AdoptionChoice,
     from: { fromProjectId: ProjectId; backupId: string; latest: boolean },
@@ -95,12 +99,17 @@ export class BackupAdoption {
       owner === undefined ? asking.caller.accountId : (await this.accounts.find(manager, owner)).id;
     return this.work.insertProject(manager, asking, { ...fresh, ownerId }, async (made) => {
       await this.audit.record(manager, {
-        ...{ actor: actorOf(asking.caller), action: 'backup.adopt' },
-        ...{ subject: `project:${made.id}`, details: { ...from, ownerId } },
+        actor: actorOf(asking.caller),
+        action: 'backup.adopt',
+        subject: `project:${made.id}`,
+        details: { ...from, ownerId },
       });
       return this.operations.insert(manager, {
-        ...{ kind: 'backup.restore', lane: 'lifecycle', ...asking },
-        ...{ id: made.operationId, projectId: made.id },
+        kind: 'backup.restore',
+        lane: 'lifecycle',
+        ...asking,
+        id: made.operationId,
+        projectId: made.id,
         input: { ...from, projectId: made.id, start },
       });
     });
@@ -149,7 +158,13 @@ function freshOf(
   const { image, imageDigest = null, quota, publicPorts, egress = null } = spec;
   const { start, ...rest } = more;
   return {
-    ...{ ...rest, image, imageDigest, quota, publicPorts, egress, isCopy: true },
+    ...rest,
+    image,
+    imageDigest,
+    quota,
+    publicPorts,
+    egress,
+    isCopy: true,
     desiredState: start ? 'running' : 'stopped',
   };
 }

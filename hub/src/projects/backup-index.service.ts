@@ -77,8 +77,16 @@ export class BackupIndex {
     const rows = found.map((record) => {
       const { backupId: id, projectId, driver, repository, bytes, files, bytesAdded } = record;
       return {
-        ...{ id, projectId, hostId, driver, repository, bytes, files, bytesAdded },
-        ...{ durationMs: record.durationMs, tags: record.tags },
+        id,
+        projectId,
+        hostId,
+        driver,
+        repository,
+        bytes,
+        files,
+        bytesAdded,
+        durationMs: record.durationMs,
+        tags: record.tags,
         createdAt: new Date(record.createdAt),
       };
     });

@@ -6,7 +6,7 @@ import { Backup } from '../database/entities/record.entity.js';
 import { OperationsService } from '../operations/operations.service.js';
 import { BackupIndex } from './backup-index.service.js';
 import { ProjectQueries } from './project.queries.js';
-import { RestoreWork } from './restore-work.service.js';
+import { RestoreOperations } from './restore-operations.service.js';
 
 type Names = 'runBackup' | 'listBackups' | 'restoreBackup' | 'reindexBackups';
 
@@ -26,7 +26,9 @@ export class BackupsApi implements ApiPart<Names> {
         this.dataSource.manager,
         {
           select: 'SELECT id, created_at FROM backups WHERE project_id = $1',
-          ...{ parameters: [projectId], by: ['created_at', 'id'], newestFirst: true },
+          parameters: [projectId],
+          by: ['created_at', 'id'],
+          newestFirst: true,
           idType: 'text',
         },
         query,
@@ -52,7 +54,7 @@ export class BackupsApi implements ApiPart<Names> {
   constructor(
     private readonly dataSource: DataSource,
     private readonly queries: ProjectQueries,
-    private readonly restores: RestoreWork,
+    private readonly restores: RestoreOperations,
     private readonly index: BackupIndex,
     private readonly operations: OperationsService,
   ) {}

@@ -33,12 +33,15 @@ export class CollaboratorsApi implements ApiPart<Names> {
         await this.queries.require(caller, projectId, 'owner', { manager, lock: true });
         const { id: accountId, email } = await this.accounts.find(manager, params.accountId);
         await manager.upsert(Collaborator, { projectId, accountId, role }, [
-          ...(['projectId', 'accountId'] as const),
+          'projectId',
+          'accountId',
         ]);
         await refuseNoOwner(manager, projectId);
         await this.audit.record(manager, {
-          ...{ actor: actorOf(caller), action: 'collaborator.put' },
-          ...{ subject: `project:${projectId}`, details: { accountId, role } },
+          actor: actorOf(caller),
+          action: 'collaborator.put',
+          subject: `project:${projectId}`,
+          details: { accountId, role },
         });
         return { accountId, email, role };
       });
@@ -53,8 +56,10 @@ export class CollaboratorsApi implements ApiPart<Names> {
         await manager.delete(Collaborator, { projectId, accountId });
         await refuseNoOwner(manager, projectId);
         await this.audit.record(manager, {
-          ...{ actor: actorOf(caller), action: 'collaborator.delete' },
-          ...{ subject: `project:${projectId}`, details: { accountId } },
+          actor: actorOf(caller),
+          action: 'collaborator.delete',
+          subject: `project:${projectId}`,
+          details: { accountId },
         });
       });
       return {};

@@ -49,8 +49,10 @@ export class HostBackupsApi implements ApiPart<Names> {
       const { items, nextCursor } = await pageOfRows<GroupRow>(
         this.dataSource.manager,
         {
-          ...{ select: groups, parameters: [hostId, query.unknown === 'true'] },
-          ...{ by: ['latest_at', 'project_id'], newestFirst: true },
+          select: groups,
+          parameters: [hostId, query.unknown === 'true'],
+          by: ['latest_at', 'project_id'],
+          newestFirst: true,
         },
         query,
       );

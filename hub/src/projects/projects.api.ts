@@ -12,7 +12,8 @@ import type { Api } from '@rookery/api';
 import type { ProjectRole } from '@rookery/core/contract';
 import { DataSource, In } from 'typeorm';
 import { ProjectQueries, type ProjectViewInput } from './project.queries.js';
-import { ProjectWork, quotaWith } from './project-work.service.js';
+import { ProjectOperations } from './project-operations.service.js';
+import { quotaWith } from './project-request.js';
 
 type Names = 'listProjects' | 'getProject' | 'updateProject' | 'getStats' | 'listPlacements';
 
@@ -40,7 +41,9 @@ export class ProjectsApi implements ApiPart<Names> {
         this.dataSource.manager,
         {
           select: 'SELECT id, created_at FROM placement_decisions WHERE project_id = $1',
-          ...{ parameters: [params.projectId], by: ['created_at', 'id'], newestFirst: true },
+          parameters: [params.projectId],
+          by: ['created_at', 'id'],
+          newestFirst: true,
         },
         query,
       );
@@ -57,7 +60,7 @@ export class ProjectsApi implements ApiPart<Names> {
     private readonly queries: ProjectQueries,
     private readonly hosts: HostConnections,
     private readonly operations: OperationsService,
-    private readonly work: ProjectWork,
+    private readonly work: ProjectOperations,
     private readonly audit: AuditService,
   ) {}
 
@@ -70,7 +73,8 @@ export class ProjectsApi implements ApiPart<Names> {
           WHERE p.deleted_at IS NULL AND ($2::text IS NULL OR p.title = $2)
             AND ($3::uuid IS NULL OR p.host_id = $3)`,
         parameters: [caller.accountId, query.name ?? null, query.hostId ?? null],
-        ...{ by: ['created_at', 'id'], newestFirst: false },
+        by: ['created_at', 'id'],
+        newestFirst: false,
       },
       query,
     );
@@ -87,7 +91,8 @@ export class ProjectsApi implements ApiPart<Names> {
     if (quota !== undefined || publicPorts !== undefined || egress !== undefined) {
       const operation = await this.work.begin(async (manager) => {
         const { project } = await this.queries.require(caller, projectId, 'editor', {
-          ...{ manager, lock: true },
+          manager,
+          lock: true,
         });
         const input = {
           projectId,
@@ -97,7 +102,11 @@ export class ProjectsApi implements ApiPart<Names> {
         };
         if (egress) await this.work.refuseEgress(manager, project.hostId, egress);
         const update = await this.operations.insert(manager, {
-          ...{ kind: 'project.update', lane: 'lifecycle', caller, projectId, input },
+          kind: 'project.update',
+          lane: 'lifecycle',
+          caller,
+          projectId,
+          input,
         });
         await this.work.promiseQuota(manager, update, project, input.quota);
         return update;
@@ -108,8 +117,10 @@ export class ProjectsApi implements ApiPart<Names> {
       await this.dataSource.transaction(async (manager) => {
         await manager.update(Project, projectId, { title: name });
         await this.audit.record(manager, {
-          ...{ actor: actorOf(caller), action: 'project.rename' },
-          ...{ subject: `project:${projectId}`, details: { name } },
+          actor: actorOf(caller),
+          action: 'project.rename',
+          subject: `project:${projectId}`,
+          details: { name },
         });
       });
     }

@@ -11,7 +11,7 @@ import { HostConnections } from '../hosts/host-connections.js';
 import { HubErrors } from '../hub.errors.js';
 import { OperationsService } from '../operations/operations.service.js';
 import { ProjectQueries } from './project.queries.js';
-import { RestoreWork } from './restore-work.service.js';
+import { RestoreOperations } from './restore-operations.service.js';
 
 type Names =
   'createSnapshot' | 'listSnapshots' | 'updateSnapshot' | 'deleteSnapshot' | 'restoreSnapshot';
@@ -57,7 +57,7 @@ export class SnapshotsApi implements ApiPart<Names> {
     private readonly queries: ProjectQueries,
     private readonly hosts: HostConnections,
     private readonly operations: OperationsService,
-    private readonly restores: RestoreWork,
+    private readonly restores: RestoreOperations,
     private readonly audit: AuditService,
   ) {}
 
@@ -88,13 +88,16 @@ export class SnapshotsApi implements ApiPart<Names> {
     const { project } = await this.queries.require(caller, projectId, 'editor');
     if (project.hostId === null) throw HubErrors.PROJECT_ARCHIVED();
     await this.operations.refuseConflict(this.dataSource.manager, projectId, {
-      ...{ kind: 'project.update', lane: 'lifecycle' },
+      kind: 'project.update',
+      lane: 'lifecycle',
     });
     const operationId = newId();
     const host = this.hosts.snapshots(project.hostId, { patienceMs: 0 });
     const result = await task(host, fenceOf(project, operationId));
     await this.audit.record(this.dataSource.manager, {
-      ...{ actor: actorOf(caller), action: `snapshot.${verb}`, subject: `project:${projectId}` },
+      actor: actorOf(caller),
+      action: `snapshot.${verb}`,
+      subject: `project:${projectId}`,
       details: { name, operationId },
     });
     return result;

@@ -42,8 +42,13 @@ export class HubOriginSessions extends OriginSessions {
          (code_hash, state_hash, session_id, project_id, port, next, expires_at)
        VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7))`,
       [
-        ...[hashOf(code), hashOf(asked.state), credentialId, asked.projectId, asked.port],
-        ...[asked.next, codeSeconds],
+        hashOf(code),
+        hashOf(asked.state),
+        credentialId,
+        asked.projectId,
+        asked.port,
+        asked.next,
+        codeSeconds,
       ],
     );
     return code;

@@ -148,7 +148,9 @@ export class HubRouteResolver extends RouteResolver {
     );
     if (!row) return undefined;
     return {
-      ...{ projectId, state: row.state, generation: row.placement_generation },
+      projectId,
+      state: row.state,
+      generation: row.placement_generation,
       publicPorts: row.public_ports,
       ...(row.host_id !== null && { hostId: row.host_id }),
       ...(row.internal_url !== null && { hostUrl: row.internal_url }),

@@ -187,7 +187,10 @@ export class FakeHost {
     await on(hostCopies, {
       list: async () => ({
         copies: [...this.copies.keys()].map((projectId) => ({
-          ...{ projectId, generation: 1, usedBytes: 4096, kept: this.kept.has(projectId) },
+          projectId,
+          generation: 1,
+          usedBytes: 4096,
+          kept: this.kept.has(projectId),
         })),
       }),
       keep: async ({ projectId, kept }) => {
@@ -228,7 +231,10 @@ export class FakeHost {
       ...(projects.length === this.projects.size && { span: {} }),
       copies: this.copies.size - this.kept.size,
       projects: projects.map(([projectId, { generation, state }]) => ({
-        ...{ projectId, generation, state, diskUsedBytes: 4096 },
+        projectId,
+        generation,
+        state,
+        diskUsedBytes: 4096,
       })),
     });
     this.owned = answer.owned;
@@ -256,19 +262,27 @@ export class FakeHost {
   private figures() {
     return {
       capabilities: {
-        ...{ storageDriver: 'memory' as const, quota: 'simple' as const, snapshots: true },
-        ...{ sendReceive: this.options.sendReceive ?? true, sendProtocol: 2 },
+        storageDriver: 'memory' as const,
+        quota: 'simple' as const,
+        snapshots: true,
+        sendReceive: this.options.sendReceive ?? true,
+        sendProtocol: 2,
         backupDrivers: ['restic'],
         ...(this.options.repositoryId !== undefined && {
           backupRepository: {
-            ...{ name: 'shared', state: 'ok' as const, id: this.options.repositoryId },
+            name: 'shared',
+            state: 'ok' as const,
+            id: this.options.repositoryId,
           },
         }),
         egress: 'internet' as const,
       },
       capacity: {
-        ...{ diskBytes: 200 * GiB, diskFreeBytes: this.diskFreeBytes, cpus: 4 },
-        ...{ memoryBytes: this.options.memoryBytes ?? 64 * GiB, memoryFreeBytes: 60 * GiB },
+        diskBytes: 200 * GiB,
+        diskFreeBytes: this.diskFreeBytes,
+        cpus: 4,
+        memoryBytes: this.options.memoryBytes ?? 64 * GiB,
+        memoryFreeBytes: 60 * GiB,
         projectsRunning: [...this.projects.values()].filter((p) => p.state === 'running').length,
       },
     };
@@ -321,7 +335,11 @@ export class FakeHost {
 
   private put(fence: Fence, spec: ProjectSpec, content: string): FakeProject {
     const project: FakeProject = {
-      ...{ generation: fence.generation, state: 'created', spec, content, fenced: false },
+      generation: fence.generation,
+      state: 'created',
+      spec,
+      content,
+      fenced: false,
       shutOut: false,
       snapshots: new Map(),
     };
@@ -455,9 +473,17 @@ export class FakeHost {
       const tags = [...given, ...(name === undefined ? [] : [nameTag(name)])];
       const backupId = createHash('sha256').update(fence.operationId).digest('hex');
       const record: BackupRecord = {
-        ...{ backupId, projectId: fence.projectId, createdAt: new Date().toISOString(), tags },
-        ...{ driver: 'restic', repository: 'shared', bytes: content.length, files: 1 },
-        ...{ bytesAdded: content.length, durationMs: 1, verified: verify && this.verifies },
+        backupId,
+        projectId: fence.projectId,
+        createdAt: new Date().toISOString(),
+        tags,
+        driver: 'restic',
+        repository: 'shared',
+        bytes: content.length,
+        files: 1,
+        bytesAdded: content.length,
+        durationMs: 1,
+        verified: verify && this.verifies,
       };
       this.repository.set(backupId, { ...record, content, spec, name });
       return record;
@@ -520,7 +546,9 @@ export class FakeHost {
       this.fence(fence);
       const { state, spec, snapshots } = this.need(fence.projectId);
       return {
-        ...{ usedBytes: 4096, imageDigest: digestOf(spec.image), snapshots: snapshots.size },
+        usedBytes: 4096,
+        imageDigest: digestOf(spec.image),
+        snapshots: snapshots.size,
         running: state === 'running',
       };
     },
@@ -537,7 +565,8 @@ export class FakeHost {
       Object.assign(project, { fenced: true, state: 'stopped' });
       this.peer(target.hostId).landings.set(moveId, project.content);
       return {
-        ...{ wasRunning, bytes: 10 },
+        wasRunning,
+        bytes: 10,
         manifest: { snapshots: [], final: { name: 'move-1', uuid: randomUUID() } },
       };
     },
@@ -597,5 +626,7 @@ const treeOf = (imageDigest: string): string =>
   `tree1:${createHash('sha256').update(imageDigest).digest('hex')}`;
 
 const snapshotView = (name: string, each: { locked: boolean; createdAt: string }) => ({
-  ...{ name, locked: each.locked, createdAt: each.createdAt },
+  name,
+  locked: each.locked,
+  createdAt: each.createdAt,
 });

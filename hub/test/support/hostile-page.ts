@@ -60,7 +60,10 @@ export async function fetchAll(targets: Target[]): Promise<{ what: string; text:
       for (const type of ['text/plain', 'application/json']) {
         const headers = { 'content-type': type };
         const text = await fetch(url, {
-          ...{ method, mode, headers, credentials: 'include' as const },
+          method,
+          mode,
+          headers,
+          credentials: 'include' as const,
           ...(method === 'POST' && { body }),
         })
           .then((answer) => answer.text())
@@ -194,7 +197,8 @@ export function registerWorkers(urls: string[]): Promise<string[]> {
 export async function sessionOf(url: string, token: string, publicUrl: string): Promise<string> {
   const { host } = new URL(publicUrl);
   const answer = await fetch(`${url}/login`, {
-    ...{ method: 'POST', redirect: 'manual' as const },
+    method: 'POST',
+    redirect: 'manual' as const,
     headers: { origin: publicUrl, 'x-forwarded-host': host, 'x-forwarded-proto': 'https' },
     body: new URLSearchParams({ token }),
   });

@@ -70,7 +70,8 @@ export class ProjectSites {
     const port = await this.listen(service);
     const { token = this.hub.admin.token } = options;
     const started = await this.hub.ok<Parameters<TestHub['succeeded']>[0] & { project: Project }>(
-      ...(['POST', '/projects'] as const),
+      'POST',
+      '/projects',
       { token, body: { name: `port ${port}`, start: true, host: this.host.name } },
     );
     const { id } = started.project;

@@ -146,7 +146,8 @@ export class TestHub {
 
   async createAccount(email: string): Promise<{ token: string; accountId: string }> {
     const { account, token } = await this.ok<{ account: { id: string }; token: string }>(
-      ...(['POST', '/accounts'] as const),
+      'POST',
+      '/accounts',
       { body: { email, name: email } },
     );
     return { token, accountId: account.id };

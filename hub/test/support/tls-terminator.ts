@@ -19,7 +19,11 @@ export class TlsTerminator {
       const { method, url: path } = req;
       const onward = request(
         {
-          ...{ host: '127.0.0.1', port: this.target, method, path, agent: this.agent },
+          host: '127.0.0.1',
+          port: this.target,
+          method,
+          path,
+          agent: this.agent,
           headers: this.headersOf(req),
         },
         (answer) => {
@@ -51,8 +55,22 @@ export class TlsTerminator {
     const folder = await mkdtemp(join(tmpdir(), 'rookery-tls-'));
     const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
     await new SystemExec().run([
-      ...['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'],
-      ...['-nodes', '-keyout', key, '-out', cert, '-days', '2', '-subj', '/CN=rookery.localhost'],
+      'openssl',
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-keyout',
+      key,
+      '-out',
+      cert,
+      '-days',
+      '2',
+      '-subj',
+      '/CN=rookery.localhost',
     ]);
     const files = { key: await readFile(key), cert: await readFile(cert) };
     await rm(folder, { recursive: true });

@@ -120,8 +120,13 @@ export const fleet = {
     response: Started,
     status: 202,
     errors: [
-      ...['HOST_UNKNOWN', 'HOST_OFFLINE', 'BACKUP_NOT_FOUND', 'ACCOUNT_UNKNOWN'],
-      ...['PROJECT_KNOWN', 'PROJECT_COPY_FOUND', 'DESTINATION_FULL'],
+      'HOST_UNKNOWN',
+      'HOST_OFFLINE',
+      'BACKUP_NOT_FOUND',
+      'ACCOUNT_UNKNOWN',
+      'PROJECT_KNOWN',
+      'PROJECT_COPY_FOUND',
+      'DESTINATION_FULL',
     ],
   }),
   listHostCopies: route('GET', '/hosts/{hostId}/copies', {

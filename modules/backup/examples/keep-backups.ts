@@ -42,7 +42,10 @@ export async function keepBackups(): Promise<string> {
 
     const spec = ProjectSpec.parse({ image: 'localhost/rookery/debian:13', quota: {} });
     const fence = (id: string) => ({
-      ...{ projectId: id, generation: 1, operationId: newId(), attempt: 1 },
+      projectId: id,
+      generation: 1,
+      operationId: newId(),
+      attempt: 1,
     });
     const { backupId } = await backups.run({ fence: fence(projectId), spec, tags: [] }, context());
     const restore = { fromProjectId: projectId, backupId, spec, replace: false };

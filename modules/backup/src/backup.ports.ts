@@ -68,7 +68,7 @@ export abstract class BackupProjects {
 }
 
 /** What the service is made from; the app wires it. */
-export interface BackupParts {
+export interface BackupDependencies {
   readonly driver: BackupDriver;
   readonly storage: StorageDriver;
   readonly journal: BackupJournal;

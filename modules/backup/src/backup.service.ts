@@ -6,7 +6,7 @@ import type { CallContext, Handlers, JobContext } from '@rookery/rpc/contract';
 import { z } from 'zod';
 import type { BackupFolders, StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
-import type { BackupJob, BackupParts } from './backup.ports.js';
+import type { BackupJob, BackupDependencies } from './backup.ports.js';
 import {
   nameTag,
   type BackupRecord,
@@ -14,7 +14,7 @@ import {
   type RepositoryView,
 } from '@rookery/fleet/contract';
 import { JobRunner, type JobOutcome, type JobTools } from './job-runner.js';
-import { aboutOf, survey, writeAbout } from './picture.js';
+import { aboutOf, survey, writeAbout } from './temporary-snapshot.js';
 import { RepositoryGate } from './repository-gate.js';
 import {
   finishRestore,
@@ -22,7 +22,7 @@ import {
   placePath,
   restoreWhole,
   sparseTag,
-  type RestoreParts,
+  type RestoreDependencies,
 } from './restore.js';
 import { archivedPaths, archiveHoled, noArchives, planHoles } from './sparse-files.js';
 import { verifyBackup } from './verify-backup.js';
@@ -47,12 +47,12 @@ type Inputs = {
 /** Backs up and restores this host's projects: serves the contract `hostBackups`. */
 export class BackupService implements Handlers<typeof hostBackups> {
   private readonly jobs: JobRunner;
-  private readonly parts: RestoreParts;
+  private readonly parts: RestoreDependencies;
   private readonly repositories: RepositoryGate;
   /** What later pages go on in, so that the repository is not read for each. */
   private listing: { readonly readAt: number; readonly backups: BackupRecord[] } | undefined;
 
-  constructor(parts: BackupParts) {
+  constructor(parts: BackupDependencies) {
     const { exec = new SystemExec(), clock = new SystemClock() } = parts;
     this.parts = { ...parts, exec };
     this.repositories = new RepositoryGate(parts.driver, parts.journal);
@@ -121,7 +121,10 @@ export class BackupService implements Handlers<typeof hostBackups> {
       const isActive = job?.state === 'pending' || job?.state === 'running';
       if (job && isActive) await this.end(job);
       const ended: BackupJob = (await journal.get(fence.operationId)) ?? {
-        ...{ fence, kind: 'restore', state: 'failed', startedAt: Date.now() },
+        fence,
+        kind: 'restore',
+        state: 'failed',
+        startedAt: Date.now(),
       };
       if (ended.state === 'succeeded') return { placed: true };
       await journal.put({ ...ended, fence, state: 'failed', givenUp: true });
@@ -177,7 +180,7 @@ export class BackupService implements Handlers<typeof hostBackups> {
     return {
       frozen: jobs
         .filter(({ kind }) => kind === 'backup')
-        .map(({ fence }) => ({ projectId: fence.projectId, name: pictureOf(fence) })),
+        .map(({ fence }) => ({ projectId: fence.projectId, name: temporarySnapshotOf(fence) })),
       stagedPaths: jobs
         .filter(({ kind }) => kind === 'restore-path')
         .map(({ fence }) => ({ projectId: fence.projectId, name: fence.operationId })),
@@ -227,7 +230,10 @@ export class BackupService implements Handlers<typeof hostBackups> {
         host,
         live,
         tags: [
-          ...[...tags, operationTag, `bytes:${bytes}`, `files:${files}`],
+          ...tags,
+          operationTag,
+          `bytes:${bytes}`,
+          `files:${files}`,
           ...(name === undefined ? [] : [nameTag(name)]),
           ...(plan.archivedFiles > 0 ? [`${sparseTag}${plan.archivedFiles}`] : []),
         ],
@@ -275,7 +281,7 @@ export class BackupService implements Handlers<typeof hostBackups> {
   private async picture(
     fence: Fence,
   ): Promise<AsyncDisposable & { folders: BackupFolders; live: boolean }> {
-    const frozen = await this.parts.storage.freeze(fence.projectId, pictureOf(fence));
+    const frozen = await this.parts.storage.freeze(fence.projectId, temporarySnapshotOf(fence));
     return {
       folders: { project: frozen.root, persistence: frozen.persistence },
       live: frozen.live ?? false,
@@ -323,7 +329,7 @@ const keyOf = ({ projectId, backupId }: Ids): string => `${projectId}/${backupId
 const compareIds = (a: Ids, b: Ids): number =>
   keyOf(a) < keyOf(b) ? -1 : Number(keyOf(a) > keyOf(b));
 
-const pictureOf = (fence: Fence): string => `backup-${fence.operationId}`;
+const temporarySnapshotOf = (fence: Fence): string => `backup-${fence.operationId}`;
 
 function numberTag(stored: StoredBackup, name: string): number | undefined {
   const tag = stored.tags.find((text) => text.startsWith(`${name}:`));

@@ -14,7 +14,7 @@ export {
   type BackupJob,
   type BackupJobKind,
   type BackupJobState,
-  type BackupParts,
+  type BackupDependencies,
 } from './backup.ports.js';
 export { BackupService } from './backup.service.js';
 export { chooseBackupDriver, type BackupDriverOptions } from './choose-driver.js';

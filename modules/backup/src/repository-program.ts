@@ -119,7 +119,9 @@ export class RepositoryProgram {
     if (signal?.aborted) throw CoreErrors.CANCELED();
     // The program dies with this process: a half-done backup without an owner would only hold locks.
     const whole = [
-      ...['setpriv', '--pdeathsig', 'KILL'],
+      'setpriv',
+      '--pdeathsig',
+      'KILL',
       ...(options.folders ? await this.staging(options.folders) : []),
       ...argv,
     ];
@@ -167,8 +169,18 @@ export class RepositoryProgram {
     for (const name of Object.keys(folders)) await mkdir(this.staged(name), { recursive: true });
     const mounts = Object.entries(folders).flatMap(([name, path]) => [name, path]);
     return [
-      ...['unshare', '--mount', '--propagation', 'slave', '--'],
-      ...['sh', '-c', stageScript, 'stage', this.stage, ...mounts, '--'],
+      'unshare',
+      '--mount',
+      '--propagation',
+      'slave',
+      '--',
+      'sh',
+      '-c',
+      stageScript,
+      'stage',
+      this.stage,
+      ...mounts,
+      '--',
     ];
   }
 

@@ -48,10 +48,14 @@ export class ResticDriver extends ProgramDriver {
     const exclude = (request.exclude ?? []).map((path) => join(this.program.staged('.'), path));
     await this.call(
       [
-        ...['backup', '--json', '--host', request.host],
+        'backup',
+        '--json',
+        '--host',
+        request.host,
         ...request.tags.flatMap((tag) => ['--tag', tag]),
         ...exclude.flatMap((path) => ['--exclude', escapeGlob(path)]),
-        ...['--', ...Object.keys(request.folders)],
+        '--',
+        ...Object.keys(request.folders),
       ],
       {
         folders: request.folders,
@@ -137,8 +141,13 @@ export class ResticDriver extends ProgramDriver {
   private base(): string[] {
     const { repository, passwordFile, workFolder } = this.options;
     return [
-      ...[this.command, '--repo', repository, '--password-file', passwordFile],
-      ...['--cache-dir', join(workFolder, 'cache')],
+      this.command,
+      '--repo',
+      repository,
+      '--password-file',
+      passwordFile,
+      '--cache-dir',
+      join(workFolder, 'cache'),
     ];
   }
 

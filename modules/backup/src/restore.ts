@@ -6,17 +6,17 @@ import type { Volume } from '@rookery/storage/contract';
 import type { z } from 'zod';
 import type { StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
-import type { BackupJob, BackupParts } from './backup.ports.js';
+import type { BackupJob, BackupDependencies } from './backup.ports.js';
 import type { hostBackups } from '@rookery/fleet/contract';
 import type { JobOutcome, JobTools } from './job-runner.js';
-import { archivedIn, digHoles, readAbout, survey, type AboutBackup } from './picture.js';
+import { archivedIn, digHoles, readAbout, survey, type AboutBackup } from './temporary-snapshot.js';
 import { extractHoled } from './sparse-files.js';
 
 /** Left free on the volume while a backup is restored. */
 const reserveBytesMin = 256 * MiB;
 const reservePart = 0.1;
 
-export type RestoreParts = Omit<BackupParts, 'exec'> & { readonly exec: Exec };
+export type RestoreDependencies = Omit<BackupDependencies, 'exec'> & { readonly exec: Exec };
 type RestoreInput = z.output<(typeof hostBackups.methods.restore)['input']>;
 type RestorePathInput = z.output<(typeof hostBackups.methods.restorePath)['input']>;
 
@@ -26,7 +26,7 @@ type RestorePathInput = z.output<(typeof hostBackups.methods.restorePath)['input
  * then takes its place in one step: until then the old content is untouched.
  */
 export async function restoreWhole(
-  parts: RestoreParts,
+  parts: RestoreDependencies,
   input: RestoreInput,
   backup: StoredBackup,
   tools: JobTools,
@@ -67,7 +67,7 @@ export async function restoreWhole(
 
 /** The last part of a whole restore; every step of it may be repeated. */
 export async function finishRestore(
-  { storage, projects }: Pick<RestoreParts, 'storage' | 'projects'>,
+  { storage, projects }: Pick<RestoreDependencies, 'storage' | 'projects'>,
   { fence, stagingId, finishing }: Pick<BackupJob, 'fence' | 'stagingId' | 'finishing'>,
 ): Promise<JobOutcome> {
   const { projectId } = fence;
@@ -89,7 +89,7 @@ export async function finishRestore(
  * @throws RESTORE_NEEDS_DISCARD
  */
 async function refuseWithoutRoom(
-  { storage }: RestoreParts,
+  { storage }: RestoreDependencies,
   { fence: { projectId }, spec }: RestoreInput,
   stagingId: ProjectId,
 ): Promise<void> {
@@ -112,7 +112,7 @@ async function refuseWithoutRoom(
  * the volume has: what a program writes as zeros must not take it from the other projects.
  */
 export async function stagingVolume(
-  { storage }: RestoreParts,
+  { storage }: RestoreDependencies,
   id: ProjectId,
   quotaBytes: number,
   backup: StoredBackup,
@@ -124,7 +124,7 @@ export async function stagingVolume(
 }
 
 export async function fill(
-  parts: RestoreParts,
+  parts: RestoreDependencies,
   { paths }: Volume,
   backup: StoredBackup,
   { signal, progress }: JobTools,
@@ -148,7 +148,9 @@ export async function fill(
     });
     const about = await readAbout(aboutFolder, backup.id);
     await extractHoled(exec, project, archivedIn(about), {
-      ...{ from: sparse, backupId: backup.id, signal },
+      from: sparse,
+      backupId: backup.id,
+      signal,
     });
     progress({ step: 'holes', done: 0, total: about.sparse.length, unit: 'files' });
     await digHoles(exec, project, about, { scratch, signal });
@@ -160,7 +162,7 @@ export async function fill(
 
 /** The note that lies in a backup beside the project. @throws BACKUP_CONTENT_INVALID */
 export async function noteOf(
-  { driver, workFolder }: Pick<RestoreParts, 'driver' | 'workFolder'>,
+  { driver, workFolder }: Pick<RestoreDependencies, 'driver' | 'workFolder'>,
   backup: StoredBackup,
   signal: AbortSignal,
 ): Promise<AboutBackup> {
@@ -179,7 +181,7 @@ export async function noteOf(
  * cannot reach it, and then changes places with what is there in one step.
  */
 export async function placePath(
-  parts: RestoreParts,
+  parts: RestoreDependencies,
   input: RestorePathInput,
   backup: StoredBackup,
   { signal, progress }: JobTools,
@@ -222,7 +224,7 @@ export async function placePath(
 
 /** What of the path lies in the backup's archives. */
 async function extractPath(
-  { driver, exec, workFolder }: RestoreParts,
+  { driver, exec, workFolder }: RestoreDependencies,
   wanted: { backup: StoredBackup; target: { project: string }; path: string; signal: AbortSignal },
 ): Promise<void> {
   const { backup, target, path, signal } = wanted;

@@ -35,7 +35,10 @@ export class RusticDriver extends ProgramDriver {
   protected async makeBackup(request: BackupRequest): Promise<StoredBackup> {
     const stored = await this.json(
       [
-        ...['backup', '--json', '--host', request.host],
+        'backup',
+        '--json',
+        '--host',
+        request.host,
         ...request.tags.flatMap((tag) => ['--tag', tag]),
         // A glob is matched with the path as it was given, which begins in the stage.
         ...(request.exclude ?? []).flatMap((path) => ['--glob', `!${escapeGlob(path)}`]),
@@ -69,9 +72,11 @@ export class RusticDriver extends ProgramDriver {
       ...(request.exclude ?? []).map((path) => `!${escapeGlob(path)}`),
     ];
     return [
-      ...['restore', '--numeric-id'],
+      'restore',
+      '--numeric-id',
       ...globs.flatMap((glob) => ['--glob', glob]),
-      ...[request.id, this.program.staged('.')],
+      request.id,
+      this.program.staged('.'),
     ];
   }
 
@@ -88,8 +93,16 @@ export class RusticDriver extends ProgramDriver {
   protected call(args: readonly string[], options: RunOptions): Promise<number> {
     const { repository, passwordFile, workFolder } = this.options;
     const base = [
-      ...[this.command, '--no-progress', '--log-level', 'warn', '--repository', repository],
-      ...['--password-file', passwordFile, '--cache-dir', join(workFolder, 'rustic-cache')],
+      this.command,
+      '--no-progress',
+      '--log-level',
+      'warn',
+      '--repository',
+      repository,
+      '--password-file',
+      passwordFile,
+      '--cache-dir',
+      join(workFolder, 'rustic-cache'),
     ];
     return this.program.run([...base, ...args], options);
   }

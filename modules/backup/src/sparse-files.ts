@@ -114,9 +114,19 @@ export async function archiveHoled(
     await writeFile(list, listOf(withParents(paths)));
     await exec.run(
       [
-        ...['tar', '--create', '--sparse', '--format=posix', ...metadata, '--no-recursion'],
-        ...['--file', archiveIn(target, name), '--directory', folders[name] ?? ''],
-        ...['--null', '--files-from', list],
+        'tar',
+        '--create',
+        '--sparse',
+        '--format=posix',
+        ...metadata,
+        '--no-recursion',
+        '--file',
+        archiveIn(target, name),
+        '--directory',
+        folders[name] ?? '',
+        '--null',
+        '--files-from',
+        list,
       ],
       { timeoutMs: tarTimeoutMs, signal },
     );
@@ -151,10 +161,21 @@ export async function extractHoled(
     try {
       await exec.run(
         [
-          ...['tar', '--extract', '--same-owner', '--same-permissions', ...metadata],
-          ...['--xattrs-include=*', '--no-recursion', '--no-wildcards'],
-          ...['--file', archiveIn(from, name), '--directory', target],
-          ...['--null', '--files-from', list],
+          'tar',
+          '--extract',
+          '--same-owner',
+          '--same-permissions',
+          ...metadata,
+          '--xattrs-include=*',
+          '--no-recursion',
+          '--no-wildcards',
+          '--file',
+          archiveIn(from, name),
+          '--directory',
+          target,
+          '--null',
+          '--files-from',
+          list,
         ],
         { timeoutMs: tarTimeoutMs, signal },
       );

@@ -3,7 +3,7 @@ import type { BackupFolders, StoredBackup } from './backup.driver.js';
 import { BackupErrors } from './backup.errors.js';
 import { compareTrees } from './compare-trees.js';
 import type { JobTools } from './job-runner.js';
-import { bytesOf, fill, stagingVolume, type RestoreParts } from './restore.js';
+import { bytesOf, fill, stagingVolume, type RestoreDependencies } from './restore.js';
 
 /** Left free on the volume for everybody else while a backup is read back. */
 const reserveBytes = 256 * MiB;
@@ -16,7 +16,7 @@ const reserveBytes = 256 * MiB;
  * @throws BACKUP_DIFFERS, BACKUP_VERIFY_NO_ROOM, RESTORE_FAILED, REPOSITORY_DAMAGED
  */
 export async function verifyBackup(
-  parts: RestoreParts,
+  parts: RestoreDependencies,
   backup: StoredBackup,
   folders: BackupFolders,
   tools: JobTools,

@@ -59,7 +59,10 @@ describe('a job that takes too long', () => {
     const limits = { concurrencyMax: 1, jobMsMax: 20, slotMsMax: 3_600_000 };
     const jobs = new JobRunner(journal, new SystemClock(), limits);
     const fence = (projectId: string) => ({
-      ...{ projectId, generation: 1, operationId: `of-${projectId}`, attempt: 1 },
+      projectId,
+      generation: 1,
+      operationId: `of-${projectId}`,
+      attempt: 1,
     });
     const context = { params: {}, caller: 'hub', signal: never, progress: () => undefined };
     const endless = jobs.run('backup', fence('slow'), context, ({ signal }) => {

@@ -52,7 +52,8 @@ describe('a repository of restic', () => {
       await exec.run(['mount', '-o', 'remount,bind,ro', repository]);
       const failed = new ResticDriver(options).backup(request);
       await expect(failed).rejects.toMatchObject({
-        ...{ code: 'REPOSITORY_READ_ONLY', retryable: false },
+        code: 'REPOSITORY_READ_ONLY',
+        retryable: false,
         message: expect.stringMatching(/read-only file system/),
       });
     } finally {
@@ -65,8 +66,14 @@ describe('a repository of restic', () => {
     const { repository, passwordFile } = options;
     const locks = () => readdir(join(repository, 'locks'));
     const killed = exec.spawn([
-      ...['restic', '--repo', repository, '--password-file', passwordFile],
-      ...['--no-cache', 'backup', '--stdin'],
+      'restic',
+      '--repo',
+      repository,
+      '--password-file',
+      passwordFile,
+      '--no-cache',
+      'backup',
+      '--stdin',
     ]);
     await waitFor('it holds a lock', async () => (await locks()).length > 0, {
       timeoutMs: 20_000,

@@ -38,7 +38,10 @@ const context = (signal = new AbortController().signal): JobContext => ({
   progress: () => undefined,
 });
 const fenceOf = (projectId: string, more: Partial<Fence> = {}): Fence => ({
-  ...{ projectId, generation: 1, operationId: newId(), attempt: 1 },
+  projectId,
+  generation: 1,
+  operationId: newId(),
+  attempt: 1,
   ...more,
 });
 
@@ -98,7 +101,7 @@ describe('backup service over restic', () => {
   };
   const temporary = async (): Promise<string[]> => {
     const lists = (await storage.listVolumes()).map(({ projectId }) =>
-      storage.listFrozen(projectId),
+      storage.listTemporarySnapshots(projectId),
     );
     return (await Promise.all(lists)).flat().map(({ name }) => name);
   };
@@ -170,7 +173,8 @@ describe('backup service over restic', () => {
     );
     const made = [backupId, (await run(one.id)).backupId, (await run(other.id)).backupId];
     const driver = new ResticDriver({
-      ...{ repository: join(folder, 'repository'), passwordFile: join(folder, 'password') },
+      repository: join(folder, 'repository'),
+      passwordFile: join(folder, 'password'),
       workFolder: join(folder, 'work'),
     });
     // Somebody else's, in the same repository.
@@ -231,7 +235,8 @@ describe('backup service over restic', () => {
     expect((await one)?.ino).toBe((await two)?.ino);
     expect((await one)?.size).toBe(2 ** 62);
     const difference = await compareTrees(paths.root, (await pathsOf(copy)).root, {
-      ...{ exclude: ['.snapshots'], signal: context().signal },
+      exclude: ['.snapshots'],
+      signal: context().signal,
     });
     expect(difference).toEqual([]);
 
@@ -419,7 +424,11 @@ describe('backup service over restic', () => {
     await projects.beginRestore(fence);
     await storage.createVolume(fence.projectId, { quotaBytes });
     await journal.put({
-      ...{ fence, kind: 'restore', state: 'running', startedAt: 1, stagingId: fence.projectId },
+      fence,
+      kind: 'restore',
+      state: 'running',
+      startedAt: 1,
+      stagingId: fence.projectId,
     });
     expect((await service.claims()).volumes).toEqual([fence.projectId]);
     await service.recover();
@@ -506,7 +515,9 @@ describe('backup service over restic', () => {
     await writeFile(join(folder, 'other-password'), 'wrong\n');
     const at = (repository: string, password: string) =>
       new ResticDriver({
-        ...{ repository, passwordFile: join(folder, password), workFolder: join(folder, 'work') },
+        repository,
+        passwordFile: join(folder, password),
+        workFolder: join(folder, 'work'),
         lockWaitMs: 0,
       });
     await expect(at(join(folder, 'repository'), 'other-password').open()).rejects.toMatchObject({

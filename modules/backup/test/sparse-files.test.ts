@@ -3,7 +3,10 @@ import { GiB, KiB, MiB } from '@rookery/core';
 import { archivedPaths, noArchives, planHoles, type HoledFile } from '../src/sparse-files.js';
 
 const file = (path: string, holeBytes: number, dataBytes = 4 * KiB): HoledFile => ({
-  ...{ folder: 'project', path, holeBytes, dataBytes },
+  folder: 'project',
+  path,
+  holeBytes,
+  dataBytes,
 });
 
 describe('the plan for files with holes', () => {

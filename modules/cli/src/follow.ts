@@ -36,7 +36,7 @@ export const startedResult = (started: Started): CommandResult => ({
  * Waits for work on a project and leaves the project's new view; with `--no-wait`, the operation.
  * @param say what a person reads when it is done
  */
-export async function finishProjectWork(
+export async function finishProjectOperation(
   run: CommandRun,
   client: RookeryClient,
   started: Started,

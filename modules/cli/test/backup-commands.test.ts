@@ -42,8 +42,12 @@ describe('backups of a repository', () => {
       const { stdout } = await run(...argv, '--as', 'found', '--start', '--json');
       expect(ProjectView.parse(JSON.parse(stdout))).toMatchObject({ id, name: 'found' });
       expect(adopted()).toMatchObject({
-        ...{ hostId: hub.hosts[0]!.id, projectId: id, backupId: 'latest', name: 'found' },
-        ...{ newId: false, start: true },
+        hostId: hub.hosts[0]!.id,
+        projectId: id,
+        backupId: 'latest',
+        name: 'found',
+        newId: false,
+        start: true,
       });
     },
   );
@@ -53,7 +57,10 @@ describe('backups of a repository', () => {
     const given = await run(...argv, '--owner', 'ann@example.org', '--to', 'host-2');
     expect(given).toMatchObject({ exit: 0, stdout: `project ${lost.projectId} is restored\n` });
     expect(adopted()).toMatchObject({
-      ...{ backupId: 'ab12cd34', newId: true, owner: 'ann@example.org', host: 'host-2' },
+      backupId: 'ab12cd34',
+      newId: true,
+      owner: 'ann@example.org',
+      host: 'host-2',
     });
   });
 
@@ -82,6 +89,11 @@ const groupOf = (
   name: string,
   state: ProjectBackupsView['state'],
 ): ProjectBackupsView => ({
-  ...{ projectId, name, state, backups: 2, latestId: 'ab12cd34'.repeat(8) },
-  ...{ latestAt: '2026-01-02T03:04:05.000Z', latestBytes: 1000 },
+  projectId,
+  name,
+  state,
+  backups: 2,
+  latestId: 'ab12cd34'.repeat(8),
+  latestAt: '2026-01-02T03:04:05.000Z',
+  latestBytes: 1000,
 });

@@ -317,8 +317,13 @@ describe('the command line', () => {
   it('shows, keeps, removes and takes back what a host holds beside its own projects', async () => {
     const [host] = hub.hosts;
     const copy = (name: string | null, belongs: HostCopyView['belongs']) => ({
-      ...{ projectId: randomUUID(), name, belongs, owner: null, generation: null },
-      ...{ usedBytes: 4096, kept: false },
+      projectId: randomUUID(),
+      name,
+      belongs,
+      owner: null,
+      generation: null,
+      usedBytes: 4096,
+      kept: false,
     });
     const [web, old, lost] = [copy('web', 'here'), copy('old', 'deleted'), copy(null, 'unknown')];
     hub.copies.push(web, old, lost);
@@ -333,7 +338,12 @@ describe('the command line', () => {
     const prefix = lost.projectId.slice(0, 8);
     const removed = await json(
       z.array(OperationView),
-      ...['host', 'copies', 'delete', 'host-1', 'old', prefix],
+      'host',
+      'copies',
+      'delete',
+      'host-1',
+      'old',
+      prefix,
     );
     expect(removed).toHaveLength(2);
     expect(hub.copies).toEqual([web]);
@@ -363,7 +373,8 @@ describe('the command line', () => {
     const at = (done: number, total: number): string =>
       describeOperation({
         ...operationView('host.drain', null),
-        ...{ state: 'running', step: 'moving' },
+        state: 'running',
+        step: 'moving',
         progress: { step: 'move', done, total, unit: 'projects' },
       });
     expect(at(0, 0)).toBe('host.drain: move');

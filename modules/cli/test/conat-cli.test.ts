@@ -259,7 +259,10 @@ describe('rookery conat, with a hub', () => {
       {
         // The token that a route comes with is the proof itself: both networks are one here.
         resolve: async ({ proof }) => ({
-          ...{ projectId, hostId: newId(), generation: 1, urls: [network.url] },
+          projectId,
+          hostId: newId(),
+          generation: 1,
+          urls: [network.url],
           ...(proof !== undefined && { token: proof }),
         }),
       },
@@ -274,7 +277,8 @@ describe('rookery conat, with a hub', () => {
 
   const as = (account: string, ...argv: string[]): Promise<CliOutcome> => {
     hub.conat = {
-      ...{ url: network.url, token: `account:${account}` },
+      url: network.url,
+      token: `account:${account}`,
       inboxPrefix: `_INBOX.account-${account}`,
     };
     return cli(['conat', ...argv], { env });
@@ -308,8 +312,10 @@ describe('rookery conat, with a hub', () => {
     await program.nats.flush();
     const status = await as(owner, 'status', '-p', 'shop', '--json');
     expect(JSON.parse(status.stdout)).toMatchObject({
-      ...{ server: { project: projectId, jetStream: true }, jetStream: { streams: 2 } },
-      ...{ metricsUrl: null, metrics: null },
+      server: { project: projectId, jetStream: true },
+      jetStream: { streams: 2 },
+      metricsUrl: null,
+      metrics: null,
     });
     expect((await as(owner, 'req', 'greet', '--raw', '-p', 'shop')).stdout).toBe('caw\n');
   });

@@ -55,8 +55,16 @@ describe('rookery conat serve', () => {
     const tokenFile = join(folder, 'token');
     await writeFile(tokenFile, 'sesame\n');
     const server = await serving(
-      ...['--port', '0', '--tcp-port', '0', '--token-file', tokenFile],
-      ...['--drain', '1', '--name', 'hoarder'],
+      '--port',
+      '0',
+      '--tcp-port',
+      '0',
+      '--token-file',
+      tokenFile,
+      '--drain',
+      '1',
+      '--name',
+      'hoarder',
     );
     expect(server.nats).toMatch(/^nats:\/\/127\.0\.0\.1:[1-9]\d+$/);
     const connect = (token: string): Promise<ConatClient> =>
@@ -106,7 +114,13 @@ describe('rookery conat serve', () => {
     const taken = await occupied();
     const { port: tcpPort } = taken.address() as AddressInfo;
     const { exit, stderr } = await cli([
-      ...['conat', 'serve', '--allow-all', '--port', '0', '--tcp-port', `${tcpPort}`],
+      'conat',
+      'serve',
+      '--allow-all',
+      '--port',
+      '0',
+      '--tcp-port',
+      `${tcpPort}`,
     ]);
     await new Promise((resolve) => taken.close(resolve));
     expect(exit).toBe(1);

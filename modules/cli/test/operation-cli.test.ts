@@ -17,7 +17,9 @@ describe('what the command line shows of an operation', () => {
   it('says who an operation waits for, and what its step met last, when nothing is heard', async () => {
     const since = (agoMs: number) => new Date(Date.now() - agoMs).toISOString();
     const moving = operationView('project.move', null, {
-      ...{ state: 'running', step: 'copying', tries: 3 },
+      state: 'running',
+      step: 'copying',
+      tries: 3,
       progress: { step: 'send', done: 306, unit: 'bytes' },
       lastError: { code: 'TRANSFER_STALLED', message: 'Stalled.', status: 504, retryable: true },
       waitsFor: { kind: 'host', id: randomUUID(), name: 'h2', since: since(40_000) },

@@ -9,7 +9,7 @@ import {
 } from './conat.module-definition.js';
 import { FabricLifecycle, fabricOf } from './fabric/fabric.lifecycle.js';
 import { ConatGateway } from './gateway/conat.gateway.js';
-import { TcpDoor } from './gateway/tcp-door.js';
+import { TcpGate } from './gateway/tcp-gate.js';
 import { Persistence } from './persistence.js';
 import { PersistenceLifecycle } from './persistence.lifecycle.js';
 
@@ -37,7 +37,11 @@ import { PersistenceLifecycle } from './persistence.lifecycle.js';
         const { authenticator, limits, name, spaceRoot } = options;
         const fabric = fabricOf(options);
         const broker = new Broker({
-          ...{ authenticator, limits, name, spaceRoot, fabric },
+          authenticator,
+          limits,
+          name,
+          spaceRoot,
+          fabric,
           onError: (error) => logger.error({ err: error }, 'authentication failed'),
         });
         await fabric.start();
@@ -59,8 +63,8 @@ import { PersistenceLifecycle } from './persistence.lifecycle.js';
     PersistenceLifecycle,
     FabricLifecycle,
     ConatGateway,
-    TcpDoor,
+    TcpGate,
   ],
-  exports: [Broker, Persistence, UpgradeDispatcher, TcpDoor],
+  exports: [Broker, Persistence, UpgradeDispatcher, TcpGate],
 })
 export class ConatModule extends ConfigurableModuleClass {}

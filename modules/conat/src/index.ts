@@ -15,7 +15,7 @@ export { InProcessFabric } from './fabric/in-process.fabric.js';
 export { NatsFabric, type NatsFabricPorts } from './fabric/nats.fabric.js';
 export { NatsFabricOptions, type NatsFabricOptionsInput } from './fabric/nats-options.js';
 export { TcpListener, TcpOptions, type TcpAddress } from './gateway/tcp-listener.js';
-export { TcpDoor } from './gateway/tcp-door.js';
+export { TcpGate } from './gateway/tcp-gate.js';
 export {
   serveBroker,
   type StandaloneOptions,

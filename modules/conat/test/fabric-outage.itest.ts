@@ -204,9 +204,24 @@ tests(`joining a cluster${why}`, () => {
   it('speaks TLS, and not to strangers', async () => {
     const [key, cert] = [pathOf(folder, 'key.pem'), pathOf(folder, 'cert.pem')];
     await new SystemExec().run([
-      ...['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'],
-      ...['-nodes', '-keyout', key, '-out', cert, '-days', '2', '-subj', '/CN=localhost'],
-      ...['-addext', 'subjectAltName=IP:127.0.0.1'],
+      'openssl',
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-keyout',
+      key,
+      '-out',
+      cert,
+      '-days',
+      '2',
+      '-subj',
+      '/CN=localhost',
+      '-addext',
+      'subjectAltName=IP:127.0.0.1',
     ]);
     const server = await node({ config: `tls { cert_file: "${cert}", key_file: "${key}" }` });
     const url = server.tcpUrl.replace('nats:', 'tls:');

@@ -127,7 +127,9 @@ tests('brokers of three processes in a NATS cluster', () => {
     from.say(
       Buffer.concat([
         Buffer.from(`HPUB odd.\xe4 _INBOX.hub.1 ${block.length} ${block.length + 4}\r\n`, 'latin1'),
-        ...[block, payload, Buffer.from('\r\n')],
+        block,
+        payload,
+        Buffer.from('\r\n'),
       ]),
     );
     await to.heard('HMSG odd');
@@ -183,7 +185,9 @@ tests('brokers of three processes in a NATS cluster', () => {
   it('tell a requester alone that nobody heard it', async () => {
     const asking = await RawClient.ready(hubs[0]!.broker, { auth_token: 'hub', name: 'hub' });
     const silent = await RawClient.ready(hubs[0]!.broker, {
-      ...{ auth_token: 'hub', name: 'hub', no_responders: false },
+      auth_token: 'hub',
+      name: 'hub',
+      no_responders: false,
     });
     const listener = await RawClient.ready(hubs[0]!.broker, { auth_token: 'hub', name: 'hub' });
     listener.say('SUB _INBOX.> 1\r\n');
@@ -214,11 +218,9 @@ tests('brokers of three processes in a NATS cluster', () => {
     const limited: Msg[] = [];
     for (let n = 0; n < 10; n += 1) {
       clients[1]!.nats.subscribe('few', {
-        ...{
-          queue: 'q',
-          max: 3,
-          callback: (_: unknown, message: Msg) => void limited.push(message),
-        },
+        queue: 'q',
+        max: 3,
+        callback: (_: unknown, message: Msg) => void limited.push(message),
       });
     }
     await known(clients[1]!);
@@ -265,7 +267,9 @@ tests('brokers of three processes in a NATS cluster', () => {
 
   it('let nobody hear itself who does not want to', async () => {
     const quiet = await RawClient.ready(hubs[0]!.broker, {
-      ...{ auth_token: 'hub', name: 'hub', echo: false },
+      auth_token: 'hub',
+      name: 'hub',
+      echo: false,
     });
     const other = collect(clients[0]!.nats.subscribe('said'));
     await clients[0]!.nats.flush();

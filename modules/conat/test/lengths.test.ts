@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import { Broker } from '@rookery/conat';
 import {
   AllowAllAuthenticator,
-  RootedAuthenticator,
+  MappedAuthenticator,
   bodyLengths,
   bodyOf,
   headersOf,
@@ -15,7 +15,7 @@ import { Random } from '@rookery/core/testing';
 
 const authenticators = {
   'a connection': () => new AllowAllAuthenticator(),
-  'a rooted connection': () => new RootedAuthenticator({ root: 'space', id: 'p1' }),
+  'a rooted connection': () => new MappedAuthenticator({ root: 'space', id: 'p1' }),
 };
 
 describe.each(Object.entries(authenticators))('%s', (_, authenticator) => {

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { ReplyAliases } from '../src/edge/reply-aliases.js';
-import { RootedSpace } from '../src/edge/subject-space.js';
+import { SubjectMapping } from '../src/edge/subject-space.js';
 
 const seven = 's.c.1.2.3.4.5';
 /** What both sides call the same, either way. */
@@ -23,10 +23,10 @@ const pairs = [
 
 describe('the subject space of a rooted connection', () => {
   let aliases: ReplyAliases;
-  let space: RootedSpace;
+  let space: SubjectMapping;
   beforeEach(() => {
     aliases = new ReplyAliases(1000, 10);
-    space = new RootedSpace({ root: 'space', id: 'p' }, 'space.p', 2, aliases);
+    space = new SubjectMapping({ root: 'space', id: 'p' }, 'space.p', 2, aliases);
   });
 
   it.each(pairs)('calls %s what the broker calls %s', (client, broker) => {
@@ -52,10 +52,16 @@ describe('the subject space of a rooted connection', () => {
     const long = [`$JS.ACK._.p.${seven}`, `$JS.ACK._.p.${seven}.token`, '$JS.FC._.p.s.c.x'];
     for (const subject of long) expect(space.toBroker(subject)).toBe(subject);
     const others = [
-      ...[`$JS.ACK._.q.${seven}`, `$JS.ACK.hub.p.${seven}`, '$JS.FC._.q.s.c.x'],
+      `$JS.ACK._.q.${seven}`,
+      `$JS.ACK.hub.p.${seven}`,
+      '$JS.FC._.q.s.c.x',
       // With too few tokens for either form, or with too many for the short one.
-      ...['$JS.ACK.s.c.1.2.3.4', '$JS.ACK._.p.c.1.2.3.4.5', `$JS.ACK.${seven}.8`],
-      ...['$JS.FC.s.c', '$JS.FC._.p.s.c', '$JS.FC.s.c.x.y'],
+      '$JS.ACK.s.c.1.2.3.4',
+      '$JS.ACK._.p.c.1.2.3.4.5',
+      `$JS.ACK.${seven}.8`,
+      '$JS.FC.s.c',
+      '$JS.FC._.p.s.c',
+      '$JS.FC.s.c.x.y',
     ];
     for (const subject of others) expect(space.toBroker(subject)).toBe(`space.p.${subject}`);
   });
@@ -93,10 +99,7 @@ describe('the subject space of a rooted connection', () => {
     ['>', ['space.p.>', '$JS.ACK._.p.>', '$JS.FC._.p.>', '_INBOX.space.p.>']],
     ['*.>', ['space.p.*.>', '$JS.ACK._.p.>', '$JS.FC._.p.>', '_INBOX.space.p.>']],
     ['$JS.>', ['space.p.$JS.>', 'space.p.js.api.>', '$JS.ACK._.p.>', '$JS.FC._.p.>']],
-    [
-      '$JS.*.a.>',
-      [...['space.p.$JS.*.a.>', 'space.p.js.api.a.>'], ...['$JS.ACK._.p.a.>', '$JS.FC._.p.a.>']],
-    ],
+    ['$JS.*.a.>', ['space.p.$JS.*.a.>', 'space.p.js.api.a.>', '$JS.ACK._.p.a.>', '$JS.FC._.p.a.>']],
     ['*.API.a', ['space.p.*.API.a', 'space.p.js.api.a', '_INBOX.space.p.API.a']],
     ['*.ACK.a', ['space.p.*.ACK.a', '$JS.ACK._.p.a', '_INBOX.space.p.ACK.a']],
   ])('hears of %s through %j', (filter, heard) => {

@@ -9,7 +9,7 @@ import {
   ConatModule,
   serveBroker,
   StandaloneAuthenticator,
-  TcpDoor,
+  TcpGate,
   type BrokerLimitsInput,
   type StandaloneServer,
 } from '@rookery/conat';
@@ -94,13 +94,13 @@ describe('the TCP listener', () => {
     })
     class App {}
     const app = await NestFactory.createApplicationContext(App, { logger: false });
-    const { port } = app.get(TcpDoor).address!;
+    const { port } = app.get(TcpGate).address!;
     const socket = await open(port);
     socket.say(`${connect}PING\r\n`);
     await socket.heard('PONG');
     await app.close();
     await socket.gone();
-    expect(app.get(TcpDoor).address).toBeUndefined();
+    expect(app.get(TcpGate).address).toBeUndefined();
     await expect(RawSocket.open(port)).rejects.toThrow(/ECONNREFUSED/);
   });
 
@@ -109,7 +109,7 @@ describe('the TCP listener', () => {
     class App {}
     const app = await NestFactory.createApplicationContext(App, { logger: false });
     closers.push(() => app.close());
-    expect(app.get(TcpDoor).address).toBeUndefined();
+    expect(app.get(TcpGate).address).toBeUndefined();
   });
 });
 

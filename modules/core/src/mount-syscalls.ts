@@ -52,11 +52,19 @@ function calls(): MountCalls {
   loaded = {
     openTree: library.func('syscall', 'long', ['long', 'int', 'str', 'unsigned int']),
     mountSetattr: library.func('syscall', 'long', [
-      ...['long', 'int', 'str', 'unsigned int'],
-      ...['void *', 'size_t'],
+      'long',
+      'int',
+      'str',
+      'unsigned int',
+      'void *',
+      'size_t',
     ]),
     moveMount: library.func('syscall', 'long', [
-      ...['long', 'int', 'str', 'int', 'str'],
+      'long',
+      'int',
+      'str',
+      'int',
+      'str',
       'unsigned int',
     ]),
   };

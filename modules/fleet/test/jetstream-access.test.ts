@@ -22,7 +22,8 @@ const connect = async (token: string): Promise<NatsConnection> => {
   const [, id] = token.split(':');
   const account = token.startsWith('account');
   const client = await wsconnect({
-    ...{ servers: network.url, token },
+    servers: network.url,
+    token,
     ...(account && { inboxPrefix: `_INBOX.account-${id}` }),
   });
   clients.push(client);

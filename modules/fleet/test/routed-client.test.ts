@@ -132,7 +132,9 @@ describe('a client of many networks', () => {
   ): Promise<RoutedConatClient> =>
     new RoutedConatClient({
       control: await control.connect({ identity: identityNames.account(account) }),
-      ...{ routes: books, credentials: { token: 'shown' }, logger: silent },
+      routes: books,
+      credentials: { token: 'shown' },
+      logger: silent,
       limits: { connectTimeoutMs: 5_000, ...limits },
     });
 

@@ -1,5 +1,5 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
-import type { AccountStatus } from './account-door.js';
+import type { AccountStatus } from './account-binding.js';
 import type { JetStreamCounters } from './jetstream-counters.js';
 import { commitMsBounds } from './workers/runner.js';
 

@@ -4,7 +4,7 @@ import { JetStreamErrors } from './jetstream.errors.js';
 import { registerJetStream } from './jetstream-registry.js';
 import type { JetStreamAccount } from './account.js';
 import { AccountDirectory } from './account-directory.js';
-import { AccountDoor, type AccountStatus } from './account-door.js';
+import { AccountBinding, type AccountStatus } from './account-binding.js';
 import { refuseJetStream } from './disabled-account.js';
 import { apiLevel } from './engine/api-level.js';
 import type { EngineInput, OutgoingMessage } from './engine/engine-io.js';
@@ -58,8 +58,8 @@ export class JetStream extends Persistence implements RunnerListener {
   private readonly clients = new Map<Broker, InternalClient>();
   private running: Running | null = null;
   private readonly logger: Logger;
-  private readonly byId = new Map<string, AccountDoor>();
-  private readonly byHandle = new Map<number, AccountDoor>();
+  private readonly byId = new Map<string, AccountBinding>();
+  private readonly byHandle = new Map<number, AccountBinding>();
   private readonly waiting = new Map<number, Waiting>();
   private lastHandle = 0;
   private lastCommand = 0;
@@ -105,7 +105,7 @@ export class JetStream extends Persistence implements RunnerListener {
     const known = this.byId.get(account.id);
     if (known) return known.state;
     this.lastHandle += 1;
-    const door = new AccountDoor(this.lastHandle, account, this.clientOf(broker), {
+    const door = new AccountBinding(this.lastHandle, account, this.clientOf(broker), {
       input: (input) => this.input(door, input),
     });
     this.byId.set(account.id, door);
@@ -204,7 +204,7 @@ export class JetStream extends Persistence implements RunnerListener {
     for (const client of this.clients.values()) client.close();
   }
 
-  private input(door: AccountDoor, input: EngineInput): void {
+  private input(door: AccountBinding, input: EngineInput): void {
     this.counters.input(input);
     if (this.runner.input(door.handle, input)) return;
     this.counters.refused += 1;
@@ -212,7 +212,7 @@ export class JetStream extends Persistence implements RunnerListener {
     if (answer) door.client.publish(answer);
   }
 
-  private command(door: AccountDoor, what: AccountCommand): Promise<AccountState> {
+  private command(door: AccountBinding, what: AccountCommand): Promise<AccountState> {
     this.lastCommand += 1;
     const command = this.lastCommand;
     return new Promise<AccountState>((resolve, reject) => {

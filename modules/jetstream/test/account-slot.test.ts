@@ -26,8 +26,14 @@ describe('an account that is fenced on a full disk', () => {
   function makeSlot(): AccountSlot {
     const none = (): void => undefined;
     const output: RunnerOutput = {
-      ...{ send: none, listen: none, watch: none, unwatch: none, done: none, report: none },
-      ...{ quarantined: none, problem: (_account, error) => void problems.push(error) },
+      send: none,
+      listen: none,
+      watch: none,
+      unwatch: none,
+      done: none,
+      report: none,
+      quarantined: none,
+      problem: (_account, error) => void problems.push(error),
     };
     const options = { limits: runnerLimits, synchronous: 'full' } as const;
     const meter = { committed: none, refused: none };
@@ -39,7 +45,10 @@ describe('an account that is fenced on a full disk', () => {
     const config = JSON.stringify({ name: 's', subjects: ['s.>'] });
     const plain = { reply: '', headers: null };
     slot.mailbox.push({
-      ...{ ...plain, kind: 'api', subject: 'STREAM.CREATE.s', payload: Buffer.from(config) },
+      ...plain,
+      kind: 'api',
+      subject: 'STREAM.CREATE.s',
+      payload: Buffer.from(config),
     });
     for (let n = 0; n < messages; n += 1) {
       const payload = Buffer.alloc(4 * KiB, n);

@@ -21,8 +21,13 @@ describe('a thread of accounts', () => {
     const done: number[] = [];
     const none = (): void => undefined;
     const listener: RunnerListener = {
-      ...{ listen: none, watch: none, unwatch: none, quarantined: none, problem: none },
-      ...{ report: none, saidAll: none },
+      listen: none,
+      watch: none,
+      unwatch: none,
+      quarantined: none,
+      problem: none,
+      report: none,
+      saidAll: none,
       send: (_account, message) => void answers.push(message.to),
       done: (command) => void done.push(command),
     };

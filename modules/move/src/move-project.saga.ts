@@ -109,7 +109,7 @@ export const moveProject = saga<MoveSagaTypes>(
     // before a single effect is undone.
     step('committing', {
       do: changeOwner,
-      pointOfNoReturn: barCommit,
+      pointOfNoReturn: preventCommit,
       undo: never('the owner has changed: the destination holds the only copy that may be written'),
     }),
     step('activating', {
@@ -265,7 +265,7 @@ async function changeOwner(context: Context): Promise<Partial<MoveSagaState>> {
   return { newGeneration };
 }
 
-async function barCommit(context: Context): Promise<'undo' | 'forward'> {
+async function preventCommit(context: Context): Promise<'undo' | 'forward'> {
   const { authority } = context.ports;
   const answer = await authority.beginUndo(context.input.moveId, context.attempt);
   return answer === 'committed' ? 'forward' : 'undo';

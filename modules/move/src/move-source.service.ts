@@ -17,7 +17,7 @@ import type { TakeBack } from './move-debts.js';
 import type { MoveOptions } from './move.options.js';
 import { MoveWork } from './move-work.js';
 import { OutgoingRows, refuseOlderAttempt } from './outgoing-rows.js';
-import { dropPictures, SourceStreams } from './source-streams.js';
+import { dropTemporarySnapshots, SourceStreams } from './source-streams.js';
 
 type Methods = (typeof moveSource)['methods'];
 type In<M extends keyof Methods> = z.output<Methods[M]['input']>;
@@ -91,10 +91,10 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
       let last = before.at(-1);
       for (let n = before.length + 1; n <= Math.max(input.roundsMax, 1) || !last; n += 1) {
         const startedAt = this.ports.clock.now();
-        const round = await streams.sendPicture(pictureName(moveId, n));
+        const round = await streams.sendTemporarySnapshot(temporarySnapshotName(moveId, n));
         await streams.save({ rounds: [...streams.move.rounds, round] });
         // The one before the last is nobody's parent any more.
-        if (last) await dropPictures(this.ports.storage, projectId, [last.name]);
+        if (last) await dropTemporarySnapshots(this.ports.storage, projectId, [last.name]);
         last = round;
         const tookMs = this.ports.clock.now() - startedAt;
         if (round.bytes <= this.options.deltaBytesGoal || tookMs < this.options.deltaMsGoal) break;
@@ -122,7 +122,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
       // From here on nothing changes on this volume: a picture that a former try of this step took
       // shows the same as a new one would.
       const snapshots = await streams.sendSnapshots();
-      const final = await streams.sendPicture(pictureName(moveId, 'final'));
+      const final = await streams.sendTemporarySnapshot(temporarySnapshotName(moveId, 'final'));
       const imageDigest = project?.imageDigest ?? project?.spec.imageDigest;
       // Read behind the stop, which writes down what listened.
       const listeners = (await projects.get(projectId))?.listeners ?? [];
@@ -216,7 +216,11 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
       const project = owned(await this.ports.projects.get(fence.projectId), fence);
       const { storage, sender, clock } = this.ports;
       const streams = new SourceStreams(move, {
-        ...{ storage, sender, clock, target, signal },
+        storage,
+        sender,
+        clock,
+        target,
+        signal,
         rows: this.rows,
         progress: (progress) => context.progress(progress),
       });
@@ -238,7 +242,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
     } finally {
       await gate.release(projectId);
     }
-    await dropPictures(storage, projectId, move.pictures);
+    await dropTemporarySnapshots(storage, projectId, move.pictures);
     await this.rows.update(moveId, { state: 'undone', pictures: [] });
   }
 
@@ -259,7 +263,7 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
     // A newer generation has come back here by another move meanwhile: what lies here is its.
     if (!project || project.generation <= generation) {
       await gate.moved(projectId, newUrl);
-      await dropPictures(storage, projectId, move.pictures);
+      await dropTemporarySnapshots(storage, projectId, move.pictures);
       if (project) await projects.forget(projectId, newUrl);
       await storage.deleteVolume(projectId);
     }
@@ -267,7 +271,8 @@ export class MoveSourceService implements Handlers<typeof moveSource> {
   }
 }
 
-const pictureName = (moveId: MoveId, round: number | 'final'): string => `move-${moveId}-${round}`;
+const temporarySnapshotName = (moveId: MoveId, round: number | 'final'): string =>
+  `move-${moveId}-${round}`;
 
 function refuseOver(move: OutgoingMove): void {
   if (move.state === 'undoing' || move.state === 'undone') throw MoveErrors.MOVE_UNDONE();

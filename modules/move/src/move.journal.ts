@@ -39,7 +39,7 @@ export const OutgoingMove = z.object({
   wasRunning: z.boolean().optional(),
   /** Streams of which the destination said that they arrived. */
   confirmed: z.array(Confirmed),
-  /** Pictures that this move may have taken: written before they are. */
+  /** TemporarySnapshots that this move may have taken: written before they are. */
   pictures: z.array(z.string()),
   rounds: z.array(Round),
   newUrl: z.url().optional(),

@@ -69,7 +69,7 @@ export class SourceStreams {
   }
 
   /** Takes the picture `name` and sends it with its persistence, relative to the last that arrived. */
-  async sendPicture(name: string): Promise<MoveRound> {
+  async sendTemporarySnapshot(name: string): Promise<MoveRound> {
     const { storage } = this.options;
     const { projectId } = this.move;
     const sentBefore = this.sentBytes;
@@ -78,7 +78,7 @@ export class SourceStreams {
       await this.save({ pictures: [...this.move.pictures, name] });
     }
     const picture = await storage.freeze(projectId, name);
-    const parent = await this.parentPicture(name);
+    const parent = await this.parentTemporarySnapshot(name);
     await this.send(
       { kind: 'persistence', name: picture.persistenceUuid },
       { kind: 'persistence', projectId, name },
@@ -142,8 +142,8 @@ export class SourceStreams {
   }
 
   /** The last round whose picture is still here, unchanged. */
-  private async parentPicture(except: string): Promise<MoveRound | undefined> {
-    const here = await this.options.storage.listFrozen(this.move.projectId);
+  private async parentTemporarySnapshot(except: string): Promise<MoveRound | undefined> {
+    const here = await this.options.storage.listTemporarySnapshots(this.move.projectId);
     return this.move.rounds.findLast(
       (round) =>
         round.name !== except &&
@@ -167,13 +167,13 @@ export class SourceStreams {
 }
 
 /** Drops pictures of a project; those that are gone already are no matter. */
-export async function dropPictures(
+export async function dropTemporarySnapshots(
   storage: StorageDriver,
   projectId: ProjectId,
   names: readonly string[],
 ): Promise<void> {
   if (names.length === 0 || !(await storage.volume(projectId))) return;
-  const here = await storage.listFrozen(projectId).catch((error: unknown) => {
+  const here = await storage.listTemporarySnapshots(projectId).catch((error: unknown) => {
     if (CodedError.is(error, 'VOLUME_NOT_FOUND')) return [];
     throw error;
   });

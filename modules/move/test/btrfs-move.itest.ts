@@ -114,7 +114,7 @@ async function expectClean(hosts: Hosts, owner: 'from' | 'to'): Promise<void> {
     expect(await driver.listLanding(hosts.moveId)).toEqual([]);
     const there = await driver.volume(hosts.projectId);
     expect(there !== undefined).toBe(side === owner);
-    if (there) expect(await driver.listFrozen(hosts.projectId)).toEqual([]);
+    if (there) expect(await driver.listTemporarySnapshots(hosts.projectId)).toEqual([]);
     expect(hosts[side].gate.held.size).toBe(0);
     const { root } = there?.paths ?? { root: '' };
     if (there) expect(await readdir(root)).toEqual(expect.arrayContaining(['home', '.snapshots']));

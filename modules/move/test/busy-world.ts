@@ -62,7 +62,7 @@ export class BusyWorld extends TwoHosts<SmallStorage> {
       expect(await host.projects.isFencedBy(this.projectId)).toBeUndefined();
       expect(host.gate.held.size).toBe(0);
       expect(host.storage.landings.size).toBe(0);
-      expect(await host.storage.listFrozen(this.projectId)).toEqual([]);
+      expect(await host.storage.listTemporarySnapshots(this.projectId)).toEqual([]);
     }
     const volume = owner.storage.volumes.get(this.projectId);
     expect(volume?.live).toEqual(this.promised);

@@ -198,7 +198,7 @@ describe('the source of a move', () => {
     await waitFor('the stream hangs', () => receiving, { timeoutMs: 5000, everyMs: 1 });
     await source.resume({ ...call(busy), restart: true });
     expect(await ended).toMatchObject({ code: 'STALE_ATTEMPT' });
-    expect(await busy.from.storage.listFrozen(busy.projectId)).toEqual([]);
+    expect(await busy.from.storage.listTemporarySnapshots(busy.projectId)).toEqual([]);
   });
 
   it('does not remove a project that came back meanwhile', async () => {
@@ -293,7 +293,7 @@ describe('the destination of a move', () => {
       sendImage: true,
     });
     const { frozen } = await moveClaims(busy.from.journal);
-    for (const { name } of await busy.from.storage.listFrozen(busy.projectId)) {
+    for (const { name } of await busy.from.storage.listTemporarySnapshots(busy.projectId)) {
       expect(frozen).toContainEqual({ projectId: busy.projectId, name });
     }
     await busy.destination(busy.to.hostId).abandon(call(busy));

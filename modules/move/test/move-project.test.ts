@@ -251,7 +251,9 @@ describe('moving a project', () => {
     const debt = { kind: 'resume', hostId: busy.from.hostId, moveId: busy.moveId, fence, takeBack };
     for (let n = 0; n < 2; n += 1) await payMoveDebt(busy, debt as MoveDebt, { signal });
     expect(await busy.from.projects.get(busy.projectId)).toMatchObject({
-      ...{ generation: 3, state: 'running', desiredRunning: true },
+      generation: 3,
+      state: 'running',
+      desiredRunning: true,
     });
     expect(await busy.from.projects.isFencedBy(busy.projectId)).toBeUndefined();
     expect(busy.from.gate.held.size).toBe(0);

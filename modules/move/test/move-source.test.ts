@@ -51,8 +51,12 @@ async function slowSource(options: Partial<MoveOptions> = {}) {
   };
   const sourceHostId = from.hostId;
   await busy.destination(to.hostId).prepare({
-    ...{ ...call(), sourceHostId, sourceTransferKey: from.transferKey },
-    ...{ spec: busy.spec, needBytes: 100, imageTree: treeOf(busy.spec.imageDigest) },
+    ...call(),
+    sourceHostId,
+    sourceTransferKey: from.transferKey,
+    spec: busy.spec,
+    needBytes: 100,
+    imageTree: treeOf(busy.spec.imageDigest),
   });
   const target = {
     hostId: to.hostId,
@@ -87,7 +91,12 @@ describe('the source of a move, step by step', () => {
     expect(expectInOrder(world)).toEqual(['saved copying']);
     const { manifest, wasRunning } = await world.cutover();
     expect(expectInOrder(world)).toEqual([
-      ...['saved fenced', 'fenceForMove', 'saved fenced', 'hold', 'stopContainer', 'saved fenced'],
+      'saved fenced',
+      'fenceForMove',
+      'saved fenced',
+      'hold',
+      'stopContainer',
+      'saved fenced',
     ]);
     expect(wasRunning).toBe(true);
     expect(manifest).toStrictEqual({
@@ -101,10 +110,14 @@ describe('the source of a move, step by step', () => {
     });
     await source.resume({ ...call(), restart: true });
     expect(expectInOrder(world)).toEqual([
-      ...['saved undoing', 'unfence', 'startContainer', 'release', 'saved undone'],
+      'saved undoing',
+      'unfence',
+      'startContainer',
+      'release',
+      'saved undone',
     ]);
     expect(await world.row()).toMatchObject({ state: 'undone', pictures: [] });
-    expect(await busy.from.storage.listFrozen(busy.projectId)).toEqual([]);
+    expect(await busy.from.storage.listTemporarySnapshots(busy.projectId)).toEqual([]);
     await source.resume({ ...call(), restart: true });
     expect(expectInOrder(world)).toEqual([]);
   });
@@ -122,7 +135,11 @@ describe('the source of a move, step by step', () => {
     expect(new Set(removal.slice(0, -1))).toEqual(new Set(['freeze']));
     expect(removal.at(-1)).toBe('deleteVolume');
     expect(expectInOrder(world)).toEqual([
-      ...['saved retiring', 'moved', 'forget', 'deleteVolume', 'saved retired'],
+      'saved retiring',
+      'moved',
+      'forget',
+      'deleteVolume',
+      'saved retired',
     ]);
     expect(await world.row()).toMatchObject({ state: 'retired', pictures: [], newUrl });
     expect(busy.from.gate.gone.get(busy.projectId)).toBe(newUrl);
@@ -136,7 +153,11 @@ describe('the source of a move, step by step', () => {
     await world.busy.from.projects.forget(world.busy.projectId);
     await world.source.retire(world.call());
     expect(expectInOrder(world)).toEqual([
-      ...['saved copying', 'saved retiring', 'moved', 'deleteVolume', 'saved retired'],
+      'saved copying',
+      'saved retiring',
+      'moved',
+      'deleteVolume',
+      'saved retired',
     ]);
     expect(await world.row()).not.toHaveProperty('newUrl');
   });
@@ -157,7 +178,11 @@ describe('the source of a move, step by step', () => {
     expectInOrder(world);
     await world.service.converge(signal);
     expect(expectInOrder(world)).toEqual([
-      ...['saved undoing', 'unfence', 'startContainer', 'release', 'saved undone'],
+      'saved undoing',
+      'unfence',
+      'startContainer',
+      'release',
+      'saved undone',
     ]);
     await saved(world, { state: 'retiring' });
     await world.service.converge(signal);
@@ -274,7 +299,7 @@ describe('what the source of a move says of a project', () => {
 
 describe('the rounds of a copy', () => {
   const names = async ({ busy }: World): Promise<string[]> =>
-    (await busy.from.storage.listFrozen(busy.projectId)).map(({ name }) => name);
+    (await busy.from.storage.listTemporarySnapshots(busy.projectId)).map(({ name }) => name);
 
   it('are as many as asked, each drops the picture before the last, and the next goes on', async () => {
     const world = await slowSource();
@@ -371,7 +396,10 @@ describe('work of a move that hangs at its source', () => {
     const unknown = { ...world.call(3), moveId: newId() };
     await world.source.resume({ ...unknown, restart: true });
     expect(await world.busy.from.journal.outgoing(unknown.moveId)).toMatchObject({
-      ...{ state: 'undone', attempt: 3, generation: 1, updatedAt: world.clock.ms },
+      state: 'undone',
+      attempt: 3,
+      generation: 1,
+      updatedAt: world.clock.ms,
     });
   });
 });

@@ -39,7 +39,9 @@ describe('a lease that is kept', () => {
   /** Keeps a lease of 30 ms, asked for each 10 ms; after the last answer the work has ended. */
   function keep(answers: readonly Answer[], renewMs = 0): Promise<void> {
     const lease: LeaseGuard = Object.assign(Object.create(LeaseGuard.prototype) as LeaseGuard, {
-      ...{ operationId, attempt: 1, leaseMs: 30 },
+      operationId,
+      attempt: 1,
+      leaseMs: 30,
       renew: async () => {
         const answer = answers[renewals]!;
         renewals += 1;

@@ -159,7 +159,12 @@ describe('a run of a saga', () => {
       expect(await run()).toMatchObject({ status: 'failed', error: { code: 'BOOM' } });
       expect(at('before')).toBe(3);
       expect(saves.map(({ retry }) => retry?.count)).toEqual([
-        ...[undefined, 1, 2, 2, undefined, undefined],
+        undefined,
+        1,
+        2,
+        2,
+        undefined,
+        undefined,
       ]);
       store.create(newSagaRecord(three, { operationId, input: {} }));
       calls.splice(0);
@@ -185,7 +190,8 @@ describe('a run of a saga', () => {
       expect(at('after')).toBe(5);
       expect(calls.at(-1)).toBe('ended stuck');
       expect(await recorded()).toMatchObject({
-        ...{ status: 'stuck', retry: { count: 0, error: { code: 'BOOM' } } },
+        status: 'stuck',
+        retry: { count: 0, error: { code: 'BOOM' } },
       });
     });
 
@@ -257,7 +263,9 @@ describe('a run of a saga', () => {
     let renewals = 0;
     const { attempt } = store.claim(operationId);
     const asked: LeaseGuard = Object.assign(Object.create(LeaseGuard.prototype) as LeaseGuard, {
-      ...{ operationId, attempt, leaseMs: 6 },
+      operationId,
+      attempt,
+      leaseMs: 6,
       renew: async () => {
         renewals += 1;
         return { cancelRequested: at('before') === 0 || at('commit') > 0 };

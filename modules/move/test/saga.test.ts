@@ -139,7 +139,8 @@ describe('SagaExecutor', () => {
       expect(await executor.run(transfer, { ledger }, lease)).toEqual({ status, error });
       await store.save(record);
       expect(await executor.run(transfer, { ledger }, lease)).toMatchObject({
-        ...{ status, error: { code: 'INTERNAL' } },
+        status,
+        error: { code: 'INTERNAL' },
       });
       expect(ledger.attempt).toBe(0);
     },

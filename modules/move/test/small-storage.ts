@@ -103,7 +103,10 @@ export class SmallStorage {
   async listSnapshots(id: string): Promise<Snapshot[]> {
     return [...this.get(id).snapshots].map(([name, { uuid, generation, locked }]) => ({
       projectId: id,
-      ...{ name, uuid, generation, locked },
+      name,
+      uuid,
+      generation,
+      locked,
       createdAt: generation,
     }));
   }
@@ -130,7 +133,9 @@ export class SmallStorage {
     };
   }
 
-  async listFrozen(id: string): Promise<{ name: string; uuid: string; createdAt: number }[]> {
+  async listTemporarySnapshots(
+    id: string,
+  ): Promise<{ name: string; uuid: string; createdAt: number }[]> {
     return [...(this.frozen.get(id) ?? [])].map(([name, { live }]) => ({
       name,
       uuid: live.uuid,

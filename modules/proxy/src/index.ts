@@ -25,7 +25,7 @@ export {
   TrustedProxyList,
   type ClientOrigin,
 } from './http/trusted-proxies.js';
-export { HubProxy, type HubProxyParts } from './hub/hub-proxy.js';
+export { HubProxy, type HubProxyDependencies } from './hub/hub-proxy.js';
 export {
   OriginSessions,
   RequestAuthenticator,
@@ -37,9 +37,9 @@ export {
   type TokenRequest,
 } from './hub/hub-proxy.ports.js';
 export { CachingTokenSource } from './hub/caching-token-source.js';
-export { HostIngress, type HostIngressParts } from './host/host-ingress.js';
+export { HostIngress, type HostIngressDependencies } from './host/host-ingress.js';
 export { MemoryRouteTable, RouteTable, type HostRoute } from './host/route-table.js';
-export { SshIngress, type SshIngressParts } from './ssh/ssh-ingress.js';
+export { SshIngress, type SshIngressDependencies } from './ssh/ssh-ingress.js';
 export {
   ProjectSshHandler,
   TransferAuthorizer,

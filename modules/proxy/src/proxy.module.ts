@@ -9,9 +9,9 @@ import { HttpAdapterHost } from '@nestjs/core';
 import type { Server } from 'node:http';
 import type { z } from 'zod';
 import { attachProxy, hardenServer } from './attach.js';
-import { HostIngress, type HostIngressParts } from './host/host-ingress.js';
+import { HostIngress, type HostIngressDependencies } from './host/host-ingress.js';
 import { ProxyRole } from './http/proxy-role.js';
-import { HubProxy, type HubProxyParts } from './hub/hub-proxy.js';
+import { HubProxy, type HubProxyDependencies } from './hub/hub-proxy.js';
 import { ProxyLimits } from './limits.js';
 
 interface CommonOptions {
@@ -27,7 +27,10 @@ interface CommonOptions {
 
 /** Which half of the way in this application is, and the ports that it needs. */
 export type ProxyModuleOptions = CommonOptions &
-  (({ readonly role: 'hub' } & HubProxyParts) | ({ readonly role: 'host' } & HostIngressParts));
+  (
+    | ({ readonly role: 'hub' } & HubProxyDependencies)
+    | ({ readonly role: 'host' } & HostIngressDependencies)
+  );
 
 const drainMsDefault = 10_000;
 

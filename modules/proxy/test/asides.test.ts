@@ -96,10 +96,13 @@ describe('beside a response', () => {
       });
     });
     const req = request({
-      ...{ host: '127.0.0.1', port: rig.hubPort, method: 'POST' },
+      host: '127.0.0.1',
+      port: rig.hubPort,
+      method: 'POST',
       path: rig.path('', 'port', await listen(taker)),
       headers: {
-        ...{ authorization: 'Bearer owner', 'transfer-encoding': 'chunked' },
+        authorization: 'Bearer owner',
+        'transfer-encoding': 'chunked',
         trailer: 'Checksum, Authorization',
       },
     });

@@ -18,8 +18,17 @@ describe('names of projects’ origins', () => {
     [`8080--${id}.xapps.example.com`, { kind: 'other' }],
     [undefined, { kind: 'other' }],
     ...[
-      ...[`0--${id}`, `70000--${id}`, `080--${id}`, `+80--${id}`, `8080-${id}`, `8080--${id}x`],
-      ...[`8080--${id.replaceAll('-', '')}`, `a.8080--${id}`, `${id}`, 'x', ''],
+      `0--${id}`,
+      `70000--${id}`,
+      `080--${id}`,
+      `+80--${id}`,
+      `8080-${id}`,
+      `8080--${id}x`,
+      `8080--${id.replaceAll('-', '')}`,
+      `a.8080--${id}`,
+      `${id}`,
+      'x',
+      '',
     ].map((name) => [`${name}.apps.example.com`, { kind: 'foreign' }] as const),
     // Another origin to a browser.
     [`8080--${id}.apps.example.com.`, { kind: 'foreign' }],
@@ -68,7 +77,9 @@ describe('a project’s own origin', () => {
   const sessions = new OneCode();
   const apps = new ProjectOrigins('http://*.localhost', 'http://127.0.0.1');
   const visit = {
-    ...{ accept: 'text/html', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' },
+    accept: 'text/html',
+    'sec-fetch-mode': 'navigate',
+    'sec-fetch-dest': 'document',
     'sec-fetch-site': 'none',
   };
   let rig: Rig;

@@ -173,7 +173,8 @@ describe('refusals', () => {
       expect(tossed.json().code).toBe('PROXY_TOKEN_REQUIRED');
       const program = await send(port, path, { as: 'nobody' });
       expect([program.status, program.headers['content-security-policy']]).toEqual([
-        ...[200, 'sandbox'],
+        200,
+        'sandbox',
       ]);
     });
 

@@ -13,7 +13,7 @@ import {
   MemoryRouteTable,
   RequestAuthenticator,
   RouteResolver,
-  type HubProxyParts,
+  type HubProxyDependencies,
   type Principal,
   type ProjectPath,
   type ProjectRoute,
@@ -100,7 +100,7 @@ export class Rig {
 
   constructor(
     readonly limits: Partial<ProxyLimits> = {},
-    readonly hubParts: Partial<HubProxyParts> = {},
+    readonly hubParts: Partial<HubProxyDependencies> = {},
   ) {
     const { privateKey, publicKey } = generateKeyPairSync('ed25519');
     this.minter = new AccessTokenMinter(privateKey, 'k1');

@@ -100,7 +100,11 @@ describe('when many ask at once', () => {
     for (const projectId of projects) {
       rig.host().routes.set(projectId, { state: 'running', address: '127.0.0.1' });
       rig.resolver.table.set(projectId, {
-        ...{ projectId, state: 'running', hostId, hostUrl, generation: 1 },
+        projectId,
+        state: 'running',
+        hostId,
+        hostUrl,
+        generation: 1,
         publicPorts: [rig.servicePort],
       });
     }
@@ -136,7 +140,11 @@ describe('when many ask at once', () => {
   it('holds the host’s own port to the same shares', async () => {
     const token = (sub: string, role: 'anonymous' | 'owner') =>
       rig.minter.mint({
-        ...{ aud: `host:${rig.host().hostId}`, sub, project: rig.projectId, role, via: 'hub' },
+        aud: `host:${rig.host().hostId}`,
+        sub,
+        project: rig.projectId,
+        role,
+        via: 'hub',
         ...(role === 'anonymous' && { port: rig.servicePort }),
       });
     const strangers = await token('anonymous', 'anonymous');

@@ -27,7 +27,10 @@ describe('trusted proxies', () => {
   it('are believed alone', () => {
     for (const peer of ['198.51.100.1', '192.0.2.8', '2001:db9::1', 'unknown']) {
       expect(trusted.clientOf(asked(peer, told))).toEqual({
-        ...{ address: peer, scheme: 'http', host: 'inner:7700', chain: [] },
+        address: peer,
+        scheme: 'http',
+        host: 'inner:7700',
+        chain: [],
       });
     }
     expect(new TrustedProxies().clientOf(asked('127.0.0.1', told)).address).toBe('127.0.0.1');
@@ -57,7 +60,8 @@ describe('trusted proxies', () => {
     }
     const odd = { ...told, 'x-forwarded-proto': 'gopher', 'x-forwarded-host': 'a b<c>' };
     expect(trusted.clientOf(asked('10.0.0.1', odd))).toMatchObject({
-      ...{ scheme: 'http', host: 'inner:7700' },
+      scheme: 'http',
+      host: 'inner:7700',
     });
   });
 });

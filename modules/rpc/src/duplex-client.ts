@@ -4,7 +4,7 @@ import type { CallOptions, DuplexCall, DuplexMethod } from './contract/service.j
 import type { Msg } from '@nats-io/nats-core';
 import type { z } from 'zod';
 import { RpcErrors } from './rpc.errors.js';
-import { Conversation } from './conversation.js';
+import { Channel } from './channel.js';
 import { channels, DuplexSession, frames } from './duplex-session.js';
 import type { Target } from './service-target.js';
 import {
@@ -34,7 +34,7 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
   readonly stdout: Readable;
   readonly stderr: Readable;
   readonly result: Promise<unknown>;
-  private readonly conversation: Conversation;
+  private readonly channel: Channel;
   private readonly session: DuplexSession;
   private server: string | null = null;
   private over = false;
@@ -54,7 +54,7 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
     });
     // Who only reads the bytes need not look at the result.
     this.result.catch(() => undefined);
-    this.conversation = new Conversation(
+    this.channel = new Channel(
       target.client,
       (message) => this.hear(message),
       (error) => this.fail(error),
@@ -95,7 +95,7 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
     // What fails while it is sent is thrown before anybody waits here.
     accepted.catch(() => undefined);
     try {
-      this.conversation.send(subject, target.body, target.headers);
+      this.channel.send(subject, target.body, target.headers);
       await accepted;
     } catch (error) {
       this.fail(error);
@@ -147,7 +147,7 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
   private sendFrame(frame: Buffer): void {
     if (!this.server || this.over) return;
     try {
-      this.conversation.send(this.server, frame);
+      this.channel.send(this.server, frame);
     } catch (error) {
       setImmediate(() => this.broken(toCodedError(error).message, false));
     }
@@ -191,6 +191,6 @@ class ClientDuplex implements DuplexCall<unknown, unknown> {
     this.session.cutIncoming(cut);
     if (!this.stdin.writableFinished) this.stdin.destroy(cut);
     this.session.close();
-    this.conversation.close();
+    this.channel.close();
   }
 }

@@ -5,7 +5,7 @@ import type { DuplexContext, DuplexMethod } from './contract/service.js';
 import type { z } from 'zod';
 import type { ConatClient } from '@rookery/conat';
 import { RpcErrors } from './rpc.errors.js';
-import { Conversation } from './conversation.js';
+import { Channel } from './channel.js';
 import { channels, DuplexSession, frames } from './duplex-session.js';
 import type { ServiceLimits } from './service-limits.js';
 import type { ServiceRequest } from './service-request.js';
@@ -58,7 +58,7 @@ const earlyControlsMax = 100;
 class ServedDuplex {
   readonly subject: string;
   private readonly controller = new AbortController();
-  private readonly conversation: Conversation;
+  private readonly channel: Channel;
   private readonly session: DuplexSession;
   private readonly stdin: Readable;
   private readonly stdout: Writable;
@@ -80,7 +80,7 @@ class ServedDuplex {
   ) {
     this.subject = request.subject;
     this.reply = request.message.reply!;
-    this.conversation = new Conversation(client, (message) => {
+    this.channel = new Channel(client, (message) => {
       if (isNoResponders(message)) this.lost('the caller is gone');
       else if (message.reply === this.reply) this.session.receive(message.data);
     });
@@ -110,7 +110,7 @@ class ServedDuplex {
   async run(handler: AnyDuplexHandler): Promise<void> {
     const { request, session } = this;
     try {
-      this.conversation.send(this.reply, new Uint8Array(), typed('accepted'));
+      this.channel.send(this.reply, new Uint8Array(), typed('accepted'));
       const output = await handler(request.input, {
         params: request.params,
         caller: request.caller,
@@ -149,7 +149,7 @@ class ServedDuplex {
   close(): void {
     this.leave();
     this.session.close();
-    this.conversation.close();
+    this.channel.close();
   }
 
   private leave(): void {
@@ -166,7 +166,7 @@ class ServedDuplex {
   private sendFrame(frame: Buffer): void {
     if (this.gone) return;
     try {
-      this.conversation.send(this.reply, frame);
+      this.channel.send(this.reply, frame);
     } catch (error) {
       setImmediate(() => this.lost(toCodedError(error).message));
     }

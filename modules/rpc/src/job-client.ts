@@ -4,7 +4,7 @@ import type { JobMethod, JobOptions } from './contract/service.js';
 import { headers, nuid, type Msg } from '@nats-io/nats-core';
 import type { z } from 'zod';
 import { RpcErrors } from './rpc.errors.js';
-import { Conversation } from './conversation.js';
+import { Channel } from './channel.js';
 import type { Target } from './service-target.js';
 import { Silence } from './silence.js';
 import {
@@ -31,7 +31,7 @@ export function runJob(target: JobTarget, options: JobOptions = {}): Promise<unk
  * be reached that way (both sides were reconnected), it asks for the run by its number.
  */
 class JobCall {
-  private readonly conversation: Conversation;
+  private readonly channel: Channel;
   private readonly runId = nuid.next();
   private readonly timer: NodeJS.Timeout;
   private session: string | null = null;
@@ -49,7 +49,7 @@ class JobCall {
     private readonly resolve: (value: unknown) => void,
     private readonly reject: (error: unknown) => void,
   ) {
-    this.conversation = new Conversation(
+    this.channel = new Channel(
       target.client,
       (message) => this.hear(message),
       (error) => this.fail(error),
@@ -82,7 +82,7 @@ class JobCall {
     hdrs.set(wireHeaders.run, this.runId);
     if (attachOnly) hdrs.set(wireHeaders.attach, '1');
     try {
-      this.conversation.send(target.subject, target.body, hdrs);
+      this.channel.send(target.subject, target.body, hdrs);
     } catch (error) {
       this.fail(error);
     }
@@ -142,7 +142,7 @@ class JobCall {
   private say(type: MessageType): void {
     if (!this.session || this.done) return;
     try {
-      this.conversation.send(this.session, new Uint8Array(), typed(type));
+      this.channel.send(this.session, new Uint8Array(), typed(type));
     } catch (error) {
       if (type === 'renew') this.fail(error);
     }
@@ -161,7 +161,7 @@ class JobCall {
     this.offStatus();
     this.offRefused();
     this.options.signal?.removeEventListener('abort', this.onAbort);
-    this.conversation.close();
+    this.channel.close();
   }
 }
 

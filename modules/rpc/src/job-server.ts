@@ -6,7 +6,7 @@ import type { Msg, MsgHdrs } from '@nats-io/nats-core';
 import { z } from 'zod';
 import type { ConatClient } from '@rookery/conat';
 import { RpcErrors } from './rpc.errors.js';
-import { Conversation } from './conversation.js';
+import { Channel } from './channel.js';
 import type { ServiceLimits } from './service-limits.js';
 import type { ServiceRequest } from './service-request.js';
 import {
@@ -35,7 +35,7 @@ interface Run {
   readonly runIds: Set<string>;
   /** Reply inboxes of those who wait. */
   readonly callers: Set<string>;
-  readonly conversation: Conversation;
+  readonly channel: Channel;
   readonly controller: AbortController;
   lastProgress: Progress | null;
   outcome: Outcome | null;
@@ -115,7 +115,7 @@ export class JobServer {
       subject,
       runIds: new Set(),
       callers: new Set(),
-      conversation: new Conversation(this.client, (message) => this.hear(run, message)),
+      channel: new Channel(this.client, (message) => this.hear(run, message)),
       controller: new AbortController(),
       lastProgress: null,
       outcome: null,
@@ -215,7 +215,7 @@ export class JobServer {
 
   private send(run: Run, reply: string, data: Uint8Array, headers: MsgHdrs): void {
     try {
-      run.conversation.send(reply, data, headers);
+      run.channel.send(reply, data, headers);
     } catch (error) {
       // The caller asks again; a result that is too large must still be told as such.
       const coded = toCodedError(error);
@@ -226,7 +226,7 @@ export class JobServer {
 
   private forget(run: Run): void {
     clearTimeout(run.timer);
-    run.conversation.close();
+    run.channel.close();
     for (const runId of run.runIds) this.byRunId.delete(runId);
     if (this.byKey.get(run.key) === run) this.byKey.delete(run.key);
   }

@@ -16,7 +16,7 @@ import { headers, type MsgHdrs } from '@nats-io/nats-core';
 import type { z } from 'zod';
 import type { ConatClient } from '@rookery/conat';
 import { RpcErrors } from './rpc.errors.js';
-import { checkSize } from './conversation.js';
+import { checkSize } from './channel.js';
 import { openDuplex } from './duplex-client.js';
 import { runJob } from './job-client.js';
 import { readStream } from './stream-client.js';

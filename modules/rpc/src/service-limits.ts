@@ -1,15 +1,15 @@
 const KiB = 1024;
 
-/** Bounds and times of typed services. Both sides of a conversation must agree on `windowBytes`. */
+/** Bounds and times of typed services. Both sides of a channel must agree on `windowBytes`. */
 export const serviceLimits = {
-  /** Each side of a conversation says something at least this often. */
+  /** Each side of a channel says something at least this often. */
   heartbeatMs: 5_000,
-  /** A conversation whose other side said nothing for this long is over. */
+  /** A channel whose other side said nothing for this long is over. */
   peerSilentMs: 20_000,
   /** A finished job's result can be asked for again during this time. */
   resultKeepMs: 60_000,
   resultsKeptMax: 1_000,
-  /** Jobs and conversations that one server has at a time. */
+  /** Jobs and channels that one server has at a time. */
   sessionsMax: 2_000,
   callersPerJobMax: 100,
   /** Bytes on their way in one direction of one channel that nobody has read yet. */

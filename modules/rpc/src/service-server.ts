@@ -11,7 +11,7 @@ import type { CallContext, Handlers, ServiceContract } from './contract/service.
 import type { Msg, Subscription } from '@nats-io/nats-core';
 import type { ConatClient } from '@rookery/conat';
 import { RpcErrors } from './rpc.errors.js';
-import { publish } from './conversation.js';
+import { publish } from './channel.js';
 import { deadlines } from './deadline.js';
 import { DuplexServer } from './duplex-server.js';
 import { JobServer } from './job-server.js';

@@ -3,7 +3,7 @@ import type { StreamMethod, StreamOptions } from './contract/service.js';
 import type { Msg } from '@nats-io/nats-core';
 import type { z } from 'zod';
 import { RpcErrors } from './rpc.errors.js';
-import { Conversation } from './conversation.js';
+import { Channel } from './channel.js';
 import type { Target } from './service-target.js';
 import { Silence } from './silence.js';
 import {
@@ -41,7 +41,7 @@ export async function* readStream(
 }
 
 class StreamReader {
-  private readonly conversation: Conversation;
+  private readonly channel: Channel;
   private readonly items: { value: unknown }[] = [];
   private readonly timer: NodeJS.Timeout;
   private readonly offStatus: () => void;
@@ -57,7 +57,7 @@ class StreamReader {
 
   constructor(private readonly target: StreamTarget) {
     const { client, limits, subject } = target;
-    this.conversation = new Conversation(
+    this.channel = new Channel(
       client,
       (message) => this.hear(message),
       (error) => this.fail(error),
@@ -74,7 +74,7 @@ class StreamReader {
 
   ask(): void {
     const { target } = this;
-    this.conversation.send(target.subject, target.body, target.headers);
+    this.channel.send(target.subject, target.body, target.headers);
   }
 
   /** The next reply; null at the end. */
@@ -107,7 +107,7 @@ class StreamReader {
     this.offRefused();
     if (!this.ended && this.session !== null) this.say('cancel');
     this.ended = true;
-    this.conversation.close();
+    this.channel.close();
   }
 
   private hear(message: Msg): void {
@@ -168,7 +168,7 @@ class StreamReader {
     const hdrs = typed(type);
     hdrs.set(wireHeaders.taken, String(this.takenItems));
     try {
-      this.conversation.send(this.session, new Uint8Array(), hdrs);
+      this.channel.send(this.session, new Uint8Array(), hdrs);
     } catch (error) {
       this.fail(error);
     }

@@ -3,7 +3,7 @@ import type { CallContext } from './contract/service.js';
 import type { Msg } from '@nats-io/nats-core';
 import type { ConatClient } from '@rookery/conat';
 import { RpcErrors } from './rpc.errors.js';
-import { Conversation } from './conversation.js';
+import { Channel } from './channel.js';
 import type { ServiceLimits } from './service-limits.js';
 import type { ServiceRequest } from './service-request.js';
 import { Silence } from './silence.js';
@@ -62,7 +62,7 @@ export class StreamServer {
  */
 class StreamSession {
   private readonly controller = new AbortController();
-  private readonly conversation: Conversation;
+  private readonly channel: Channel;
   private readonly reply: string;
   /** Somebody who knows nothing of windows and heartbeats. */
   private readonly plain: boolean;
@@ -84,7 +84,7 @@ class StreamSession {
   ) {
     this.reply = request.message.reply!;
     this.plain = !request.message.headers?.has(wireHeaders.version);
-    this.conversation = new Conversation(client, (message) => this.hear(message));
+    this.channel = new Channel(client, (message) => this.hear(message));
     this.silence = new Silence(limits.heartbeatMs);
     this.timer = setInterval(() => this.beat(), limits.heartbeatMs);
     this.timer.unref();
@@ -117,7 +117,7 @@ class StreamSession {
       this.sayError(failure);
     } finally {
       clearInterval(this.timer);
-      this.conversation.close();
+      this.channel.close();
     }
     return failure;
   }
@@ -174,23 +174,23 @@ class StreamSession {
     this.marks.push(this.sentBytes);
     const hdrs = typed('item');
     hdrs.set(wireHeaders.sequence, String(this.sentItems));
-    this.conversation.send(this.reply, body, hdrs);
+    this.channel.send(this.reply, body, hdrs);
   }
 
   private say(type: MessageType): void {
-    this.conversation.send(this.reply, new Uint8Array(), typed(type));
+    this.channel.send(this.reply, new Uint8Array(), typed(type));
   }
 
   /** With the number of the last reply: were that one lost, the stream would look whole. */
   private sayEnd(): void {
     const hdrs = typed('end');
     hdrs.set(wireHeaders.sequence, String(this.sentItems));
-    this.conversation.send(this.reply, new Uint8Array(), hdrs);
+    this.channel.send(this.reply, new Uint8Array(), hdrs);
   }
 
   private sayError(error: CodedError): void {
     try {
-      this.conversation.send(this.reply, encodeError(error), errorHeaders(error, 'end'));
+      this.channel.send(this.reply, encodeError(error), errorHeaders(error, 'end'));
     } catch (lost) {
       this.logger.warn({ err: lost }, 'a stream could not tell its end');
     }

@@ -15,7 +15,7 @@ const parallelMax = 4;
 /** How often it is written down what listens in the containers. */
 const listenersEveryMs = 60_000;
 
-export interface ReconcilerParts {
+export interface ReconcilerDependencies {
   readonly store: ProjectStore;
   readonly driver: ContainerDriver;
   readonly runtime: ProjectRuntime;
@@ -41,7 +41,7 @@ export class ContainerReconciler {
   private listenersNotedAt = -Infinity;
   private readonly restarts = new Map<ProjectId, Restarts>();
 
-  constructor(private readonly parts: ReconcilerParts) {}
+  constructor(private readonly parts: ReconcilerDependencies) {}
 
   /**
    * Once, before the host takes calls: what a dead process has left of projects that are not here,

@@ -1,7 +1,7 @@
 export { RunnerModule, type RunnerModuleOptions } from './runner.module.js';
-export { RunnerService, toView, type RunnerParts } from './runner.service.js';
+export { RunnerService, toView, type RunnerDependencies } from './runner.service.js';
 export { createRunnerHandlers } from './runner.handlers.js';
-export { ProjectRuntime, type RuntimeParts, type StartOptions } from './project-runtime.js';
+export { ProjectRuntime, type RuntimeDependencies, type StartOptions } from './project-runtime.js';
 export {
   emptyRecord,
   ProjectStore,
@@ -18,7 +18,7 @@ export {
   type KnownAttempts,
 } from './attempts.js';
 export { FenceGuard, refuseBusy } from './fence-guard.js';
-export { ContainerReconciler, type ReconcilerParts } from './container.reconciler.js';
+export { ContainerReconciler, type ReconcilerDependencies } from './container.reconciler.js';
 export { planContainers, type ContainerAction, type ContainerActions } from './container.plan.js';
 export {
   ContainerDriver,

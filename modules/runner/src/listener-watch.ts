@@ -12,7 +12,7 @@ const lookMsMax = 2_000;
 /** Once all that listened before is up, this long after the start nobody looks any more. */
 const settledMs = 15_000;
 
-export interface ListenerWatchParts {
+export interface ListenerWatchDependencies {
   readonly store: ProjectStore;
   readonly driver: ContainerDriver;
   readonly clock: Clock;
@@ -28,7 +28,7 @@ export class ListenerWatch {
   private timer: NodeJS.Timeout | undefined;
   private looking = false;
 
-  constructor(private readonly parts: ListenerWatchParts) {}
+  constructor(private readonly parts: ListenerWatchDependencies) {}
 
   started(id: ProjectId): void {
     this.watched.set(id, { nextAt: this.parts.clock.now() + tickMs, everyMs: tickMs });

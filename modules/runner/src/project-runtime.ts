@@ -42,7 +42,7 @@ export interface StartOptions {
   readonly note?: CodedError;
 }
 
-export interface RuntimeParts {
+export interface RuntimeDependencies {
   readonly store: ProjectStore;
   readonly storage: StorageDriver;
   readonly driver: ContainerDriver;
@@ -70,7 +70,7 @@ export class ProjectRuntime {
   private readonly flights = new SingleFlight();
   private readonly watch: ListenerWatch;
 
-  constructor(private readonly parts: RuntimeParts) {
+  constructor(private readonly parts: RuntimeDependencies) {
     this.watch = new ListenerWatch(parts);
   }
 

@@ -19,7 +19,7 @@ import { isRescue, type ProjectRecord, type ProjectStore } from './project.store
 import { RunnerErrors } from './runner.errors.js';
 
 /** What the service is made from; the app wires it. */
-export interface RunnerParts {
+export interface RunnerDependencies {
   readonly driver: ContainerDriver;
   readonly images: ImageStore;
   readonly storage: StorageDriver;
@@ -48,7 +48,7 @@ export class RunnerService {
   private readonly clock: Clock;
   private readonly sessions = new Map<ProjectId, Set<ExecSession>>();
 
-  constructor(private readonly parts: RunnerParts) {
+  constructor(private readonly parts: RunnerDependencies) {
     this.runtime = new ProjectRuntime({ ...parts, clock: parts.clock ?? new SystemClock() });
     this.clock = parts.clock ?? new SystemClock();
     this.guard = new FenceGuard(parts.store);
@@ -108,7 +108,8 @@ export class RunnerService {
   ): Promise<HostProjectView> {
     const startsAgainBy = options.startsAgain === true ? this.clock.now() + startsAgainMsMax : null;
     await this.guard.admit(fence, alone, {
-      ...{ desiredState: 'stopped', startsAgainBy },
+      desiredState: 'stopped',
+      startsAgainBy,
       ...(options.writers === 'shut-out' && { shutOutBy: fence.operationId }),
       ...(options.writers === 'let-in' && { shutOutBy: null }),
     });
@@ -197,8 +198,13 @@ export class RunnerService {
       }
       return toView(
         await this.save(projectId, {
-          ...{ desiredState: 'stopped', state: 'stopped', error: null },
-          ...{ address: null, linkIndex: null, startedAt: null, startsAgainBy: null },
+          desiredState: 'stopped',
+          state: 'stopped',
+          error: null,
+          address: null,
+          linkIndex: null,
+          startedAt: null,
+          startsAgainBy: null,
         }),
       );
     });

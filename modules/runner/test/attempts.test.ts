@@ -34,7 +34,8 @@ describe('attempts', () => {
       const call = {
         operationId: again ? last.operationId : `operation ${claim}`,
         attempt: again ? last.attempt + 1 : 1,
-        ...{ claim, exclusive },
+        claim,
+        exclusive,
       };
       sent.push(call);
       known = admitAttempt(known, call, call);

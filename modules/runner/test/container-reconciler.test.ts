@@ -176,7 +176,8 @@ describe('the reconciler of containers', () => {
       await reconciler.run();
       const details = { projectId: id, exit: 3, reason: 'not by the host', outOfMemory: false };
       expect((await record(id)).error).toMatchObject({
-        ...{ code: 'CONTAINER_ENDED', details: { ...details, restarts: 1, at: clock.time } },
+        code: 'CONTAINER_ENDED',
+        details: { ...details, restarts: 1, at: clock.time },
       });
       clock.time += 60 * second;
       driver.die(id, 137, true);
@@ -195,7 +196,8 @@ describe('the reconciler of containers', () => {
       kills = 0;
       await reconciler.run();
       expect((await record(id)).error).toMatchObject({
-        ...{ code: 'CONTAINER_ENDED', details: { exit: 137, outOfMemory: true, restarts: 1 } },
+        code: 'CONTAINER_ENDED',
+        details: { exit: 137, outOfMemory: true, restarts: 1 },
       });
     });
 

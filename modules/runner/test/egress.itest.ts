@@ -35,8 +35,12 @@ const targets = {
 } as const;
 type Target = keyof typeof targets;
 const outsideRoutes = [
-  ...['203.0.113.0/24', '10.200.0.0/16', '100.64.0.0/10', '169.254.169.254/32'],
-  ...['168.63.129.16/32', '192.0.0.192/32'],
+  '203.0.113.0/24',
+  '10.200.0.0/16',
+  '100.64.0.0/10',
+  '169.254.169.254/32',
+  '168.63.129.16/32',
+  '192.0.0.192/32',
 ];
 
 async function inNamespace(...argv: string[]): Promise<SpawnedProcess> {
@@ -120,7 +124,9 @@ async function hostWith(mode: EgressMode, allow: string[] = []): Promise<Project
   const network = new ProjectNetwork(
     exec,
     {
-      ...{ hostKey, stateDir, cidr: cidr.replace('.0/24', `.${(hosts - 1) * 16}/28`) },
+      hostKey,
+      stateDir,
+      cidr: cidr.replace('.0/24', `.${(hosts - 1) * 16}/28`),
       claimsDir: join(folder, 'claims'),
       hostPorts: [],
       egress: { mode, allow },

@@ -17,8 +17,10 @@ async function ranges(
   const path = (name: string) => join(folder, name);
   for (const [name, text] of Object.entries(options.files ?? {})) await writeFile(path(name), text);
   const opened = new IdRanges({
-    ...{ folder: path(options.host ?? 'taken'), count: options.count ?? 4 },
-    ...{ firstId: options.first ?? firstId, claimsDir: path('claims') },
+    folder: path(options.host ?? 'taken'),
+    count: options.count ?? 4,
+    firstId: options.first ?? firstId,
+    claimsDir: path('claims'),
     machineFiles: { subordinate: [path('subuid')], accounts: [path('passwd')] },
   });
   await opened.open();

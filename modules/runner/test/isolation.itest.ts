@@ -223,7 +223,8 @@ describe('a root filesystem that would hold a start up', () => {
     await host.driver.stop(id, { graceMs: 0 });
     const from = performance.now();
     await expect(host.driver.start(spec)).rejects.toMatchObject({
-      ...{ code: 'ROOTFS_UNUSABLE', details: { reason } },
+      code: 'ROOTFS_UNUSABLE',
+      details: { reason },
     });
     const left = (await host.driver.list()).map(({ projectId }) => projectId);
     expect(left).not.toContain(id);
@@ -243,7 +244,8 @@ describe('a root filesystem that would hold a start up', () => {
 describe('a machine whose file system cannot map owners', () => {
   it('says so and runs containers in one range', async () => {
     await using poor = await testHost({
-      ...{ storage, cidr: '10.214.10.0/24' },
+      storage,
+      cidr: '10.214.10.0/24',
       driver: { volumeDir: '/proc' },
     });
     expect(poor.driver.capabilities.isolation).toMatchObject({

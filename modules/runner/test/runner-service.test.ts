@@ -132,7 +132,12 @@ describe('a project', () => {
     const again = service.start(fenceOf(id), spec);
     expect(await again).toMatchObject({ state: 'running' });
     expect(store.history).toEqual([
-      ...['starting', 'running', 'stopping', 'stopped', 'starting', 'running'],
+      'starting',
+      'running',
+      'stopping',
+      'stopped',
+      'starting',
+      'running',
     ]);
   });
 

@@ -5,7 +5,7 @@ import { release } from 'node:os';
 import type { MoveId, ProjectId } from '@rookery/core/contract';
 import { SystemClock, type Clock, type Exec } from '@rookery/core';
 import { subvolumeAt } from './btrfs/ioctl.js';
-import { btrfsParts, type BtrfsParts } from './btrfs/parts.js';
+import { btrfsParts, type BtrfsDependencies } from './btrfs/parts.js';
 import { atLeast } from './btrfs/qgroups.js';
 import { StorageReconciler } from './btrfs/reconciler.js';
 import { ensureSafeMount, isBtrfs } from './btrfs/volume-mount.js';
@@ -17,7 +17,7 @@ import { dropLayer } from './root-layer.js';
 import {
   StorageDriver,
   type ActivationPlan,
-  type FrozenVolume,
+  type TemporarySnapshot,
   type LandedImage,
   type PathStaging,
   type ReceivedSubvolume,
@@ -47,7 +47,7 @@ const volumeMode = 0o700;
 /** Keeps projects as btrfs subvolumes: snapshots, quotas and streams are the file system's own. */
 export class BtrfsStorageDriver extends StorageDriver {
   private readonly layout: VolumeLayout;
-  private readonly parts: BtrfsParts;
+  private readonly parts: BtrfsDependencies;
   private readonly loopback: LoopbackVolume | undefined;
   private readonly locks = new ProjectLocks();
 
@@ -289,11 +289,13 @@ export class BtrfsStorageDriver extends StorageDriver {
     return this.lockedVolume(id, () => this.parts.pathStagings.open(id, name));
   }
 
-  freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
+  freeze(id: ProjectId, name: string): Promise<TemporarySnapshot> {
     return this.lockedVolume(id, () => this.parts.frozen.freeze(id, name));
   }
 
-  listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]> {
+  listTemporarySnapshots(
+    id: ProjectId,
+  ): Promise<{ name: string; uuid: string; createdAt: number }[]> {
     return this.parts.frozen.list(id);
   }
 

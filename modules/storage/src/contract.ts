@@ -2,7 +2,7 @@
 export {
   StorageDriver,
   type ActivationPlan,
-  type FrozenVolume,
+  type TemporarySnapshot,
   type LandedImage,
   type PathStaging,
   type ReceivedSubvolume,

@@ -7,7 +7,7 @@ import { ensureFolder, exists, identifyFolder, ignoreMissing, namesIn } from './
 import { ImageTrees } from './image-tree/image-trees.js';
 import {
   containerRootId,
-  FrozenName,
+  TemporarySnapshotName,
   homeMode,
   privateMode,
   projectOfFolder,
@@ -20,7 +20,7 @@ import { dropLayer } from './root-layer.js';
 import { requireFree, spaceErrorOf, spaceOf } from './space.js';
 import {
   StorageDriver,
-  type FrozenVolume,
+  type TemporarySnapshot,
   type PathStaging,
   type ReceivedSubvolume,
   type Snapshot,
@@ -257,8 +257,8 @@ export class DirectoryStorageDriver extends StorageDriver {
     return this.locks.run(id, () => this.pathStagings.open(id, name));
   }
 
-  async freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
-    parseInput(FrozenName, name);
+  async freeze(id: ProjectId, name: string): Promise<TemporarySnapshot> {
+    parseInput(TemporarySnapshotName, name);
     await this.require(id);
     const nothing = (): Promise<void> => Promise.resolve();
     return {
@@ -274,7 +274,7 @@ export class DirectoryStorageDriver extends StorageDriver {
     };
   }
 
-  listFrozen(): Promise<{ name: string; uuid: string; createdAt: number }[]> {
+  listTemporarySnapshots(): Promise<{ name: string; uuid: string; createdAt: number }[]> {
     return Promise.resolve([]);
   }
 

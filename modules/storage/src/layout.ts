@@ -42,7 +42,7 @@ export function isProjectQgroup(qgroup: string): boolean {
 }
 
 /** Names of pictures for a backup or a move; part of a path. */
-export const FrozenName = z
+export const TemporarySnapshotName = z
   .string()
   .regex(
     /^(move|backup|clone)-[A-Za-z0-9._+-]{1,90}$/,
@@ -101,13 +101,13 @@ export class VolumeLayout {
     return { projectId: id, paths: this.paths(id) };
   }
 
-  /** Pictures of a project, where no project can see them and outside its group. */
+  /** TemporarySnapshots of a project, where no project can see them and outside its group. */
   frozenFolder(id: ProjectId): string {
     return join(this.volume, '_frozen', checked(ProjectId, id));
   }
 
   frozen(id: ProjectId, name: string): string {
-    return join(this.frozenFolder(id), checked(FrozenName, name));
+    return join(this.frozenFolder(id), checked(TemporarySnapshotName, name));
   }
 
   /** A name of its own, since a stream lands under the last part of its path. */

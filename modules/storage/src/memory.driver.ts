@@ -15,7 +15,7 @@ import {
 import { StoredSnapshotName, VolumeLayout } from './layout.js';
 import { copy, copyLive, copyPath, layFolders, removeFolders, sizeOf } from './memory/files.js';
 import { packFolder } from './memory/folder-stream.js';
-import { freezeCopy, listCopies, releaseCopy } from './memory/frozen.js';
+import { freezeCopy, listCopies, releaseCopy } from './memory/temporary-snapshots.js';
 import { MemoryImages } from './memory/images.js';
 import { MemoryLandings } from './memory/landings.js';
 import { reconcileMemory, type MemoryVolume } from './memory/reconcile.js';
@@ -26,7 +26,7 @@ import { spaceOf } from './space.js';
 import {
   StorageDriver,
   type ActivationPlan,
-  type FrozenVolume,
+  type TemporarySnapshot,
   type LandedImage,
   type PathStaging,
   type ReceivedSubvolume,
@@ -268,13 +268,15 @@ export class MemoryStorageDriver extends StorageDriver {
     });
   }
 
-  freeze(id: ProjectId, name: string): Promise<FrozenVolume> {
+  freeze(id: ProjectId, name: string): Promise<TemporarySnapshot> {
     return this.locked(id, () =>
       freezeCopy(id, name, this.get(id).frozen, { layout: this.layout, clock: this.clock }),
     );
   }
 
-  async listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]> {
+  async listTemporarySnapshots(
+    id: ProjectId,
+  ): Promise<{ name: string; uuid: string; createdAt: number }[]> {
     return listCopies(this.volumes.get(id)?.frozen);
   }
 
@@ -402,7 +404,8 @@ export class MemoryStorageDriver extends StorageDriver {
       stagedPaths: (id) => this.pathStagings.names(id),
       dropStagedPath: (id, name) => this.locked(id, () => this.pathStagings.drop(id, name)),
       deleteVolume: (id) => this.deleteVolume(id),
-      releaseFrozen: (id, name) => releaseCopy(id, name, this.volumes.get(id)?.frozen, this.layout),
+      releaseTemporarySnapshot: (id, name) =>
+        releaseCopy(id, name, this.volumes.get(id)?.frozen, this.layout),
       dropLanding: (moveId) => this.dropLanding(moveId),
     });
   }

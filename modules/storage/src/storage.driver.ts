@@ -50,7 +50,7 @@ export interface Snapshot {
 }
 
 /** A read-only picture of a project outside its quota group, so that a full project can be kept. */
-export interface FrozenVolume extends AsyncDisposable {
+export interface TemporarySnapshot extends AsyncDisposable {
   readonly projectId: ProjectId;
   /** Name under which `send` finds it. */
   readonly name: string;
@@ -221,10 +221,12 @@ export abstract class StorageDriver {
    */
   abstract stagePath(id: ProjectId, name: string): Promise<PathStaging>;
 
-  // Pictures for a backup or a move.
+  // TemporarySnapshots for a backup or a move.
   /** `name` must start with `backup-` or `move-`; freezing twice gives the first picture again. */
-  abstract freeze(id: ProjectId, name: string): Promise<FrozenVolume>;
-  abstract listFrozen(id: ProjectId): Promise<{ name: string; uuid: string; createdAt: number }[]>;
+  abstract freeze(id: ProjectId, name: string): Promise<TemporarySnapshot>;
+  abstract listTemporarySnapshots(
+    id: ProjectId,
+  ): Promise<{ name: string; uuid: string; createdAt: number }[]>;
 
   // Quota: bytes of live files, overlay, snapshots and persistence together.
   abstract setQuota(

@@ -471,7 +471,8 @@ describe('the size of a project', () => {
     const { usedBytes } = await driver.usage(id);
     exec.inject({ matches: isCommand('filesystem', 'sync'), when: 'before', error: lost });
     expect(await driver.usage(id, { committed: true })).toEqual({
-      ...{ usedBytes, limitBytes: quotaBytes },
+      usedBytes,
+      limitBytes: quotaBytes,
     });
     expect(usedBytes).toBeGreaterThanOrEqual(8 * MiB);
     await expect(driver.usage(id)).rejects.toThrow('lost');

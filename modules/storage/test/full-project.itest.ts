@@ -92,9 +92,15 @@ async function starts(id: string): Promise<void> {
     const options = `lowerdir=${root},upperdir=${layer}/upper,workdir=${layer}/work`;
     const mounted = ['mount', '-t', 'overlay', '-o', options, 'none', root];
     const { stdout } = await exec.run([
-      ...['unshare', '--mount', '--propagation', 'private', 'sh', '-ec'],
+      'unshare',
+      '--mount',
+      '--propagation',
+      'private',
+      'sh',
+      '-ec',
       '"$@"; findmnt -no FS-OPTIONS --mountpoint "$0" || findmnt -no OPTIONS --mountpoint "$0"',
-      ...[root, ...mounted],
+      root,
+      ...mounted,
     ]);
     // Where it cannot make its work folder, an overlay is mounted read-only without a word.
     expect(stdout.trim().split(/[\s,]/)).not.toContain('ro');
@@ -177,7 +183,9 @@ describe('a project filled to its last block', () => {
     await picture.release();
     await driver.deleteVolume(id);
     await driver.activateLanding(move, to, {
-      ...{ snapshots: [], live: 'frozen.last', persistence: 'persistence.last' },
+      snapshots: [],
+      live: 'frozen.last',
+      persistence: 'persistence.last',
       // Less than it has: it arrives above its limit.
       quotaBytes: quotaBytes / 2,
     });

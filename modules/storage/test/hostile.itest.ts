@@ -212,7 +212,7 @@ describe('a project that tries to get past its quota', () => {
       driver.cloneVolume({ projectId: origin.id }, clone, { quotaBytes: 16 * MiB }),
     ).rejects.toEqual(coded('QUOTA_EXCEEDED'));
     expect(await driver.volume(clone)).toBeUndefined();
-    expect(await driver.listFrozen(origin.id)).toEqual([]);
+    expect(await driver.listTemporarySnapshots(origin.id)).toEqual([]);
   });
 });
 

@@ -23,9 +23,13 @@ describe('a host’s own volume', () => {
     new BtrfsStorageDriver(
       new SystemExec(),
       parseConfig(StorageOptions, {
-        ...{ volume: own.volume, driver: 'btrfs', btrfsProgram: own.btrfsProgram },
+        volume: own.volume,
+        driver: 'btrfs',
+        btrfsProgram: own.btrfsProgram,
         loopback: { imageFile: own.imageFile, sizeBytes },
-        ...{ unmountOnClose: true, minFreeBytes: 0, ...overrides },
+        unmountOnClose: true,
+        minFreeBytes: 0,
+        ...overrides,
       }),
     );
 
@@ -44,7 +48,8 @@ describe('a host’s own volume', () => {
 
     // Another file system in its place: nothing is written to it, and it does not stay mounted.
     const foreign = driverOf({
-      ...{ create: false, identity },
+      create: false,
+      identity,
       loopback: { imageFile: other.imageFile, sizeBytes },
     });
     await new SystemExec().run(['umount', other.volume]);

@@ -81,8 +81,10 @@ describe('when the power goes right after a confirmation', () => {
     await land(moveId, 'persistence.final', persistence);
     await powerCut();
     const plan = {
-      ...{ snapshots: [{ item: 'delta.final', name: 'kept', locked: true }], quotaBytes },
-      ...{ live: 'delta.final', persistence: 'persistence.final' },
+      snapshots: [{ item: 'delta.final', name: 'kept', locked: true }],
+      quotaBytes,
+      live: 'delta.final',
+      persistence: 'persistence.final',
     };
     await driver.activateLanding(moveId, to, plan);
     await powerCut();

@@ -15,8 +15,14 @@ const nobody: StorageDesired = { projects: [], retired: [], moves: [], frozen: [
 const wanted = { ...nobody, projects: [{ projectId, quotaBytes: 100 }] };
 const retired = { ...nobody, retired: [projectId] };
 const nothing: StorageActual = {
-  ...{ volumes: [], unfinished: [], restores: [], landings: [], frozen: [] },
-  ...{ stagedPaths: [], leftovers: [], stagedImages: [] },
+  volumes: [],
+  unfinished: [],
+  restores: [],
+  landings: [],
+  frozen: [],
+  stagedPaths: [],
+  leftovers: [],
+  stagedImages: [],
 };
 const volume = { volumes: [{ projectId, limitBytes: 100 }] };
 

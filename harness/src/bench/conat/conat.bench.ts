@@ -49,7 +49,10 @@ async function messageRows(volume: string): Promise<BenchRow[]> {
   await using undo = new Reverter();
   const pair = await startPair(volume, 'messages', oneCore, undo);
   const fan = (subscribers: number, bytes: number, messages: number): NewLoad => ({
-    ...{ kind: 'fan-out', subscribers, bytes, messages },
+    kind: 'fan-out',
+    subscribers,
+    bytes,
+    messages,
     window: bytes > KiB ? 512 : 16_384,
   });
   const cpu: [number[], number[]] = [[], []];
@@ -84,7 +87,10 @@ async function durableRows(volume: string): Promise<BenchRow[]> {
   await using undo = new Reverter();
   const pair = await startPair(volume, 'durable', allCores, undo);
   const load = (inFlight: number): NewLoad => ({
-    ...{ kind: 'durable', bytes: 128, inFlight, durationMs: 4_000 },
+    kind: 'durable',
+    bytes: 128,
+    inFlight,
+    durationMs: 4_000,
   });
   const rows = [
     await rateRow('durable publish, one at a time', 'messages/s', pair, load(1), bound(1, 0.9)),
@@ -94,7 +100,10 @@ async function durableRows(volume: string): Promise<BenchRow[]> {
   for (let n = 0; n < rounds; n += 1) {
     for (const at of [0, 1] as const) {
       const publishing = run(pair[at], {
-        ...{ kind: 'durable', bytes: 128, inFlight: 256, durationMs: 4_000 },
+        kind: 'durable',
+        bytes: 128,
+        inFlight: 256,
+        durationMs: 4_000,
       });
       const asking = await run(pair[at], { kind: 'requests', warmUp: 1_000, count: 3_000 });
       await publishing;
@@ -121,7 +130,9 @@ async function readingRows(volume: string): Promise<BenchRow[]> {
   await run(conat, fill);
   const pair: Pair = [conat, nats];
   const consume = await rateRow(
-    ...(['consume 1 M stored messages, 128 B', 'messages/s', pair] as const),
+    'consume 1 M stored messages, 128 B',
+    'messages/s',
+    pair,
     { kind: 'consume', messages },
     bound(1, 0.6),
   );
@@ -253,14 +264,21 @@ const measured = (
   peer: number[],
   { goal, floor }: Bounds,
 ): Measured => ({
-  ...{ row, unit, lessIsBetter, ours },
+  row,
+  unit,
+  lessIsBetter,
+  ours,
   peer: { name: 'nats-server', values: peer },
   goal: { ratio: goal },
   ...(floor !== undefined && { floor: { ratio: Number(floor.toFixed(2)) } }),
 });
 
 const loadCommand = (server: MeasuredServer, load: NewLoad): string[] => [
-  ...['taskset', '-c', clientCore, process.execPath, join(import.meta.dirname, 'load.js')],
+  'taskset',
+  '-c',
+  clientCore,
+  process.execPath,
+  join(import.meta.dirname, 'load.js'),
   JSON.stringify({ ...load, url: server.url }),
 ];
 

@@ -30,8 +30,18 @@ export async function startConat(options: ServerOptions, undo: Reverter): Promis
   const port = await freePort();
   const cli = join(import.meta.dirname, '../../../../modules/cli/dist/main.js');
   const child = exec.spawn([
-    ...['taskset', '-c', options.cores, process.execPath, cli],
-    ...['conat', 'serve', '--port', String(port), '--store', options.store, '--allow-all'],
+    'taskset',
+    '-c',
+    options.cores,
+    process.execPath,
+    cli,
+    'conat',
+    'serve',
+    '--port',
+    String(port),
+    '--store',
+    options.store,
+    '--allow-all',
   ]);
   child.stdout.resume();
   child.stderr.resume();

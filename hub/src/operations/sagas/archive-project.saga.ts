@@ -110,8 +110,13 @@ async function giveUpOwner(context: Context): Promise<void> {
     context,
     { id: projectId, placementGeneration: fromGeneration },
     {
-      ...{ state: 'archived', desiredState: 'archived', hostId: null, host: null, error: null },
-      ...{ placementGeneration: fromGeneration + 1, provisioned: false },
+      state: 'archived',
+      desiredState: 'archived',
+      hostId: null,
+      host: null,
+      error: null,
+      placementGeneration: fromGeneration + 1,
+      provisioned: false,
     },
     { unlessUndoing: true },
   );

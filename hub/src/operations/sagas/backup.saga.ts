@@ -28,8 +28,11 @@ export async function backUp(
   const { hosts, records } = context.ports;
   const record = await hosts.backups(project.hostId).run(
     {
-      ...{ fence: fenceFor(context, project), spec: specOf(project) },
-      ...{ name: project.title, tags, ...options },
+      fence: fenceFor(context, project),
+      spec: specOf(project),
+      name: project.title,
+      tags,
+      ...options,
     },
     jobOptions(context),
   );
@@ -91,8 +94,11 @@ async function restoreWhole(context: StepContext<RestoreTypes>): Promise<void> {
   await restoring(context, project.hostId, context.input, (backupId) =>
     hosts.backups(project.hostId).restore(
       {
-        ...{ fence: fenceFor(context, project), spec: specOf(project) },
-        ...{ fromProjectId, backupId, replace: false },
+        fence: fenceFor(context, project),
+        spec: specOf(project),
+        fromProjectId,
+        backupId,
+        replace: false,
       },
       jobOptions(context),
     ),

@@ -55,7 +55,9 @@ async function cloneOnHost(context: Context): Promise<void> {
   const { fromProjectId, snapshot } = context.input;
   const view = await hosts.projects(project.hostId).clone(
     {
-      ...{ fence: fenceFor(context, project), fromProjectId, spec: specOf(project) },
+      fence: fenceFor(context, project),
+      fromProjectId,
+      spec: specOf(project),
       ...(snapshot !== undefined && { fromSnapshot: snapshot }),
     },
     jobOptions(context),

@@ -5,12 +5,12 @@ import type { Project } from '../../database/entities/project.entity.js';
 import type { HostConnections } from '../../hosts/host-connections.js';
 import { HubErrors } from '../../hub.errors.js';
 import { homeless, specOf } from '../../projects/project.queries.js';
-import type { ProjectRecords } from '../../projects/project.records.js';
+import type { ProjectRepository } from '../../projects/project.repository.js';
 
 /** What the hub's own sagas work with. */
 export interface HubPorts {
   readonly hosts: HostConnections;
-  readonly records: ProjectRecords;
+  readonly records: ProjectRepository;
 }
 
 /** A saga about one project. */
@@ -128,8 +128,17 @@ export async function startAgain(
 
 /** Not the host's word on a start: it was not asked, or asked by a worker of yesterday. */
 const aboutNoStart = [
-  ...['HOST_OFFLINE', 'TIMEOUT', 'CANCELED', 'INTERRUPTED', 'PROJECT_MOVING', 'PROJECT_ARCHIVED'],
-  ...['STALE_ATTEMPT', 'STALE_GENERATION', 'PROJECT_NOT_HERE', 'PROJECT_NOT_OWNED', 'INTERNAL'],
+  'HOST_OFFLINE',
+  'TIMEOUT',
+  'CANCELED',
+  'INTERRUPTED',
+  'PROJECT_MOVING',
+  'PROJECT_ARCHIVED',
+  'STALE_ATTEMPT',
+  'STALE_GENERATION',
+  'PROJECT_NOT_HERE',
+  'PROJECT_NOT_OWNED',
+  'INTERNAL',
 ];
 
 export async function createOnHost(context: ProjectContext): Promise<void> {

@@ -99,7 +99,10 @@ export const deleteProject = saga<DeleteTypes>(
         const project = await records.load(context.input.projectId);
         if (project.deletedAt !== null) return;
         await records.change(context, project, {
-          ...{ deletedAt: new Date(), hostId: null, desiredState: 'deleted', error: null },
+          deletedAt: new Date(),
+          hostId: null,
+          desiredState: 'deleted',
+          error: null,
         });
       },
       undo: nothing('the last step'),

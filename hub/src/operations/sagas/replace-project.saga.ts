@@ -74,7 +74,7 @@ export const replaceElsewhere = saga<Types>(
   [
     step('stopping', { do: stopOldOwner, undo: restartOldOwner }),
     step('restoring', { do: restoreAtNextGeneration, undo: dropRestored }),
-    step('committing', { do: changeOwner, pointOfNoReturn: barCommit, undo: ownerChanged }),
+    step('committing', { do: changeOwner, pointOfNoReturn: preventCommit, undo: ownerChanged }),
     step('starting', { do: startHere, undo: ownerChanged }),
     // Last and best effort: a host that is away hears at its next heartbeat what it owns.
     step('cleaning', { do: retireOldCopy, undo: ownerChanged }),
@@ -166,8 +166,12 @@ async function restoreAtNextGeneration(context: Context): Promise<void> {
   await restoring(context, toHostId, context.input, (backupId) =>
     host.restore(
       {
-        ...{ fence, fromProjectId, backupId, spec: specOf(project) },
-        ...{ replace: true, discard: discard === true },
+        fence,
+        fromProjectId,
+        backupId,
+        spec: specOf(project),
+        replace: true,
+        discard: discard === true,
       },
       jobOptions(context),
     ),
@@ -185,19 +189,24 @@ async function changeOwner(context: Context): Promise<{ newGeneration: number }>
   const { authority, records } = context.ports;
   await authority.setState(moveId, context.attempt, 'committing');
   const newGeneration = await authority.commit({
-    ...{ moveId, projectId, toHostId, attempt: context.attempt },
+    moveId,
+    projectId,
+    toHostId,
+    attempt: context.attempt,
     expectedGeneration: fromGeneration,
   });
   const at = { id: projectId, placementGeneration: newGeneration };
   await records.change(context, at, {
-    ...{ state: 'stopped', error: null, provisioned: true },
+    state: 'stopped',
+    error: null,
+    provisioned: true,
     // What it was rescued from is not there any more.
     rescue: false,
   });
   return { newGeneration };
 }
 
-async function barCommit(context: Context): Promise<'undo' | 'forward'> {
+async function preventCommit(context: Context): Promise<'undo' | 'forward'> {
   const answer = await context.ports.authority.beginUndo(context.input.moveId, context.attempt);
   return answer === 'committed' ? 'forward' : 'undo';
 }
@@ -207,7 +216,7 @@ async function askWhetherSwapped(context: Context): Promise<'undo' | 'forward'> 
   const fence = fenceAt(context, nextGeneration(context));
   const host = context.ports.hosts.backups(context.input.toHostId);
   const { placed } = await host.settle({ fence }, { signal: context.signal });
-  return placed ? 'forward' : barCommit(context);
+  return placed ? 'forward' : preventCommit(context);
 }
 
 async function startHere(context: Context): Promise<StartedAgain> {

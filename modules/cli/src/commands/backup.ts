@@ -2,7 +2,7 @@ import { CoreErrors } from '@rookery/core';
 import type { BackupView, ProjectBackupsView, ProjectView } from '@rookery/api';
 import type { RookeryClient } from '@rookery/client';
 import { CliErrors, usageError } from '../cli.errors.js';
-import { finishProjectWork, follow, startedResult } from '../follow.js';
+import { finishProjectOperation, follow, startedResult } from '../follow.js';
 import { counted, relativeTime, shortId, size } from '../output/format.js';
 import { table } from '../output/table.js';
 import type { CommandModule } from '../cli.js';
@@ -166,7 +166,7 @@ export const backupCommands: CommandModule = (program, cli) => {
           name: options.as,
           start: options.start ?? false,
         });
-        return finishProjectWork(run, client, started, { wait: options.wait, say: restored });
+        return finishProjectOperation(run, client, started, { wait: options.wait, say: restored });
       }),
     );
 };
@@ -196,16 +196,21 @@ async function adopt(
   const host = await findHost(client, from);
   const { projectId } = await findGroup(client, host.id, name);
   const started = await client.adoptBackup({
-    ...{ hostId: host.id, projectId, backupId: backupId.toLowerCase(), name: options.as },
-    ...{ owner: options.owner, host: options.to },
-    ...{ newId: options.newId ?? false, start: options.start ?? false },
+    hostId: host.id,
+    projectId,
+    backupId: backupId.toLowerCase(),
+    name: options.as,
+    owner: options.owner,
+    host: options.to,
+    newId: options.newId ?? false,
+    start: options.start ?? false,
   });
   // Somebody else's project is not the caller's to look at.
   if (options.wait && started.project === undefined) {
     const ended = await follow(run, client, started.operation);
     return { json: ended, text: `project ${ended.projectId} is restored` };
   }
-  return finishProjectWork(run, client, started, { wait: options.wait, say: restored });
+  return finishProjectOperation(run, client, started, { wait: options.wait, say: restored });
 }
 
 /** A project in a repository by its id, the beginning of its id, or its name there. */

@@ -121,7 +121,9 @@ function addAdd(consumer: Command, cli: Cli): void {
         const info = await (
           await session.manager()
         ).consumers.add(stream, {
-          ...{ durable_name: name, deliver_policy: deliver, ack_policy: ack },
+          durable_name: name,
+          deliver_policy: deliver,
+          ack_policy: ack,
           ...(filter !== undefined && {
             filter_subjects: filter.split(',').map((one) => one.trim()),
           }),

@@ -68,7 +68,8 @@ function addBuckets(kv: Command, cli: Cli): void {
       brokerAction<AddOptions>(cli, async (_, session, [name = ''], options) => {
         const { history, ttl, maxBytes, maxValueSize, storage, description } = options;
         const bucket = await session.buckets().create(name, {
-          ...{ history, storage },
+          history,
+          storage,
           ...(ttl !== undefined && { ttl }),
           ...(maxBytes !== undefined && { max_bytes: maxBytes }),
           ...(maxValueSize !== undefined && { maxValueSize }),
@@ -309,7 +310,12 @@ function entryView(entry: KvEntry): Record<string, unknown> {
   const { bucket, key, revision, operation, created } = entry;
   const { data: value, encoding } = dataView(entry.value);
   return {
-    ...{ bucket, key, revision, operation, created: created.toISOString(), value },
+    bucket,
+    key,
+    revision,
+    operation,
+    created: created.toISOString(),
+    value,
     ...(encoding && { encoding }),
   };
 }

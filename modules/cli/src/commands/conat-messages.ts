@@ -285,7 +285,9 @@ async function ask(
   }
   const answers: Msg[] = [];
   const all = await nats.requestMany(to, payload, {
-    ...{ strategy: 'count', maxMessages: options.replies, maxWait: timeoutMs },
+    strategy: 'count',
+    maxMessages: options.replies,
+    maxWait: timeoutMs,
     ...(headers && { headers }),
   });
   for await (const answer of all) answers.push(answer);

@@ -120,7 +120,10 @@ function streamConfig(name: string, options: AddOptions): Partial<StreamConfig> 
   const { storage, retention, discard, subjects, description } = options;
   const { maxMsgs, maxBytes, maxAge, maxMsgSize, maxPerSubject, duplicates } = options;
   return {
-    ...{ name, storage, retention, discard },
+    name,
+    storage,
+    retention,
+    discard,
     subjects: subjects === undefined ? [name] : subjects.split(',').map((one) => one.trim()),
     ...(description !== undefined && { description }),
     ...(maxMsgs !== undefined && { max_msgs: maxMsgs }),

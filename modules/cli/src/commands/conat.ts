@@ -149,7 +149,9 @@ async function fromOptions(options: ServeOptions): Promise<Serving> {
   });
   return {
     serve: {
-      ...{ broker, host, port },
+      broker,
+      host,
+      port,
       ...(store !== undefined && { storeDir: store }),
       ...(tcpPort !== undefined && { tcp: { host, port: tcpPort } }),
       ...(httpPort !== undefined && { monitoring: { host, port: httpPort } }),
@@ -169,7 +171,8 @@ function fromFile(options: ServeOptions, file: string, env: NodeJS.ProcessEnv): 
   return {
     accounts: config.accounts,
     serve: {
-      ...{ broker, tcp },
+      broker,
+      tcp,
       ...(webSocket ?? { port: null }),
       ...(storeDir !== null && { storeDir }),
       ...(monitoring && { monitoring }),

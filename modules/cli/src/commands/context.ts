@@ -11,7 +11,8 @@ const view = (
   { name, url, data }: Context,
   current: string | undefined,
 ): { name: string; url: string; data: string | null; current: boolean } => ({
-  ...{ name, url },
+  name,
+  url,
   data: data ?? null,
   current: name === current,
 });

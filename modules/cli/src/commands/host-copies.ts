@@ -2,7 +2,7 @@ import { CoreErrors } from '@rookery/core';
 import type { HostCopyView, OperationView } from '@rookery/api';
 import type { RookeryClient } from '@rookery/client';
 import type { CommandModule } from '../cli.js';
-import { follow, finishProjectWork, startedResult } from '../follow.js';
+import { follow, finishProjectOperation, startedResult } from '../follow.js';
 import { size } from '../output/format.js';
 import { table } from '../output/table.js';
 import { findHost } from '../resolve.js';
@@ -96,7 +96,7 @@ export const hostCopiesCommands: CommandModule = (program, cli) => {
           const ended = await follow(run, client, started.operation);
           return { json: ended, text: `${titleOf(chosen[0]!)} is its host’s again` };
         }
-        return finishProjectWork(run, client, started, {
+        return finishProjectOperation(run, client, started, {
           wait,
           say: (project) => `${project.name} is ${project.state} on ${project.host}`,
         });

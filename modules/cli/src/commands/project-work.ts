@@ -1,5 +1,5 @@
 import type { ProjectView } from '@rookery/api';
-import { finishProjectWork } from '../follow.js';
+import { finishProjectOperation } from '../follow.js';
 import { count } from '../parameters.js';
 import type { CommandModule } from '../cli.js';
 import { findProject } from '../resolve.js';
@@ -45,7 +45,7 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
         const client = await run.client();
         const { id } = await findProject(client, name);
         const started = await client.startProject({ projectId: id, rescue });
-        return finishProjectWork(run, client, started, { wait, say: isOn });
+        return finishProjectOperation(run, client, started, { wait, say: isOn });
       }),
     );
 
@@ -64,7 +64,7 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
         const kept = discard ? 'All that was changed in it is lost.' : 'A snapshot keeps it.';
         await run.confirm(`Begin the root filesystem of ${found.name} (${found.id}) anew? ${kept}`);
         const started = await client.resetRootfs({ projectId: found.id, discard });
-        return finishProjectWork(run, client, started, {
+        return finishProjectOperation(run, client, started, {
           wait,
           say: (project, { result }) => `${isOn(project)}${keptIn(result?.['previous'])}`,
         });
@@ -83,7 +83,7 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
         const client = await run.client();
         const { id } = await findProject(client, name);
         const started = await client.stopProject({ projectId: id, graceMs: options.grace * 1000 });
-        return finishProjectWork(run, client, started, { wait: options.wait, say: isOn });
+        return finishProjectOperation(run, client, started, { wait: options.wait, say: isOn });
       }),
     );
 
@@ -99,7 +99,7 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
         const client = await run.client();
         const { id } = await findProject(client, name);
         const started = await client.moveProject({ projectId: id, host: to });
-        return finishProjectWork(run, client, started, { wait, say: isOn });
+        return finishProjectOperation(run, client, started, { wait, say: isOn });
       }),
     );
 
@@ -132,7 +132,7 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
           host: options.to,
           start: options.start ?? false,
         });
-        return finishProjectWork(run, client, started, { wait: options.wait, say: isOn });
+        return finishProjectOperation(run, client, started, { wait: options.wait, say: isOn });
       }),
     );
 
@@ -147,7 +147,7 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
         const client = await run.client();
         const { id } = await findProject(client, name);
         const started = await client.archiveProject({ projectId: id });
-        return finishProjectWork(run, client, started, {
+        return finishProjectOperation(run, client, started, {
           wait,
           say: (view) => `${view.name} is ${view.state}`,
         });
@@ -176,7 +176,7 @@ export const projectWorkCommands: CommandModule = (program, cli) => {
           host: options.to,
           start: options.start ?? false,
         });
-        return finishProjectWork(run, client, started, { wait: options.wait, say: isOn });
+        return finishProjectOperation(run, client, started, { wait: options.wait, say: isOn });
       }),
     );
 };

@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander';
 import type { Egress, EgressMode } from '@rookery/core/contract';
 import type { ProjectView } from '@rookery/api';
-import { finishProjectWork, follow, startedResult } from '../follow.js';
+import { finishProjectOperation, follow, startedResult } from '../follow.js';
 import { relativeTime, shortId, usage } from '../output/format.js';
 import { fields, table } from '../output/table.js';
 import { usageError } from '../cli.errors.js';
@@ -65,7 +65,7 @@ export const projectCommands: CommandModule = (program, cli) => {
           },
           { signal: run.signal },
         );
-        return finishProjectWork(run, client, started, {
+        return finishProjectOperation(run, client, started, {
           wait: options.wait,
           say: (made) => `${made.name} (${made.id}) is ${made.state} on ${made.host}\n${made.url}`,
         });

@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import type { SnapshotView } from '@rookery/api';
-import { finishProjectWork } from '../follow.js';
+import { finishProjectOperation } from '../follow.js';
 import { relativeTime, size, yesNo } from '../output/format.js';
 import { table } from '../output/table.js';
 import type { Cli, CommandModule } from '../cli.js';
@@ -64,7 +64,7 @@ export const snapshotCommands: CommandModule = (program, cli) => {
           const what = path ?? `all of ${found.name}`;
           await run.confirm(`Replace ${what} with what it was in snapshot ${name}?`);
           const started = await client.restoreSnapshot({ projectId: found.id, name, path });
-          return finishProjectWork(run, client, started, {
+          return finishProjectOperation(run, client, started, {
             wait,
             say: () => `${what} is as in ${name}`,
           });

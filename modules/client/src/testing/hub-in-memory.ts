@@ -351,7 +351,9 @@ export class HubInMemory {
       retryOperation: ({ operationId }) => this.operations.get(operationId)!,
       resolveOperation: ({ operationId }) => ({
         ...this.operations.get(operationId)!,
-        ...{ state: 'failed', endedAt: at, leaves: ['host h may hold part of its result'] },
+        state: 'failed',
+        endedAt: at,
+        leaves: ['host h may hold part of its result'],
       }),
       listAudit: () => ({
         items: [

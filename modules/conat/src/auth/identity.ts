@@ -39,7 +39,7 @@ export interface ConatIdentity {
   readonly permissions: ConatPermissions;
   /**
    * The space that this connection is rooted in: its subjects are the space's own, as in a NATS
-   * account. Permissions are still about the broker's subjects. See RootedSpace.
+   * account. Permissions are still about the broker's subjects. See SubjectMapping.
    */
   readonly rootedIn?: string;
   /**

@@ -20,7 +20,7 @@ import type {
   Connection,
   ConnectionHost,
   ConnectionView,
-  Speaker,
+  Publisher,
   Subscription,
   Transport,
 } from './ports.js';
@@ -343,7 +343,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     this.watches.changed(subscription);
   }
 
-  settled(client: Speaker, done: () => void): void {
+  settled(client: Publisher, done: () => void): void {
     this.fabric.settled(client, done);
   }
 
@@ -371,7 +371,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     return this.watches.add(subject, listener);
   }
 
-  route(from: Speaker, op: PublishOp): number {
+  route(from: Publisher, op: PublishOp): number {
     this.metrics.messagesIn += 1;
     const heard = this.fabric.publish(from, op);
     if (heard === 0 && op.reply !== '') {
@@ -391,7 +391,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     );
   }
 
-  routeTraced(from: Speaker, op: PublishOp, trace: MessageTrace): number {
+  routeTraced(from: Publisher, op: PublishOp, trace: MessageTrace): number {
     this.metrics.messagesIn += 1;
     const heard = deliverTraced(this.sublist.match(op.subject), from, op, trace);
     if (!trace.only) this.metrics.messagesOut += heard;
@@ -421,15 +421,15 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
     };
   }
 
-  deliver(match: Match<Subscription>, from: Speaker, op: PublishOp): number {
+  deliver(match: Match<Subscription>, from: Publisher, op: PublishOp): number {
     return this.fabric.publish(from, op, match);
   }
 
-  deliverFromFabric(subscription: Subscription, from: Speaker, op: PublishOp): void {
+  deliverFromFabric(subscription: Subscription, from: Publisher, op: PublishOp): void {
     if (subscription.client.deliver(subscription, op, from)) this.metrics.messagesOut += 1;
   }
 
-  deliverTo({ plain, groups }: Match<Subscription>, from: Speaker, op: PublishOp): number {
+  deliverTo({ plain, groups }: Match<Subscription>, from: Publisher, op: PublishOp): number {
     let heard = 0;
     for (let i = 0; i < plain.length; i += 1) {
       const subscription = plain[i]!;
@@ -499,7 +499,7 @@ export class Broker implements ConnectionHost, InternalHost, FabricHost {
 }
 
 /** Starts at a random member and goes on until one can take the message. */
-function deliverToOne(group: readonly Subscription[], op: PublishOp, from: Speaker): boolean {
+function deliverToOne(group: readonly Subscription[], op: PublishOp, from: Publisher): boolean {
   const start = group.length === 1 ? 0 : Math.floor(Math.random() * group.length);
   for (let i = 0; i < group.length; i += 1) {
     const subscription = group[(start + i) % group.length]!;

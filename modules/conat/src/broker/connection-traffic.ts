@@ -2,7 +2,7 @@ import type { ConnectOptions } from '../auth/authenticator.js';
 import type { ConatIdentity } from '../auth/identity.js';
 import { resolveKvAlias } from '../edge/kv-alias.js';
 import { ReplyAliases } from '../edge/reply-aliases.js';
-import { RootedSpace } from '../edge/subject-space.js';
+import { SubjectMapping } from '../edge/subject-space.js';
 import type { FrameWriter } from './frame-writer.js';
 import { noRespondersMessage, writeMessage } from './message-writer.js';
 import {
@@ -13,7 +13,7 @@ import {
 } from './message-trace.js';
 import type { PublishOp } from './parser.js';
 import { PermissionCheck, ReplyGrants } from './permission-check.js';
-import type { BrokerClient, ConnectionHost, Speaker, Subscription, UnheardOp } from './ports.js';
+import type { BrokerClient, ConnectionHost, Publisher, Subscription, UnheardOp } from './ports.js';
 import { protocolTexts } from './protocol-texts.js';
 import { isLiteral, parseFilter } from './subjects.js';
 
@@ -39,7 +39,7 @@ export class ConnectionTraffic {
   /** Where all spaces lie, with the dot behind it. */
   private readonly spaces: string;
   /** Null for most: they use the broker's subjects as they are. */
-  private readonly space: RootedSpace | null;
+  private readonly space: SubjectMapping | null;
 
   constructor(
     private readonly broker: ConnectionHost,
@@ -162,7 +162,7 @@ export class ConnectionTraffic {
     return !subscription.filtered || this.permissions.mayHear(subject);
   }
 
-  deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean {
+  deliver(subscription: Subscription, op: PublishOp, from: Publisher): boolean {
     const { connection, space } = this;
     if (from === connection && !connection.options.echo) return false;
     if (subscription.filtered && !this.permissions.mayHear(op.subject)) return false;
@@ -307,9 +307,9 @@ function spaceOf(
   identity: ConatIdentity,
   { responses }: PermissionCheck,
   { limits, spaceRoot: root }: ConnectionHost,
-): RootedSpace | null {
+): SubjectMapping | null {
   const { rootedIn: id, name } = identity;
   if (id === undefined) return null;
   const aliases = new ReplyAliases(responses?.ttlMs ?? 0, limits.replyGrantsMax);
-  return new RootedSpace({ root, id }, name, limits.permissionCacheMax, aliases);
+  return new SubjectMapping({ root, id }, name, limits.permissionCacheMax, aliases);
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { ConnectOptions, saidIn } from '../auth/authenticator.js';
 import type { ConatIdentity, ConatPermissions } from '../auth/identity.js';
+import { ExpiryTimer } from './expiry-timer.js';
 import { FrameWriter } from './frame-writer.js';
 import type { TracedListener } from './message-trace.js';
 import { Parser, type ParserSink, type PublishOp } from './parser.js';
@@ -9,17 +10,14 @@ import type { IdentityRates } from './token-bucket.js';
 import type {
   ConnectionHost,
   ConnectionView,
-  Speaker,
+  Publisher,
   Subscription,
   Transport,
   UnheardOp,
 } from './ports.js';
-import { ReadingBrake } from './reading-brake.js';
+import { ReadThrottle } from './read-throttle.js';
 import { closeCodes, protocolTexts, type CloseReason } from './protocol-texts.js';
 import { TokenBucket } from './token-bucket.js';
-
-/** Timers run no longer. */
-const timerMsMax = 2 ** 31 - 1;
 
 type State = 'new' | 'authenticating' | 'ready' | 'closed';
 
@@ -61,9 +59,11 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   /** Subjects up to here are within all bounds. */
   private readonly shortSubject: number;
   private timer: NodeJS.Timeout;
-  private expiry: NodeJS.Timeout | null = null;
+  private readonly expiry = new ExpiryTimer(() =>
+    this.refuse(protocolTexts.authenticationExpired, 'authentication expired'),
+  );
   private readonly parser: Parser;
-  readonly brake: ReadingBrake;
+  readonly brake: ReadThrottle;
   readonly writer: FrameWriter;
 
   constructor(
@@ -75,7 +75,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     this.home = broker;
     this.shortSubject = Math.min(limits.subjectBytesMax, limits.subjectTokensMax * 2 - 1);
     this.parser = new Parser(this, limits.controlLineBytesMax, limits.payloadBytesMax);
-    this.brake = new ReadingBrake(transport, this.parser);
+    this.brake = new ReadThrottle(transport, this.parser);
     this.writer = new FrameWriter(limits.frameBytesMax, (frame, taken) =>
       this.sendFrame(frame, taken),
     );
@@ -256,7 +256,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
 
   // What the broker asks for.
 
-  deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean {
+  deliver(subscription: Subscription, op: PublishOp, from: Publisher): boolean {
     if (this.state !== 'ready' || !this.traffic!.deliver(subscription, op, from)) return false;
     this.messagesOut += 1;
     this.bytesOut += op.totalBytes;
@@ -276,7 +276,13 @@ export class ClientConnection implements TrafficConnection, ParserSink {
       name: options.name,
       lang: options.lang,
       version: options.version,
-      ...{ sinceMs, lastActiveMs, roundTripMs, messagesIn, bytesIn, messagesOut, bytesOut },
+      sinceMs,
+      lastActiveMs,
+      roundTripMs,
+      messagesIn,
+      bytesIn,
+      messagesOut,
+      bytesOut,
       pendingBytes: this.writer.length + transport.bufferedBytes,
       subscriptions: this.traffic?.subjects() ?? [],
     };
@@ -352,23 +358,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
   private applyIdentity(identity: ConatIdentity): void {
     this.identity = identity;
     this.traffic = new ConnectionTraffic(this.home, this, identity, this.traffic ?? undefined);
-    this.watchExpiry(identity.expiresAt);
-  }
-
-  /** A timer runs for 24.8 days at most: what expires later is looked at again then. */
-  private watchExpiry(expiresAt: number | undefined): void {
-    if (this.expiry) clearTimeout(this.expiry);
-    this.expiry = null;
-    if (expiresAt === undefined) return;
-    const leftMs = expiresAt - Date.now();
-    this.expiry = setTimeout(
-      () => {
-        if (Date.now() < expiresAt) this.watchExpiry(expiresAt);
-        else this.refuse(protocolTexts.authenticationExpired, 'authentication expired');
-      },
-      Math.min(Math.max(0, leftMs), timerMsMax),
-    );
-    this.expiry.unref();
+    this.expiry.set(identity.expiresAt);
   }
 
   private startPings(): void {
@@ -459,7 +449,7 @@ export class ClientConnection implements TrafficConnection, ParserSink {
     this.state = 'closed';
     this.brake.end();
     clearTimeout(this.timer);
-    if (this.expiry) clearTimeout(this.expiry);
+    this.expiry.clear();
     this.parser.stop();
     this.writer.discard();
     this.traffic?.end();

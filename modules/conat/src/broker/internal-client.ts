@@ -3,7 +3,7 @@ import type { InterestListener } from './interest.js';
 import type { HandedTrace, MessageTrace, TracedListener } from './message-trace.js';
 import { encodeOp, type OutgoingBody } from './outgoing-op.js';
 import type { PublishOp } from './parser.js';
-import type { Listener, Speaker, Subscription, UnheardOp } from './ports.js';
+import type { Listener, Publisher, Subscription, UnheardOp } from './ports.js';
 import type { Match } from './sublist.js';
 import { parseFilter } from './subjects.js';
 
@@ -43,8 +43,8 @@ export interface InternalHost {
   match(subject: string): Match<Subscription>;
   /** Changes with every subscription that comes or goes. */
   readonly subscriptionsVersion: number;
-  route(from: Speaker, op: PublishOp): number;
-  deliver(match: Match<Subscription>, from: Speaker, op: PublishOp): number;
+  route(from: Publisher, op: PublishOp): number;
+  deliver(match: Match<Subscription>, from: Publisher, op: PublishOp): number;
   subscribed(subscription: Subscription): void;
   unsubscribed(subscription: Subscription): void;
   /** Sends what waits for the end of the event loop's turn. */
@@ -57,7 +57,7 @@ export interface InternalHost {
  * A client inside the broker's process: no protocol, no copies on the way in, no limits, every
  * right. JetStream and other services of the broker are built on it. See `Broker.internal`.
  */
-export class InternalClient implements Listener, Speaker {
+export class InternalClient implements Listener, Publisher {
   readonly identity: ConatIdentity;
   readonly hearsItself = true;
   /** It does not wait; what is too much for a fabric is not taken ({@link publish} says 0). */
@@ -185,20 +185,20 @@ export class InternalClient implements Listener, Speaker {
   deliverTraced(
     subscription: Subscription,
     op: PublishOp,
-    from: Speaker,
+    from: Publisher,
     trace: MessageTrace,
   ): boolean {
     return this.hand(subscription, op, from, trace.handOver());
   }
 
-  deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean {
+  deliver(subscription: Subscription, op: PublishOp, from: Publisher): boolean {
     return this.hand(subscription, op, from);
   }
 
   private hand(
     subscription: Subscription,
     op: PublishOp,
-    from: Speaker,
+    from: Publisher,
     trace?: HandedTrace,
   ): boolean {
     const handler = this.handlers.get(subscription);

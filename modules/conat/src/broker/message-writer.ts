@@ -1,4 +1,4 @@
-import type { RootedSpace } from '../edge/subject-space.js';
+import type { SubjectMapping } from '../edge/subject-space.js';
 import type { FrameWriter } from './frame-writer.js';
 import type { PublishOp } from './parser.js';
 import type { Subscription } from './ports.js';
@@ -14,7 +14,7 @@ export function writeMessage(
   subscription: Subscription,
   op: PublishOp,
   headers: boolean,
-  space: RootedSpace | null,
+  space: SubjectMapping | null,
   nowMs: number,
 ): void {
   const stripped = op.withHeaders && !headers;

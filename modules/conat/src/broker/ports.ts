@@ -44,7 +44,7 @@ export interface Connection {
 /** Whoever hears messages: a client's connection, or a part of this process. */
 export interface Listener {
   /** Sends one message. @returns false when this subscription must not hear it */
-  deliver(subscription: Subscription, op: PublishOp, from: Speaker): boolean;
+  deliver(subscription: Subscription, op: PublishOp, from: Publisher): boolean;
   /** How traces of messages name it. */
   readonly traceAs: TracedListener;
   /** Would somebody outside of this process hear this subject through the subscription? */
@@ -61,7 +61,7 @@ interface Brake {
 }
 
 /** Whoever publishes. */
-export interface Speaker {
+export interface Publisher {
   readonly identity: ConatIdentity | null;
   /** False for a client that said `echo: false`; does not change. */
   readonly hearsItself: boolean;
@@ -79,7 +79,7 @@ interface SubscriptionPart {
 }
 
 export interface Subscription {
-  readonly client: Listener & Speaker;
+  readonly client: Listener & Publisher;
   readonly sid: string;
   readonly subject: string;
   readonly tokens: readonly string[];
@@ -123,7 +123,7 @@ export interface ConnectionView {
 }
 
 /** A client as the broker sees it. */
-export interface BrokerClient extends Connection, Listener, Speaker {
+export interface BrokerClient extends Connection, Listener, Publisher {
   readonly id: number;
   readonly nonce: string;
   readonly peer: string;
@@ -174,13 +174,13 @@ export interface ConnectionHost {
   /** @param linger what is on its way to it from elsewhere may still come */
   unsubscribed(subscription: Subscription, linger?: boolean): void;
   /** Calls back when all that the client said so far is known everywhere; at once without a pool. */
-  settled(client: Speaker, done: () => void): void;
+  settled(client: Publisher, done: () => void): void;
   /** Brings a message to all who hear its subject; a queue group hears it once. */
-  route(from: Speaker, op: PublishOp): number;
+  route(from: Publisher, op: PublishOp): number;
   /** Begins the trace of a message; null when whoever it is handed to traces it. */
   trace(from: BrokerClient, op: PublishOp, request: TraceRequest, to: string): MessageTrace | null;
   /** As {@link route}, and tells what became of the message. */
-  routeTraced(from: Speaker, op: PublishOp, trace: MessageTrace): number;
+  routeTraced(from: Publisher, op: PublishOp, trace: MessageTrace): number;
   sendTrace(trace: MessageTrace): void;
   subscriptionFor(client: BrokerClient, subject: string): Subscription | undefined;
   flushLater(client: BrokerClient): void;

@@ -1,7 +1,7 @@
 import type { InternalClient } from './internal-client.js';
 import type { MessageTrace } from './message-trace.js';
 import type { PublishOp } from './parser.js';
-import type { Listener, Speaker, Subscription } from './ports.js';
+import type { Listener, Publisher, Subscription } from './ports.js';
 import type { Match } from './sublist.js';
 
 /** Whoever goes on with a trace, as a stream does. */
@@ -18,7 +18,7 @@ const tracing = (client: Listener): InternalClient | null =>
  */
 export function deliverTraced(
   { plain, groups }: Match<Subscription>,
-  from: Speaker,
+  from: Publisher,
   op: PublishOp,
   trace: MessageTrace,
 ): number {
@@ -40,7 +40,7 @@ export function deliverTraced(
 
 function deliver(
   subscription: Subscription,
-  from: Speaker,
+  from: Publisher,
   op: PublishOp,
   trace: MessageTrace,
 ): boolean {
@@ -53,9 +53,14 @@ function deliver(
 }
 
 /** Why a subscription does not hear a message; undefined when it does. */
-function deafness(subscription: Subscription, from: Speaker, subject: string): string | undefined {
+function deafness(
+  subscription: Subscription,
+  from: Publisher,
+  subject: string,
+): string | undefined {
   const { client } = subscription;
-  if ((client as Speaker) === from && !from.hearsItself) return 'Not delivered because of no echo';
+  if ((client as Publisher) === from && !from.hearsItself)
+    return 'Not delivered because of no echo';
   if (isOutside(client) && !client.isHeard(subscription, subject)) {
     return 'Not delivered because subscription denies this subject';
   }

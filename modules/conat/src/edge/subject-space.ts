@@ -40,7 +40,7 @@ const longFlowControlTokens = 7;
  * Every subject has a place, so a client gets no permission errors for others' subjects: as in an
  * account, nobody is there. All subjects are binary strings.
  */
-export class RootedSpace {
+export class SubjectMapping {
   private readonly root: string;
   private readonly api: Region;
   private readonly ack: Region;

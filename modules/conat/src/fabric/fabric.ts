@@ -1,6 +1,6 @@
 import type { BrokerLimits } from '../broker/limits.js';
 import type { PublishOp } from '../broker/parser.js';
-import type { Listener, Speaker, Subscription } from '../broker/ports.js';
+import type { Listener, Publisher, Subscription } from '../broker/ports.js';
 import type { Match } from '../broker/sublist.js';
 
 /** The broker as its fabric sees it. */
@@ -9,9 +9,9 @@ export interface FabricHost {
   /** Who of this process hears a subject. */
   match(subject: string): Match<Subscription>;
   /** Brings a message to them; a queue group hears it once. @returns how many heard it */
-  deliverTo(match: Match<Subscription>, from: Speaker, op: PublishOp): number;
+  deliverTo(match: Match<Subscription>, from: Publisher, op: PublishOp): number;
   /** A message from outside for one subscription of this process. */
-  deliverFromFabric(subscription: Subscription, from: Speaker, op: PublishOp): void;
+  deliverFromFabric(subscription: Subscription, from: Publisher, op: PublishOp): void;
   /** Adds to what INFO says to clients. */
   announce(fields: Readonly<Record<string, unknown>>): void;
 }
@@ -49,7 +49,7 @@ export abstract class Fabric {
   abstract start(): Promise<void>;
 
   /** Is there room for one more client of this kind? */
-  abstract admits(client: Speaker): boolean;
+  abstract admits(client: Publisher): boolean;
 
   abstract subscribed(subscription: Subscription): void;
 
@@ -63,13 +63,13 @@ export abstract class Fabric {
    * @param match who of this process hears it, when the caller knows
    * @returns how many heard it, or 1 when it was handed over; 0: nobody hears it
    */
-  abstract publish(from: Speaker, op: PublishOp, match?: Match<Subscription>): number;
+  abstract publish(from: Publisher, op: PublishOp, match?: Match<Subscription>): number;
 
   /** Calls back when all that this client said so far is known to the fabric. */
-  abstract settled(client: Speaker, done: () => void): void;
+  abstract settled(client: Publisher, done: () => void): void;
 
   /** It will neither say nor hear anything any more. */
-  abstract left(client: Speaker & Listener): void;
+  abstract left(client: Publisher & Listener): void;
 
   /** Sends what waits (bounded), then leaves. */
   abstract close(): Promise<void>;

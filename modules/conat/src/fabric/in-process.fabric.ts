@@ -1,5 +1,5 @@
 import type { PublishOp } from '../broker/parser.js';
-import type { Speaker, Subscription } from '../broker/ports.js';
+import type { Publisher, Subscription } from '../broker/ports.js';
 import type { Match } from '../broker/sublist.js';
 import { Fabric, type FabricHost } from './fabric.js';
 
@@ -24,12 +24,12 @@ export class InProcessFabric extends Fabric {
 
   unsubscribed(): void {}
 
-  publish(from: Speaker, op: PublishOp, match?: Match<Subscription>): number {
+  publish(from: Publisher, op: PublishOp, match?: Match<Subscription>): number {
     const host = this.host!;
     return host.deliverTo(match ?? host.match(op.subject), from, op);
   }
 
-  settled(_client: Speaker, done: () => void): void {
+  settled(_client: Publisher, done: () => void): void {
     done();
   }
 

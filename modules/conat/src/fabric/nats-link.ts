@@ -1,9 +1,9 @@
 import { backoffMs, Clock, type Logger } from '@rookery/core';
 import { FrameWriter } from '../broker/frame-writer.js';
 import type { PublishOp } from '../broker/parser.js';
-import type { Speaker, Subscription } from '../broker/ports.js';
-import { AskedReplies, isNoResponders } from './asked-replies.js';
-import { HeldMessages } from './held-messages.js';
+import type { Publisher, Subscription } from '../broker/ports.js';
+import { PendingRequests, isNoResponders } from './pending-requests.js';
+import { PublishBuffer } from './publish-buffer.js';
 import { NatsWire, type DialOptions, type ServerInfo, type WireOwner } from './nats-wire.js';
 import { withoutCredentials } from './nats-options.js';
 
@@ -48,8 +48,8 @@ export class NatsLink implements WireOwner {
   private wire: NatsWire | null = null;
   private readonly entries = new Map<string, Entry>();
   private readonly sids = new Map<Subscription, string>();
-  private readonly asked: AskedReplies;
-  private readonly waiting: HeldMessages;
+  private readonly asked: PendingRequests;
+  private readonly waiting: PublishBuffer;
   private readonly writer: FrameWriter;
   private lastSid = 0;
   private flushing = false;
@@ -58,7 +58,7 @@ export class NatsLink implements WireOwner {
   private settling: (() => void)[][] = [];
   /** The node takes less than is said: who says more is held. */
   private congested = false;
-  private readonly held = new Set<Speaker>();
+  private readonly held = new Set<Publisher>();
   private gaveUp = false;
   private patience: NodeJS.Timeout | null = null;
   private silence = 0;
@@ -69,8 +69,8 @@ export class NatsLink implements WireOwner {
     private readonly options: DialOptions,
     private readonly ports: LinkPorts,
   ) {
-    this.asked = new AskedReplies(options.noRespondersWithinMs);
-    this.waiting = new HeldMessages(options.bufferedBytesMax);
+    this.asked = new PendingRequests(options.noRespondersWithinMs);
+    this.waiting = new PublishBuffer(options.bufferedBytesMax);
     this.writer = new FrameWriter(frameBytesMax, (frame, taken) => this.sendFrame(frame, taken));
   }
 
@@ -138,7 +138,7 @@ export class NatsLink implements WireOwner {
     else this.entries.delete(sid);
   }
 
-  publish(from: Speaker, op: PublishOp): number {
+  publish(from: Publisher, op: PublishOp): number {
     const line = lineOf(op);
     if (!this.isSayable(line, op)) return 0;
     const start = op.tailStart;
@@ -320,7 +320,7 @@ export class NatsLink implements WireOwner {
     if (wire.bufferedBytes > this.options.holdAboveBytes) this.congested = true;
   }
 
-  private hold(from: Speaker): void {
+  private hold(from: Publisher): void {
     if (!from.brake || this.held.has(from)) return;
     this.ports.counters.held += 1;
     this.held.add(from);

@@ -47,7 +47,7 @@ const Options = z.object({
   pingsOutMax: z.int().min(1).default(2),
   /** One line of the protocol without its payload; nats-server's `max_control_line`. */
   controlLineBytesMax: z.int().min(64).default(4_096),
-  /** The way from a request to the news that nobody heard it; see AskedReplies. */
+  /** The way from a request to the news that nobody heard it; see PendingRequests. */
   noRespondersWithinMs: z.int().min(1).default(10_000),
   closeDeadlineMs: z.int().min(0).default(2_000),
 });

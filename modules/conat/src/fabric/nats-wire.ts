@@ -157,8 +157,15 @@ export class NatsWire implements ServerSink {
     }
     if (secure || info.tls_required) await this.secure(host, options.caFile);
     const connect = {
-      ...{ verbose: false, pedantic: false, headers: true, no_responders: true, protocol: 1 },
-      ...{ lang: 'conat', version: '1', name: options.name, echo: options.echo },
+      verbose: false,
+      pedantic: false,
+      headers: true,
+      no_responders: true,
+      protocol: 1,
+      lang: 'conat',
+      version: '1',
+      name: options.name,
+      echo: options.echo,
       ...(await signIn(server, options.credentialsFile, info.nonce)),
     };
     this.socket.write(`CONNECT ${JSON.stringify(connect)}\r\nPING\r\n`);

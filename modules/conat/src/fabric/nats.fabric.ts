@@ -1,6 +1,6 @@
 import { createLogger, parseConfig, SystemClock, type Logger } from '@rookery/core';
 import type { PublishOp } from '../broker/parser.js';
-import type { Listener, Speaker, Subscription } from '../broker/ports.js';
+import type { Listener, Publisher, Subscription } from '../broker/ports.js';
 import { ConatErrors } from '../conat.errors.js';
 import { Fabric, type FabricHost, type FabricStatus } from './fabric.js';
 import { NatsLink, type LinkCounters, type LinkPorts } from './nats-link.js';
@@ -21,7 +21,7 @@ export interface NatsFabricPorts {
 const ownLinkPart = 16;
 
 /** Messages that come from the cluster say nothing of who published them. */
-const elsewhere: Speaker = {
+const elsewhere: Publisher = {
   identity: {
     name: 'fabric',
     permissions: { publish: { allow: [] }, subscribe: { allow: [] } },
@@ -43,7 +43,7 @@ export class NatsFabric extends Fabric {
   private readonly options: NatsFabricOptions;
   private readonly logger: Logger;
   private readonly counters: LinkCounters = { reconnects: 0, dropped: 0, held: 0, errors: 0 };
-  private readonly own = new Map<Speaker, NatsLink>();
+  private readonly own = new Map<Publisher, NatsLink>();
   private readonly closing = new Set<Promise<void>>();
   private readonly clock = new SystemClock();
   private host: FabricHost | null = null;
@@ -105,7 +105,7 @@ export class NatsFabric extends Fabric {
     });
   }
 
-  admits(client: Speaker): boolean {
+  admits(client: Publisher): boolean {
     if (client.hearsItself) return true;
     if (this.own.size >= this.options.ownLinksMax) return false;
     this.linkOf(client);
@@ -124,15 +124,15 @@ export class NatsFabric extends Fabric {
     this.linkOf(subscription.client).unsubscribed(subscription, linger);
   }
 
-  publish(from: Speaker, op: PublishOp): number {
+  publish(from: Publisher, op: PublishOp): number {
     return this.linkOf(from).publish(from, op);
   }
 
-  settled(client: Speaker, done: () => void): void {
+  settled(client: Publisher, done: () => void): void {
     this.linkOf(client).settled(done);
   }
 
-  left(client: Speaker & Listener): void {
+  left(client: Publisher & Listener): void {
     const link = this.own.get(client);
     if (!link) return;
     this.own.delete(client);
@@ -150,7 +150,7 @@ export class NatsFabric extends Fabric {
     return [...(this.shared ? [this.shared] : []), ...this.own.values()];
   }
 
-  private linkOf(client: Speaker): NatsLink {
+  private linkOf(client: Publisher): NatsLink {
     if (client.hearsItself) return this.shared!;
     let link = this.own.get(client);
     if (!link) {

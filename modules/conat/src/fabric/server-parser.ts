@@ -28,9 +28,18 @@ export class ServerParser {
   private need = 0;
   private stopped = false;
   private readonly op: PublishOp = {
-    ...{ subject: '', shown: '', said: '', reply: '' },
-    ...{ headerBytes: 0, withHeaders: false, totalBytes: 0, buffer: Buffer.alloc(0) },
-    ...{ tailStart: 0, sizesStart: 0, tailEnd: 0, bodyStart: 0 },
+    subject: '',
+    shown: '',
+    said: '',
+    reply: '',
+    headerBytes: 0,
+    withHeaders: false,
+    totalBytes: 0,
+    buffer: Buffer.alloc(0),
+    tailStart: 0,
+    sizesStart: 0,
+    tailEnd: 0,
+    bodyStart: 0,
   };
 
   constructor(private readonly sink: ServerSink) {}

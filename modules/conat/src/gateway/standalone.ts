@@ -64,7 +64,7 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
   const { broker } = options;
   const startedAtMs = Date.now();
   await using undo = new Reverter();
-  const door = options.port === null ? null : await openWebSocketDoor(options);
+  const door = options.port === null ? null : await openWebSocketListener(options);
   undo.add(() => door?.close());
   const listener = options.tcp && new TcpListener(broker, options.tcp, options.tcp.tls);
   const tcp = await listener?.listen();
@@ -73,7 +73,11 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
   const pages =
     at &&
     new MonitoringServer(() => ({
-      ...{ broker, persistence, startedAtMs, tcp, http: at },
+      broker,
+      persistence,
+      startedAtMs,
+      tcp,
+      http: at,
       webSocket: door && {
         host: options.host ?? loopback,
         port: door.port,
@@ -101,7 +105,7 @@ export async function serveBroker(options: StandaloneOptions): Promise<Standalon
   };
 }
 
-async function openWebSocketDoor(options: StandaloneOptions): Promise<Door> {
+async function openWebSocketListener(options: StandaloneOptions): Promise<Door> {
   const { broker, host = loopback, path = '/conat', tls } = options;
   const sockets = brokerWebSocketServer(broker);
   const dispatcher = new UpgradeDispatcher();

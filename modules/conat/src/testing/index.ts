@@ -1,6 +1,6 @@
 export {
   AllowAllAuthenticator,
-  RootedAuthenticator,
+  MappedAuthenticator,
   spaceIdentity,
   startTestBroker,
   TokenAuthenticator,

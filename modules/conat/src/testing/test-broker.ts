@@ -46,7 +46,7 @@ export class TokenAuthenticator extends Authenticator {
 }
 
 /** Lets everybody in as a program of one subject space: rooted there, whatever they show. */
-export class RootedAuthenticator extends Authenticator {
+export class MappedAuthenticator extends Authenticator {
   override readonly required = false;
 
   constructor(private readonly space: SubjectSpace) {
@@ -106,7 +106,7 @@ export async function startTestBroker(options: TestBrokerOptions = {}): Promise<
   const everybody =
     rooted === undefined
       ? new AllowAllAuthenticator()
-      : new RootedAuthenticator({ root: spaceRoot, id: rooted });
+      : new MappedAuthenticator({ root: spaceRoot, id: rooted });
   const broker = new Broker({
     authenticator: options.authenticator ?? everybody,
     limits: options.limits,

@@ -14,7 +14,7 @@ export type EgressMode = z.infer<typeof EgressMode>;
 const targetPattern = /^([\d.]+(?:\/\d{1,2})?)(?::(\d{1,5})(?:-(\d{1,5}))?)?(?:\/(tcp|udp))?$/;
 
 /** One thing that may be reached. */
-export interface EgressTargetParts {
+export interface EgressTargetDependencies {
   /** A range with its prefix length. */
   readonly cidr: string;
   readonly firstPort?: number;
@@ -23,7 +23,7 @@ export interface EgressTargetParts {
 }
 
 /** `10.0.0.5:5432/tcp`, `192.0.2.0/24:8000-8100`, `192.0.2.7`; undefined for what is none. */
-export function parseEgressTarget(text: string): EgressTargetParts | undefined {
+export function parseEgressTarget(text: string): EgressTargetDependencies | undefined {
   const [, range = '', first, last, protocol] = targetPattern.exec(text) ?? [];
   const cidr = range.includes('/') ? range : `${range}/32`;
   if (!z.cidrv4().safeParse(cidr).success) return undefined;

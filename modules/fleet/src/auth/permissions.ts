@@ -91,7 +91,7 @@ export interface ProjectAccess {
 
 /**
  * An account: its own space and its projects', by role. Acknowledgements and flow control have
- * subjects of their own (see RootedSpace). A viewer hears all of a project, but neither answers
+ * subjects of their own (see SubjectMapping). A viewer hears all of a project, but neither answers
  * what it hears nor takes it from the members of a queue nor acknowledges it.
  * @param onlyProject its token opens no other
  */

@@ -186,7 +186,8 @@ export const hostReports = service(
 
     /** Said instead of heartbeats by a host that cannot serve. The next heartbeat takes it back. */
     trouble: call(z.object({ error: CodedErrorView }), z.object({}), {
-      ...{ timeoutMs: 10_000, idempotent: true },
+      timeoutMs: 10_000,
+      idempotent: true,
     }),
 
     /** The next page of a report that one heartbeat does not hold. */

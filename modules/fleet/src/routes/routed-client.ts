@@ -4,7 +4,7 @@ import type { Msg, MsgHdrs, Payload } from '@nats-io/nats-core';
 import { createLogger, SystemClock, type Clock, type Logger } from '@rookery/core';
 import { FleetErrors } from '../fleet.errors.js';
 import { ConatClient, type ConatCredentials } from '@rookery/conat';
-import { ProjectLine } from './project-line.js';
+import { ProjectConnection } from './project-connection.js';
 import { routeLimits, type RouteLimits } from './route-limits.js';
 import { ControlRoutes, type RouteSource } from './route-source.js';
 import { routedRequest } from './routed-request.js';
@@ -25,7 +25,7 @@ export interface RoutedClientOptions {
 export interface RoutedRequestOptions {
   readonly timeoutMs?: number;
   readonly headers?: MsgHdrs;
-  /** Asking twice does no harm: it is asked again when the project moves meanwhile. */
+  /** RequestContext twice does no harm: it is asked again when the project moves meanwhile. */
   readonly idempotent?: boolean;
   readonly signal?: AbortSignal;
 }
@@ -41,7 +41,7 @@ const lookEveryMs = 5_000;
  * Connections are made when first needed, one a project, and closed when nobody uses them.
  */
 export class RoutedConatClient extends SubjectRouter {
-  private readonly lines = new Map<string, ProjectLine>();
+  private readonly lines = new Map<string, ProjectConnection>();
   private readonly limits: RouteLimits;
   private readonly clock: Clock;
   private readonly routes: RouteSource;
@@ -142,15 +142,19 @@ export class RoutedConatClient extends SubjectRouter {
     await Promise.all([...this.lines.values()].map((line) => line.close()));
   }
 
-  private line(projectId: string): ProjectLine {
+  private line(projectId: string): ProjectConnection {
     const known = this.lines.get(projectId);
     if (known) return known;
     if (this.closed) throw FleetErrors.CONAT_ROUTE_MISSING({ subject: `project.${projectId}` });
     this.makeRoom();
     const { control, credentials } = this.options;
-    const line = new ProjectLine(projectId, {
-      ...{ routes: this.routes, identity: control.identity, unreachable: this.unreachable },
-      ...{ limits: this.limits, clock: this.clock, logger: this.logger },
+    const line = new ProjectConnection(projectId, {
+      routes: this.routes,
+      identity: control.identity,
+      unreachable: this.unreachable,
+      limits: this.limits,
+      clock: this.clock,
+      logger: this.logger,
       proof: async () => {
         const shown = typeof credentials === 'function' ? await credentials() : credentials;
         return shown && 'token' in shown ? shown.token : undefined;

@@ -4,7 +4,7 @@ import type { AccountStore } from './account-store.js';
 import { JetStreamApiError } from './api-error.js';
 import { apiLevel } from './api-level.js';
 import { ApiReplies } from './api-replies.js';
-import { routeOf, type ApiParts } from './api-routes.js';
+import { routeOf, type ApiDependencies } from './api-routes.js';
 import { Advisories } from './advisories.js';
 import { Consumers } from './consumers/consumers.js';
 import type { ApiInput, EngineInput, Outbox } from './engine-io.js';
@@ -41,7 +41,7 @@ class AccountEngine extends Engine {
   private readonly direct: DirectGet;
   private readonly replies: ApiReplies;
   private readonly quota: AccountQuota;
-  private readonly api: ApiParts;
+  private readonly api: ApiDependencies;
 
   constructor(
     account: JetStreamAccount,

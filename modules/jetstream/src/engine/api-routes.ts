@@ -4,7 +4,7 @@ import { checkLevel, type StreamApi } from './streams/stream-api.js';
 import type { MessageApi } from './streams/message-api.js';
 import type { SnapshotApi } from './streams/snapshot-api.js';
 
-export interface ApiParts {
+export interface ApiDependencies {
   readonly streams: StreamApi;
   readonly messages: MessageApi;
   readonly snapshots: SnapshotApi;
@@ -14,7 +14,7 @@ export interface ApiParts {
 interface Route {
   /** Of the answer, without its prefix. */
   readonly type: string;
-  readonly run: (parts: ApiParts, request: ApiInput, name: string) => void;
+  readonly run: (parts: ApiDependencies, request: ApiInput, name: string) => void;
 }
 
 const needsCluster: Route['run'] = () => {

@@ -7,7 +7,7 @@ import { SqliteStreamStore, type Addition, type StreamHost } from './sqlite-stre
 import { decodeWhole } from './record.js';
 import { Statements } from './statements.js';
 import { StoreCorruptError } from './store-errors.js';
-import { Tail, tailBatchBytesMax } from './tail.js';
+import { WriteAheadLog, tailBatchBytesMax } from './write-ahead-log.js';
 
 export interface SqliteAccountStoreOptions {
   /**
@@ -38,7 +38,7 @@ const freePagesStep = 4_096;
  * An account's file: SQLite with a write-ahead log that is fsynced by each commit. One connection
  * holds it exclusively, so that two processes never share it by mistake and no shared memory is
  * needed. The log is written back (`checkpoint`) apart from commits, by whoever runs the store.
- * A few messages are put on disk by the {@link Tail} in front of it: then they join the database
+ * A few messages are put on disk by the {@link WriteAheadLog} in front of it: then they join the database
  * when somebody looks, in a transaction that stays open over several of this store's commits.
  */
 export class SqliteAccountStore extends AccountStore {
@@ -47,7 +47,7 @@ export class SqliteAccountStore extends AccountStore {
   private readonly consumerTable: ConsumerTable;
   private readonly host: StreamHost;
   private byName = new Map<string, SqliteStreamStore>();
-  private tail: Tail | null = null;
+  private tail: WriteAheadLog | null = null;
   /** Something was done since the last commit; more than adding messages, if `structural`. */
   private open = false;
   private structural = false;
@@ -232,7 +232,7 @@ export class SqliteAccountStore extends AccountStore {
 
   /** What a process before this one left. */
   private takeOver(file: string, synchronous: boolean): void {
-    this.tail = new Tail(`${file}-tail`, synchronous);
+    this.tail = new WriteAheadLog(`${file}-tail`, synchronous);
     if (endedUncleanly(file) || this.tail.isLeft) this.check(file);
   }
 

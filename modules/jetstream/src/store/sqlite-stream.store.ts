@@ -16,10 +16,10 @@ import type { Statements } from './statements.js';
 import { StoreCorruptError } from './store-errors.js';
 import { StreamCounters } from './stream-counters.js';
 import { SubjectTable } from './subject-table.js';
-import type { TailRecord } from './tail.js';
+import type { WriteAheadRecord } from './write-ahead-log.js';
 
 /** A message that was added to a stream and may not be in its table yet. */
-export interface Addition extends TailRecord {
+export interface Addition extends WriteAheadRecord {
   readonly stream: SqliteStreamStore;
   readonly seq: number;
   readonly subject: number;

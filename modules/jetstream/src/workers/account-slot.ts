@@ -8,7 +8,7 @@ import type { Engine } from '../engine/engine.js';
 import { quarantine, quarantinedAs } from '../store/quarantine.js';
 import { SqliteAccountStore } from '../store/sqlite-account.store.js';
 import { storeFailure } from '../store/store-errors.js';
-import { HeldOutbox } from './held-outbox.js';
+import { BufferedOutbox } from './buffered-outbox.js';
 import { refusal } from './refusals.js';
 import type { AccountState, RunnerOptions, RunnerOutput } from './runner.js';
 
@@ -44,7 +44,7 @@ export class AccountSlot {
   lastUsedMs = 0;
   private opened: Opened | null = null;
   private refusing: { readonly state: AccountState; readonly error: CodedError } | null = null;
-  private readonly outbox: HeldOutbox;
+  private readonly outbox: BufferedOutbox;
   private unflushed = false;
   private untidy = false;
 
@@ -56,7 +56,7 @@ export class AccountSlot {
     private readonly options: RunnerOptions,
     private readonly meter: SlotMeter,
   ) {
-    this.outbox = new HeldOutbox(handle, output);
+    this.outbox = new BufferedOutbox(handle, output);
   }
 
   get isOpen(): boolean {

@@ -29,7 +29,7 @@ import { standingOf } from '../http/shares.js';
 import { TrustedProxies, type ClientOrigin } from '../http/trusted-proxies.js';
 import { TokenGate } from './token-gate.js';
 
-export interface HostIngressParts {
+export interface HostIngressDependencies {
   readonly hostId: string;
   readonly verifier: Pick<AccessTokenVerifier, 'verify'>;
   readonly routes: RouteTable;
@@ -53,7 +53,7 @@ export class HostIngress extends ProxyRole {
   private readonly trusted: TrustedProxies;
   private readonly shared: boolean;
 
-  constructor(parts: HostIngressParts, limits: z.input<typeof ProxyLimits> = {}) {
+  constructor(parts: HostIngressDependencies, limits: z.input<typeof ProxyLimits> = {}) {
     super(limits);
     this.trusted = parts.trustedProxies ?? new TrustedProxies();
     this.shared = parts.pathOrigin === 'shared';

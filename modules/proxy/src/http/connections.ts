@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { ProjectPath } from '../project-path.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import type { ProxyLimits } from '../limits.js';
-import { Roster, type Listed } from './roster.js';
+import { IndexedSet, type Listed } from './indexed-set.js';
 import { Shares, type Claim, type Standing } from './shares.js';
 
 /** Whose connections are meant; all given properties must match. */
@@ -36,7 +36,7 @@ const askedAtOnceMax = 32;
 
 /** What is under way through one proxy: counted, limited, and cut off when access ends. */
 export class Connections {
-  private readonly open = new Roster<OpenConnection>();
+  private readonly open = new IndexedSet<OpenConnection>();
   private readonly shares: { readonly request: Shares; readonly socket: Shares };
   private readonly total = { request: 0, socket: 0 };
   private idle: (() => void)[] = [];

@@ -4,7 +4,7 @@ import type { CodedError } from '@rookery/core';
 import type { ProxyLimits } from '../limits.js';
 import { ProxyErrors } from '../proxy.errors.js';
 import { hasBody } from './headers.js';
-import { Roster, type Listed } from './roster.js';
+import { IndexedSet, type Listed } from './indexed-set.js';
 
 /** One request under way to an upstream. */
 export interface WatchedRequest extends Listed {
@@ -27,7 +27,7 @@ const sweepMsMax = 1_000;
  * request costs more than everything else that we do for it.
  */
 export class StallWatch {
-  private readonly watched = new Roster<WatchedRequest>();
+  private readonly watched = new IndexedSet<WatchedRequest>();
   private timer: NodeJS.Timeout | undefined;
   private readonly everyMs: number;
 

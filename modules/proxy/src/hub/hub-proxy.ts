@@ -29,7 +29,7 @@ import type {
   TokenSource,
 } from './hub-proxy.ports.js';
 
-export interface HubProxyParts {
+export interface HubProxyDependencies {
   readonly authenticator: RequestAuthenticator;
   readonly routes: RouteResolver;
   readonly tokens: TokenSource;
@@ -80,7 +80,7 @@ export class HubProxy extends ProxyRole {
   private rechecking = false;
 
   constructor(
-    private readonly parts: HubProxyParts,
+    private readonly parts: HubProxyDependencies,
     limits: z.input<typeof ProxyLimits> = {},
   ) {
     super({ unsafeIdleMs: hostUnsafeIdleMs, ...limits });

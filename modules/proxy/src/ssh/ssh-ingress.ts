@@ -15,7 +15,7 @@ import type {
 import { opensshPrivateKey } from './ssh-keys.js';
 import { SshLimits } from './ssh-limits.js';
 
-export interface SshIngressParts {
+export interface SshIngressDependencies {
   /** Ed25519, PKCS#8 PEM or OpenSSH. */
   readonly hostKey: string;
   readonly authorizer: TransferAuthorizer;
@@ -52,7 +52,7 @@ export class SshIngress {
   private draining = false;
 
   constructor(
-    private readonly parts: SshIngressParts,
+    private readonly parts: SshIngressDependencies,
     limits: z.input<typeof SshLimits> = {},
   ) {
     this.limits = parseConfig(SshLimits, limits);

@@ -30,7 +30,7 @@ export interface NetworkState {
 }
 
 /** The host's whole network as it should be. */
-export interface NetworkWish {
+export interface NetworkOptions {
   readonly cidr: string;
   /** Projects with a container, or one in the making, and the address that it was given. */
   readonly addresses: ReadonlyMap<ProjectId, string>;
@@ -53,7 +53,7 @@ export type NetworkAction = {
 }[keyof NetworkActions];
 
 /** Compares the whole network with the whole wish. Rules come first: nothing opens before them. */
-export function planNetwork(wish: NetworkWish, state: NetworkState): NetworkAction[] {
+export function planNetwork(wish: NetworkOptions, state: NetworkState): NetworkAction[] {
   const plan: NetworkAction[] = [];
   if (!state.rulesIntact) plan.push({ kind: 'loadRules' });
   const closed = state.routes.some(

@@ -105,12 +105,18 @@ export class PodmanCli {
     const { stateDir, runDir } = this.paths;
     return [
       'podman',
-      ...['--root', join(stateDir, 'podman')],
-      ...['--runroot', join(runDir, 'podman')],
-      ...['--tmpdir', join(runDir, 'libpod')],
-      ...['--storage-driver', 'overlay'],
-      ...['--cgroup-manager', 'cgroupfs'],
-      ...['--runtime', this.runtime],
+      '--root',
+      join(stateDir, 'podman'),
+      '--runroot',
+      join(runDir, 'podman'),
+      '--tmpdir',
+      join(runDir, 'libpod'),
+      '--storage-driver',
+      'overlay',
+      '--cgroup-manager',
+      'cgroupfs',
+      '--runtime',
+      this.runtime,
       ...args,
     ];
   }

@@ -53,7 +53,7 @@ const startTimeoutMs = 30_000;
 /** Of how a container ended, podman is asked while it may still be at it. */
 const endTimeoutMs = 10_000;
 
-interface OpenedParts {
+interface OpenedDependencies {
   readonly cli: PodmanCli;
   /** `runc` or `crun`, without what the host adds to a start. */
   readonly runtime: string;
@@ -75,7 +75,7 @@ export class PodmanDriver extends ContainerDriver {
   private readonly locks = new KeyedLock();
   private readonly folders: ContainerFolders;
   private readonly ids: ContainerIds;
-  private opened: OpenedParts | undefined;
+  private opened: OpenedDependencies | undefined;
   private limits = { memory: false, cpu: false, pids: false };
   private memorySlice: MemorySlice = { kind: 'none', reason: 'not opened yet' };
 
@@ -129,7 +129,9 @@ export class PodmanDriver extends ContainerDriver {
       this.commands,
       {
         ...network,
-        ...{ hostKey, stateDir, resolvers },
+        hostKey,
+        stateDir,
+        resolvers,
         egress: { mode: network.egress, allow: network.egressAllow },
       },
       this.locks,

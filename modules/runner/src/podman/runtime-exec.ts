@@ -85,8 +85,10 @@ function execArgv(target: ExecTarget, input: ExecInput, files: SessionFiles): st
   return [
     target.runtime,
     'exec',
-    ...['--process', files.process],
-    ...['--pid-file', files.pid],
+    '--process',
+    files.process,
+    '--pid-file',
+    files.pid,
     ...(input.tty ? ['--tty'] : []),
     target.containerId,
   ];

@@ -6,7 +6,7 @@ import { spaceOf } from '../space.js';
 import type { ResolvedStorageOptions } from '../storage.options.js';
 import { BtrfsProgram } from './btrfs-program.js';
 import { DiskReserve } from './disk-reserve.js';
-import { FrozenVolumes } from './frozen.js';
+import { TemporarySnapshots } from './temporary-snapshots.js';
 import { Images } from './images.js';
 import { Landings } from './landings.js';
 import { Qgroups } from './qgroups.js';
@@ -17,7 +17,7 @@ import { Subvolumes } from './subvolumes.js';
 import { Volumes } from './volumes.js';
 
 /** What the btrfs driver is made of; each part looks after one kind of thing on the volume. */
-export interface BtrfsParts {
+export interface BtrfsDependencies {
   readonly layout: VolumeLayout;
   readonly btrfs: BtrfsProgram;
   readonly qgroups: Qgroups;
@@ -25,7 +25,7 @@ export interface BtrfsParts {
   readonly subvolumes: Subvolumes;
   readonly sidecars: SidecarStore;
   readonly snapshots: Snapshots;
-  readonly frozen: FrozenVolumes;
+  readonly frozen: TemporarySnapshots;
   readonly images: Images;
   readonly landings: Landings;
   readonly volumes: Volumes;
@@ -34,7 +34,11 @@ export interface BtrfsParts {
   readonly pathStagings: PathStagings;
 }
 
-export function btrfsParts(exec: Exec, options: ResolvedStorageOptions, clock: Clock): BtrfsParts {
+export function btrfsParts(
+  exec: Exec,
+  options: ResolvedStorageOptions,
+  clock: Clock,
+): BtrfsDependencies {
   const { volume, btrfsProgram, snapshotsPerProjectMax, reserveBytes, loopback } = options;
   const layout = new VolumeLayout(volume);
   const btrfs = new BtrfsProgram(exec, btrfsProgram, volume);
@@ -52,7 +56,7 @@ export function btrfsParts(exec: Exec, options: ResolvedStorageOptions, clock: C
     clock,
     snapshotsPerProjectMax,
   );
-  const frozen = new FrozenVolumes(btrfs, layout, qgroups, subvolumes);
+  const frozen = new TemporarySnapshots(btrfs, layout, qgroups, subvolumes);
   const landings = new Landings(btrfs, layout, qgroups, subvolumes);
   const volumes = new Volumes(btrfs, layout, qgroups, subvolumes, sidecars, frozen, landings);
   return {

@@ -20,7 +20,9 @@ import { projectsAreFull } from './projects-full.js';
 /** Metadata that making or deleting a snapshot reserves, with a good margin. */
 const slackBytes = 32 * MiB;
 const nothingUsed: QgroupUsage = {
-  ...{ referencedBytes: 0, exclusiveBytes: 0, limitBytes: undefined },
+  referencedBytes: 0,
+  exclusiveBytes: 0,
+  limitBytes: undefined,
 };
 /** A few folders and what an overlay writes when it is mounted. */
 const roomBytes = 4 * MiB;

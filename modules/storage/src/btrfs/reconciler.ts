@@ -7,7 +7,7 @@ import { projectOfFolder, qgroupOf, type VolumeLayout } from '../layout.js';
 import type { PathStagings } from '../path-staging.js';
 import type { SidecarStore } from '../sidecar.js';
 import type { StorageDesired, StorageRepair } from '../storage.driver.js';
-import type { FrozenVolumes } from './frozen.js';
+import type { TemporarySnapshots } from './temporary-snapshots.js';
 import type { Images } from './images.js';
 import { subvolumeAt } from './ioctl.js';
 import type { Landings } from './landings.js';
@@ -23,12 +23,12 @@ import type { Subvolumes } from './subvolumes.js';
 import type { Volumes } from './volumes.js';
 
 /** The parts of the btrfs driver that reconcile looks at and acts through. */
-export interface ReconcilerParts {
+export interface ReconcilerDependencies {
   readonly layout: VolumeLayout;
   readonly qgroups: Qgroups;
   readonly subvolumes: Subvolumes;
   readonly snapshots: Snapshots;
-  readonly frozen: FrozenVolumes;
+  readonly frozen: TemporarySnapshots;
   readonly images: Images;
   readonly landings: Landings;
   readonly volumes: Volumes;
@@ -48,7 +48,7 @@ type Perform = {
 };
 
 export class StorageReconciler {
-  constructor(private readonly parts: ReconcilerParts) {}
+  constructor(private readonly parts: ReconcilerDependencies) {}
 
   async reconcile(desired: StorageDesired): Promise<StorageRepair[]> {
     const { clock, graceMs } = this.parts;
@@ -56,7 +56,8 @@ export class StorageReconciler {
     const plan = planStorageRepairs(desired, actual, { now: clock.now(), graceMs });
     const perform = this.perform(desired);
     const repairs: StorageRepair[] = actual.damaged.map((subject) => ({
-      ...{ kind: 'sidecar-damaged', subject },
+      kind: 'sidecar-damaged',
+      subject,
     }));
     const failures: unknown[] = [];
     for (const action of plan) {

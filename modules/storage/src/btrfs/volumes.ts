@@ -9,7 +9,7 @@ import type { Sidecar, SidecarStore } from '../sidecar.js';
 import type { ActivationPlan } from '../storage.driver.js';
 import { StorageErrors } from '../storage.errors.js';
 import type { BtrfsProgram } from './btrfs-program.js';
-import type { FrozenVolumes } from './frozen.js';
+import type { TemporarySnapshots } from './temporary-snapshots.js';
 import { subvolumeAt } from './ioctl.js';
 import type { Landings } from './landings.js';
 import { ensureProjectFolders } from './project-folders.js';
@@ -35,7 +35,7 @@ export class Volumes {
     private readonly qgroups: Qgroups,
     private readonly subvolumes: Subvolumes,
     private readonly sidecars: SidecarStore,
-    private readonly frozen: FrozenVolumes,
+    private readonly frozen: TemporarySnapshots,
     private readonly landings: Landings,
   ) {}
 

@@ -24,7 +24,7 @@ export interface ArrivedImage {
   readonly drop: () => Promise<void>;
 }
 
-export interface ImageTreesParts {
+export interface ImageTreesDependencies {
   readonly layout: VolumeLayout;
   /** Names the folder for good: no other image has it, a later one under this digest included. */
   readonly identify: (path: string) => Promise<string> | string;
@@ -38,10 +38,10 @@ export interface ImageTreesParts {
 export class ImageTrees {
   private readonly flights = new SingleFlight();
   private readonly lock = new KeyedLock();
-  private readonly read: NonNullable<ImageTreesParts['read']>;
+  private readonly read: NonNullable<ImageTreesDependencies['read']>;
   private stopped = new AbortController();
 
-  constructor(private readonly parts: ImageTreesParts) {
+  constructor(private readonly parts: ImageTreesDependencies) {
     this.read = parts.read ?? digestInThread;
   }
 

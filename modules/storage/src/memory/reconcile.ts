@@ -13,7 +13,7 @@ export interface MemoryVolume {
 /** How reconcile changes something. */
 interface MemoryActs {
   deleteVolume(id: ProjectId): Promise<void>;
-  releaseFrozen(id: ProjectId, name: string): Promise<void>;
+  releaseTemporarySnapshot(id: ProjectId, name: string): Promise<void>;
   dropLanding(moveId: MoveId): Promise<void>;
   stagedPaths(id: ProjectId): Promise<string[]>;
   dropStagedPath(id: ProjectId, name: string): Promise<boolean>;
@@ -43,7 +43,7 @@ export async function reconcileMemory(
     }
     for (const name of [...volume.frozen.keys()]) {
       if (desired.frozen.some((each) => each.projectId === id && each.name === name)) continue;
-      await act.releaseFrozen(id, name);
+      await act.releaseTemporarySnapshot(id, name);
       repairs.push({ kind: 'frozen-dropped', subject: `${id}/${name}` });
     }
     for (const name of await act.stagedPaths(id)) {

@@ -4,7 +4,7 @@ import { streamsConform } from './conformance/streams.js';
 import { wholeRestoresConform } from './conformance/restores.js';
 import type { TestKit } from '@rookery/core/testing';
 import { ConformanceSuite, type ConformanceOptions } from './conformance/suite.js';
-import { picturesConform, quotaConforms, volumesConform } from './conformance/volumes.js';
+import { temporarySnapshotsConform, quotaConforms, volumesConform } from './conformance/volumes.js';
 
 export type { ConformanceOptions };
 
@@ -23,7 +23,7 @@ export function storageDriverConformance(
     snapshotsConform(suite);
     pathStagingsConform(suite);
     wholeRestoresConform(suite);
-    picturesConform(suite);
+    temporarySnapshotsConform(suite);
     quotaConforms(suite);
     streamsConform(suite);
     imagesConform(suite);

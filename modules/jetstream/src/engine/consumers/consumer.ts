@@ -21,7 +21,7 @@ const saveAfterMs = 200;
 /** Messages that one consumer sends before others have their turn. */
 const turnMessagesMax = 1_024;
 
-export interface ConsumerParts {
+export interface ConsumerDependencies {
   readonly account: JetStreamAccount;
   readonly stream: StreamHandle;
   readonly outbox: Outbox;
@@ -65,7 +65,7 @@ export class Consumer {
   private resumeAtMs = Infinity;
   private readonly jitterMs = 100 + Math.random() * 900;
 
-  constructor(private readonly parts: ConsumerParts) {
+  constructor(private readonly parts: ConsumerDependencies) {
     const { config, stream, clock } = parts;
     const nowMs = clock.now();
     this.name = parts.name;

@@ -34,7 +34,7 @@ const mayPull = ({ config }: Consumer, { reader }: ApiInput): boolean =>
   reader === undefined || config.metadata[readerKey] === reader;
 
 /** What the account's parts have in common. */
-interface SharedParts {
+interface SharedDependencies {
   readonly account: JetStreamAccount;
   readonly outbox: Outbox;
   readonly clock: Clock;
@@ -56,7 +56,7 @@ export class Consumers extends ConsumerSet implements ConsumerDirectory {
   readonly quota: AccountQuota;
 
   constructor(
-    shared: SharedParts,
+    shared: SharedDependencies,
     readonly lookup: StreamLookup,
     readonly replies: ApiReplies,
   ) {

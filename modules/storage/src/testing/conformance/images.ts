@@ -147,10 +147,12 @@ export function reconcileConforms(suite: ConformanceSuite): void {
       });
       expect(repairs).toContainEqual({ kind: 'frozen-dropped', subject: `${id}/backup-orphan` });
       expect(repairs).toContainEqual({ kind: 'landing-dropped', subject: orphan });
-      expect((await suite.driver.listFrozen(id)).map((f) => f.name)).toEqual(['backup-needed']);
+      expect((await suite.driver.listTemporarySnapshots(id)).map((f) => f.name)).toEqual([
+        'backup-needed',
+      ]);
       await suite.driver.prepareLanding(needed, newId());
       await suite.driver.reconcile(await desired());
-      expect(await suite.driver.listFrozen(id)).toEqual([]);
+      expect(await suite.driver.listTemporarySnapshots(id)).toEqual([]);
     });
 
     it('sets the quota that it should be', async () => {

@@ -118,7 +118,7 @@ export function volumesConform(suite: ConformanceSuite): void {
   });
 }
 
-export function picturesConform(suite: ConformanceSuite): void {
+export function temporarySnapshotsConform(suite: ConformanceSuite): void {
   const { describe, it, expect } = suite.jest;
   const { coded, put, get, make } = suite;
 
@@ -138,7 +138,7 @@ export function picturesConform(suite: ConformanceSuite): void {
       expect(await readFile(join(picture.persistence, 'store'), 'utf8')).toBe('log');
       await picture.release();
       await picture.release();
-      expect(await suite.driver.listFrozen(id)).toEqual([]);
+      expect(await suite.driver.listTemporarySnapshots(id)).toEqual([]);
       expect(await get(id, 'a')).toBe('now');
       await expect(suite.driver.freeze(id, 'mine')).rejects.toEqual(coded('INVALID_INPUT'));
     });
