@@ -2,10 +2,10 @@
 // `node database-storm.mjs FILE SEED OPERATIONS`. Each writer counts what it has written; a line
 // `<writer> <count>` on stdout says that the host's database has confirmed it. `end` says that all
 // have done their share; nothing is closed.
-import { AccessStore } from '../dist/access/access-book.js';
-import { SqliteHostProjects, SqliteIngressGate } from '../dist/books/move-projects.js';
-import { ProjectRepository } from '../dist/books/project-books.js';
-import { SqliteBackupJournal, SqliteMoveJournal } from '../dist/books/sqlite-journals.js';
+import { AccessStore } from '../dist/access/access-store.js';
+import { SqliteHostProjects, SqliteIngressGate } from '../dist/projects/move-projects.js';
+import { ProjectRepository } from '../dist/projects/project.repository.js';
+import { SqliteBackupJournal, SqliteMoveJournal } from '../dist/projects/sqlite-journals.js';
 import { openDatabase } from '../dist/database/database.js';
 import { SystemClock } from '@rookery/core';
 import { ProjectSpec } from '@rookery/core/contract';

@@ -242,7 +242,7 @@ print(call(0x40049409), call(0x5413))`;
       let shown = '';
       session.stdout.on('data', (chunk: Buffer) => (shown += chunk.toString()));
       const shows = (text: string) =>
-        waitFor(`the terminal shows ${text}`, () => shown.includes(text), { timeoutMs: 5000 });
+        waitFor(`the terminal shows ${text}`, () => shown.includes(text), { timeoutMs: 20_000 });
       session.stdin.write('stty size; test -t 0 && echo a-ter""minal\n');
       await shows('30 100');
       await shows('a-terminal');
@@ -253,7 +253,7 @@ print(call(0x40049409), call(0x5413))`;
           session.stdin.write('stty size\n');
           return shown.includes('22 55');
         },
-        { timeoutMs: 5000, everyMs: 200 },
+        { timeoutMs: 20_000, everyMs: 200 },
       );
       // Ctrl-C reaches the foreground process, not the shell.
       session.stdin.write('sleep 1000\n');

@@ -1,6 +1,7 @@
 import { GiB, KeyedLock, MiB } from '@rookery/core';
 import { isProjectQgroup, projectsQgroup } from '../layout.js';
 import type { StorageSpace } from '../storage.driver.js';
+import { StorageErrors } from '../storage.errors.js';
 import type { BtrfsProgram } from './btrfs-program.js';
 import { qgroupRelations, qgroups, qgroupUsage, withFolder, type QgroupUsage } from './ioctl.js';
 
@@ -77,6 +78,13 @@ export class DiskReserve {
     await this.turn.run('limit', async () => {
       if (this.borrowers === 0) await this.setLimit();
     });
+  }
+
+  /** What arrives is in no project's group yet: it may not take the reserve either. @throws DISK_FULL */
+  async requireRoom(): Promise<void> {
+    if (this.reserveBytes === 0) return;
+    const { freeBytes } = await this.space();
+    if (freeBytes < this.reserveBytes) throw StorageErrors.DISK_FULL({ volume: this.volume });
   }
 
   /**

@@ -19,6 +19,8 @@ import { StorageErrors } from '../storage.errors.js';
 import { spaceErrorOf } from '../space.js';
 import type { BtrfsProgram } from './btrfs-program.js';
 import { subvolumeAt } from './ioctl.js';
+import type { DiskReserve } from './disk-reserve.js';
+import { RoomGuard } from './room-guard.js';
 import type { Qgroups } from './qgroups.js';
 import { SendStreamGuard } from './send-stream-guard.js';
 import type { Subvolumes } from './subvolumes.js';
@@ -38,6 +40,7 @@ export class Landings {
     private readonly layout: VolumeLayout,
     private readonly qgroups: Qgroups,
     private readonly subvolumes: Subvolumes,
+    private readonly reserve: DiskReserve,
   ) {}
 
   async prepare(moveId: MoveId, id: ProjectId): Promise<void> {
@@ -74,6 +77,7 @@ export class Landings {
       // in memory: the name that says "whole" comes after the data, and is confirmed when it is on
       // disk itself. Without the first sync a power cut would leave a whole item of empty files.
       await this.btrfs.sync();
+      await this.requireRoomFor(received);
       const target = this.wholePath(moveId, item);
       // The same item once more (its reply was lost) replaces the first.
       await this.subvolumes.deleteTree(target);
@@ -81,6 +85,16 @@ export class Landings {
       await this.btrfs.sync();
       return landedView(item, target) as ReceivedSubvolume;
     });
+  }
+
+  /** Only what is on disk counts as taken: a stream may end before any of it does. */
+  private async requireRoomFor(received: string): Promise<void> {
+    try {
+      await this.reserve.requireRoom();
+    } catch (error) {
+      await this.subvolumes.deleteTree(received);
+      throw error;
+    }
   }
 
   /** Runs one receive in a folder of root's. @returns the path of what arrived whole. */
@@ -98,7 +112,8 @@ export class Landings {
     process.stdout.resume();
     let failure: unknown;
     try {
-      await pipeline(stream, guard, process.stdin, signal ? { signal } : {});
+      const room = new RoomGuard(() => this.reserve.requireRoom());
+      await pipeline(stream, guard, room, process.stdin, signal ? { signal } : {});
     } catch (error) {
       failure = error;
     }

@@ -57,7 +57,7 @@ export function btrfsParts(
     snapshotsPerProjectMax,
   );
   const frozen = new TemporarySnapshots(btrfs, layout, qgroups, subvolumes);
-  const landings = new Landings(btrfs, layout, qgroups, subvolumes);
+  const landings = new Landings(btrfs, layout, qgroups, subvolumes, reserve);
   const volumes = new Volumes(btrfs, layout, qgroups, subvolumes, sidecars, frozen, landings);
   return {
     layout,

@@ -18,6 +18,8 @@ async def pubsub(c):
     got, again = await b.subscribe("ps.x"), await b.subscribe("ps.*")
     own, unheard = await a.subscribe("ps.echo"), await b.subscribe("ps.echo")
     many, big = await b.subscribe("ps.many.>"), await b.subscribe("ps.big")
+    # Who listens is known before anything is said: the order of two connections is nobody's promise.
+    await a.flush()
     await b.flush()
     await a.publish("ps.x", b"one")
     await a.publish("ps.x", b"")
