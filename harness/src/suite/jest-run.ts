@@ -18,7 +18,7 @@ const lingerMs = 20_000;
 
 /**
  * Runs the jest projects of some levels. Tests of real parts share one machine's podman, btrfs and
- * cores, so only unit tests run two files at a time.
+ * cores, so only unit tests run two files at a time; see the suite for what may run beside them.
  */
 export async function runJest(
   root: string,

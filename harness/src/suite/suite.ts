@@ -18,6 +18,15 @@ those, wherever they are. ROOKERY_TEST_SEED repeats a run.
 /** Tests of an integration level whose worth grows with the time that they have. */
 const longTests = 'modules/(conat|jetstream)/test/(property|durability|jetstream-random)';
 
+/** Packages whose tests use the machine itself: podman, btrfs, networks, cgroups. One at a time. */
+const machineTests = '/(appliance|cluster|modules/(backup|move|proxy|runner|storage))/test/';
+
+/** Beside them run those that need sockets, Postgres and other servers only. */
+const integrationLanes = [
+  ['--testPathPatterns', machineTests],
+  ['--testPathIgnorePatterns', machineTests],
+] as const;
+
 /** Repository root: this file is harness/dist/suite/suite.js. */
 const repositoryRoot = join(import.meta.dirname, '..', '..', '..');
 
@@ -55,9 +64,15 @@ async function runAll(tally: Tally, jestArgs: readonly string[]): Promise<void> 
     report(check.name, problem);
     add(tally, problem === undefined ? { passed: 1 } : { failed: 1 });
   }
-  for (const level of ['unit', 'integration', 'e2e'] as const) {
-    add(tally, await runJest(repositoryRoot, [level], jestArgs));
+  add(tally, await runJest(repositoryRoot, ['unit'], jestArgs));
+  // Arguments may be patterns of their own, which jest would add to a lane's.
+  const lanes = jestArgs.length > 0 ? [jestArgs] : integrationLanes;
+  for (const each of await Promise.all(
+    lanes.map((lane) => runJest(repositoryRoot, ['integration'], lane)),
+  )) {
+    add(tally, each);
   }
+  add(tally, await runJest(repositoryRoot, ['e2e'], jestArgs));
   const left = leftoversSince(before, await takeInventory(exec));
   report('nothing is left behind', left.length > 0 ? left.join('\n') : undefined);
   add(tally, left.length > 0 ? { failed: 1 } : { passed: 1 });
