@@ -5,7 +5,7 @@ import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { SystemExec } from '@rookery/core';
+import { selfSignedCertificate } from '@rookery/core/testing';
 
 /** HTTPS before a hub, as an operator's load balancer: all names lead to the one hub behind it. */
 export class TlsTerminator {
@@ -53,25 +53,7 @@ export class TlsTerminator {
 
   static async start(): Promise<TlsTerminator> {
     const folder = await mkdtemp(join(tmpdir(), 'rookery-tls-'));
-    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-    await new SystemExec().run([
-      'openssl',
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-keyout',
-      key,
-      '-out',
-      cert,
-      '-days',
-      '2',
-      '-subj',
-      '/CN=rookery.localhost',
-    ]);
+    const { key, cert } = await selfSignedCertificate(folder, { commonName: 'rookery.localhost' });
     const files = { key: await readFile(key), cert: await readFile(cert) };
     await rm(folder, { recursive: true });
     const terminator = new TlsTerminator(createServer(files));

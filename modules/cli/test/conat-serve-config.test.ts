@@ -8,7 +8,8 @@ import { connect as connectTls } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { nkeyAuthenticator, nkeys, wsconnect, type NatsConnection } from '@nats-io/nats-core';
-import { SystemExec, waitFor } from '@rookery/core';
+import { waitFor } from '@rookery/core';
+import { selfSignedCertificate } from '@rookery/core/testing';
 import { runCli } from '../src/program.js';
 import { cli, TestIo } from '../src/testing/run-cli.js';
 
@@ -94,25 +95,7 @@ describe('rookery conat serve --config', () => {
   });
 
   it('encrypts TCP behind INFO, and the WebSocket door', async () => {
-    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-    await new SystemExec().run([
-      'openssl',
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-keyout',
-      key,
-      '-out',
-      cert,
-      '-days',
-      '2',
-      '-subj',
-      '/CN=localhost',
-    ]);
+    const { cert } = await selfSignedCertificate(folder);
     const server = await serving(`
       listen: 127.0.0.1:-1
       tls { cert_file: cert.pem, key_file: key.pem }
@@ -148,25 +131,7 @@ describe('rookery conat serve --config', () => {
   });
 
   it('closes connections that do not speak TLS, and goes on', async () => {
-    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-    await new SystemExec().run([
-      'openssl',
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-keyout',
-      key,
-      '-out',
-      cert,
-      '-days',
-      '2',
-      '-subj',
-      '/CN=localhost',
-    ]);
+    await selfSignedCertificate(folder);
     const server = await serving(`
       listen: 127.0.0.1:-1
       http: 127.0.0.1:-1

@@ -13,7 +13,8 @@ import {
   type NatsServerOptions,
   RawClient,
 } from '@rookery/conat/testing';
-import { createLogger, SystemExec, waitFor } from '@rookery/core';
+import { createLogger, waitFor } from '@rookery/core';
+import { selfSignedCertificate } from '@rookery/core/testing';
 import { TestHub } from './fabric/test-hub.js';
 
 const missing = await natsServerMissing();
@@ -202,27 +203,9 @@ tests(`joining a cluster${why}`, () => {
   });
 
   it('speaks TLS, and not to strangers', async () => {
-    const [key, cert] = [pathOf(folder, 'key.pem'), pathOf(folder, 'cert.pem')];
-    await new SystemExec().run([
-      'openssl',
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-keyout',
-      key,
-      '-out',
-      cert,
-      '-days',
-      '2',
-      '-subj',
-      '/CN=localhost',
-      '-addext',
-      'subjectAltName=IP:127.0.0.1',
-    ]);
+    const { key, cert } = await selfSignedCertificate(folder, {
+      extension: 'subjectAltName=IP:127.0.0.1',
+    });
     const server = await node({ config: `tls { cert_file: "${cert}", key_file: "${key}" }` });
     const url = server.tcpUrl.replace('nats:', 'tls:');
     await join({ servers: url, caFile: cert });

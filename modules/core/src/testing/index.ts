@@ -1,3 +1,4 @@
+export { selfSignedCertificate } from './certificate.js';
 export { FaultyExec, type ExecFault } from './faulty-exec.js';
 export { withFileSizeMax } from './file-size-limit.js';
 export { diffManifests, manifestOf, type ManifestEntry, type ManifestOptions } from './manifest.js';
