@@ -69,15 +69,16 @@ export class Landings {
       let received: string;
       try {
         received = await this.receiveInto(this.layout.landing(moveId), stream, guard, signal);
+        // The UUID and the read-only flag are committed without the files' data, which may still lie
+        // in memory: the name that says "whole" comes after the data, and is confirmed when it is on
+        // disk itself. Without the first sync a power cut would leave a whole item of empty files.
+        await this.btrfs.sync();
+        // Only what is on disk counts as taken: a stream may end before any of it does.
+        await this.reserve.requireRoom();
       } catch (error) {
         await this.dropHalfReceived(moveId);
         throw error;
       }
-      // The UUID and the read-only flag are committed without the files' data, which may still lie
-      // in memory: the name that says "whole" comes after the data, and is confirmed when it is on
-      // disk itself. Without the first sync a power cut would leave a whole item of empty files.
-      await this.btrfs.sync();
-      await this.requireRoomFor(received);
       const target = this.wholePath(moveId, item);
       // The same item once more (its reply was lost) replaces the first.
       await this.subvolumes.deleteTree(target);
@@ -85,16 +86,6 @@ export class Landings {
       await this.btrfs.sync();
       return landedView(item, target) as ReceivedSubvolume;
     });
-  }
-
-  /** Only what is on disk counts as taken: a stream may end before any of it does. */
-  private async requireRoomFor(received: string): Promise<void> {
-    try {
-      await this.reserve.requireRoom();
-    } catch (error) {
-      await this.subvolumes.deleteTree(received);
-      throw error;
-    }
   }
 
   /** Runs one receive in a folder of root's. @returns the path of what arrived whole. */
